@@ -1,0 +1,44 @@
+# make train: set everything up and run the main job.  make test: set up and pass lint, types, tests.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: train test test-all lint types format golden clean
+
+train: $(READY)
+	$(BIN)/pir train env=countdown
+
+test: lint types
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: lint types
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# mypy sees the folders where they are installed: inside the package.
+types: $(READY)
+	rm -rf build/types
+	mkdir -p build/types
+	cp -rs "$(CURDIR)/pir" build/types/pir
+	for folder in envs configs analysis; do ln -s "$(CURDIR)/$$folder" build/types/pir/$$folder; done
+	cd build/types && "$(CURDIR)/$(BIN)/mypy" -p pir --config-file "$(CURDIR)/pyproject.toml"
+
+# Rewrites the golden files after a change that is meant to change them.
+golden: $(READY)
+	$(BIN)/python -m tests.golden
+
+$(READY): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pir needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Hydra settings: one file per command, one folder per group of choices."""

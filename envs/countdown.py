@@ -1,0 +1,452 @@
+"""Countdown: combine given numbers with + - * / to reach a target.
+
+Description:
+    `3 7 8 = 29` asks for an expression over 3, 7 and 8 with the value 29; `(8 * 3) + 7 - 2` would
+    not do, `8 + 7 * 3` does. Every intermediate result is a positive integer, every division exact.
+
+Layout (three-address code, one token per step):
+    The answer is a program of n - 1 steps on registers. R0 .. R(n-1) hold the numbers in descending
+    order, step s writes R(n+s), and one token names a whole step: two registers and an operator.
+    Subtraction and division take the larger operand first, so every program has one spelling.
+    A question holds the numbers and the target as digits of base `Countdown.base`, then blanks:
+
+        n = 3, `3 7 8 = 29`:  8 7 3 29 _ _   ->   8 7 3 29 R1*R2 R0+R3
+
+    Against a program spelled out in characters the sequence is five times shorter, an operand and
+    its operator cannot disagree, and a policy that is factorised over tokens is factorised over the
+    steps of the program.
+
+Score:
+    1 if solved; else 0.2 + 0.6 * closeness for a legal program, closeness = max(0, 1 - |v - t| / t)
+    for its value v and the target t; 0 for an illegal one.
+"""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import combinations
+
+import numpy as np
+import torch
+from pir.envs import countdown_kernels as kernels
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import PuzzleTextError, UserError
+from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
+
+OPERATORS = "+-*/"
+MAX_NUMBER = 999
+MAX_TARGET = 9999
+MAX_BRACKETS = 50
+
+
+class Countdown(Puzzle):
+    """Countdown with n numbers.
+
+    Args:
+        numbers: how many numbers n, 3 to 6.
+        number_range: smallest and largest number, within 1..999.
+        target_range: smallest and largest target, within 1..9999.
+        use_all: whether every number must be used; otherwise any two or more.
+
+    Raises:
+        UserError: if a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        numbers: int = 3,
+        number_range: tuple[int, int] = (1, 25),
+        target_range: tuple[int, int] = (10, 100),
+        use_all: bool = True,
+    ) -> None:
+        """Builds the vocabulary and the tables of moves."""
+        if not 3 <= numbers <= 6:
+            raise UserError(f"env.numbers={numbers}: allowed are 3 to 6")
+        self.numbers, self.use_all = numbers, use_all
+        self.number_range = _checked_range("env.number_range", number_range, MAX_NUMBER)
+        self.target_range = _checked_range("env.target_range", target_range, MAX_TARGET)
+
+        n = numbers
+        self.pairs = np.array(list(combinations(range(2 * n - 2), 2)), dtype=np.int64)
+        moves = [f"R{i}{op}R{j}" for i, j in self.pairs for op in OPERATORS]
+        self.base = 128 if n < 6 else 64
+        self.vocabulary = ("PAD", "_", "STOP", *moves, *(str(d) for d in range(self.base)))
+        self.blank, self.stop, self.first_move = 1, 2, 3
+        self.first_digit = self.first_move + len(moves)
+
+        self.number_digits = _digits_needed(self.number_range[1], self.base)
+        self.target_digits = _digits_needed(self.target_range[1], self.base)
+        self.answer_start = n * self.number_digits + self.target_digits
+        self.slot_mask = self._build_slot_mask()
+
+    def _build_slot_mask(self) -> Tensor:
+        length = self.answer_start + self.numbers - 1
+        mask = torch.zeros(length, len(self.vocabulary), dtype=torch.bool)
+        mask[: self.answer_start, self.first_digit :] = True
+        for step in range(self.numbers - 1):
+            slot = mask[self.answer_start + step]
+            newest = self.numbers + step - 1
+            for index, (_, second) in enumerate(self.pairs):
+                # The last step of a program that uses every number must read the step before it.
+                is_last = self.use_all and step == self.numbers - 2
+                if second == newest if is_last else second <= newest:
+                    slot[self.first_move + 4 * index : self.first_move + 4 * index + 4] = True
+            slot[self.stop] = step > 0 and not self.use_all
+        return mask
+
+    # ---------------------------------------------------------------- instances
+
+    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+        """Generates instances; see `Puzzle.sample`.
+
+        Numbers are uniform, the target is the result of random legal play, and instances are
+        redrawn until the numbers' key lies in the split and the target in its range. The label is
+        the first program in search order.
+
+        Raises:
+            UserError: if the settings admit no instance in this split.
+        """
+        numbers = np.zeros((count, self.numbers), np.int64)
+        targets = np.zeros(count, np.int64)
+        moves = np.zeros((count, self.numbers - 1), np.int64)
+        found = kernels.generate(
+            start,
+            seed,
+            SPLITS.index(split),
+            KEY_RANGE,
+            split_range(split),
+            self.number_range,
+            self.target_range,
+            self.use_all,
+            self.pairs,
+            numbers,
+            targets,
+            moves,
+        )
+        if not found:
+            raise UserError(
+                f"no Countdown puzzle found in the {split} split with env.numbers={self.numbers}, "
+                f"env.number_range={list(self.number_range)}, "
+                f"env.target_range={list(self.target_range)}; widen a range"
+            )
+        question = self.encode(numbers, targets)
+        solution = question.clone()
+        solution[:, self.answer_start :] = self._move_tokens(moves)
+        return TensorDict(
+            {"question": question, "solution": solution}, batch_size=torch.Size([count])
+        )
+
+    def encode(self, numbers: np.ndarray, targets: np.ndarray) -> Tensor:
+        """Writes numbers (B, n), descending, and targets (B,) as questions, uint8 (B, L)."""
+        question = np.full((len(numbers), self.length), self.blank, np.uint8)
+        digits = [
+            _to_digits(numbers[:, i], self.base, self.number_digits) for i in range(self.numbers)
+        ]
+        digits.append(_to_digits(targets, self.base, self.target_digits))
+        question[:, : self.answer_start] = np.concatenate(digits, axis=1) + self.first_digit
+        return torch.from_numpy(question)
+
+    def decode(self, question: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads numbers, int64 (B, n), and targets, int64 (B,), off questions (B, L)."""
+        digits = question[:, : self.answer_start].long() - self.first_digit
+        split_at = self.numbers * self.number_digits
+        grouped = digits[:, :split_at].reshape(len(digits), self.numbers, -1)
+        numbers = _from_digits(grouped, self.base)
+        return numbers, _from_digits(digits[:, split_at:], self.base)
+
+    def _move_tokens(self, moves: np.ndarray) -> Tensor:
+        tokens = np.where(moves == kernels.STOP, self.stop, moves + self.first_move)
+        return torch.from_numpy(tokens.astype(np.uint8))
+
+    def written(self, question: Tensor) -> Tensor:
+        """Returns the positions of the program; see `Puzzle.written`."""
+        position = torch.arange(self.length, device=question.device)
+        return (position >= self.answer_start).expand(question.shape)
+
+    def key(self, question: Tensor) -> Tensor:
+        """Hashes the multiset of numbers, so that no number set is shared between splits."""
+        numbers = self.decode(question)[0].cpu().numpy()
+        return torch.tensor([kernels.number_key(row) for row in numbers], dtype=torch.int64)
+
+    # ---------------------------------------------------------------- rules
+
+    def verify(self, question: Tensor, answer: Tensor) -> Verdict:
+        """Runs every program in exact integer arithmetic; see `Puzzle.verify`.
+
+        A register carries, beside its value, how often it uses each number; equal numbers count as
+        one kind, as they do in the printed expression. The value 0 marks an illegal result.
+        """
+        n, device = self.numbers, question.device
+        numbers, target = self.decode(question)
+        pairs = torch.from_numpy(self.pairs).to(device)
+        same = numbers[:, :, None] == numbers[:, None, :]
+        kind = torch.nn.functional.one_hot(same.int().argmax(-1), n)
+        available = kind.sum(1)
+
+        values, uses = list(numbers.unbind(1)), list(kind.unbind(1))
+        result, used = torch.zeros_like(target), torch.zeros_like(available)
+        stopped = torch.zeros_like(target, dtype=torch.bool)
+        broken = torch.zeros_like(stopped)
+        for token in answer[:, self.answer_start :].long().unbind(1):
+            move = token - self.first_move
+            is_move = (move >= 0) & (token < self.first_digit)
+            operands = pairs[torch.where(is_move, move >> 2, 0)]
+            exists = is_move & (operands[:, 1] < len(values))
+            operands = torch.where(exists[:, None], operands, 0)
+
+            value = torch.stack(values, 1).gather(1, operands)
+            smaller, larger = value.amin(1), value.amax(1)
+            divisor = smaller.clamp(min=1)
+            quotient = torch.where(larger % divisor == 0, larger // divisor, 0)
+            outcomes = torch.stack([larger + smaller, larger - smaller, larger * smaller, quotient])
+            outcome = outcomes.gather(0, (move & 3)[None]).squeeze(0)
+            outcome = torch.where(exists & (smaller > 0), outcome, 0)
+            use = torch.stack(uses, 1)
+            rows = torch.arange(len(token), device=device)
+            both = use[rows, operands[:, 0]] + use[rows, operands[:, 1]]
+            values.append(outcome)
+            uses.append(both)
+
+            stopped = stopped | (token == self.stop) & (not self.use_all)
+            broken = broken | ~exists & ~stopped
+            result = torch.where(stopped, result, outcome)
+            used = torch.where(stopped[:, None], used, both)
+
+        fits = (used == available) if self.use_all else (used <= available)
+        legal = (result > 0) & fits.all(1) & ~broken
+        solved = legal & (result == target)
+        closeness = (1 - (result - target).abs() / target).clamp(min=0)
+        score = torch.where(solved, 1.0, torch.where(legal, 0.2 + 0.6 * closeness, 0.0))
+        return Verdict(score.float(), solved)
+
+    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """Enumerates right programs in search order; see `Puzzle.solutions`.
+
+        Every register is used once; where two numbers are equal, programs that use the register of
+        one of them twice read the same in text and are right too, but are not listed.
+        """
+        numbers, targets = (part.cpu().numpy() for part in self.decode(question))
+        found = np.zeros((len(numbers), limit, self.numbers - 1), np.int64)
+        counts = np.zeros(len(numbers), np.int64)
+        kernels.enumerate_programs(numbers, targets, self.use_all, self.pairs, found, counts)
+        answers = question[:, None, :].repeat(1, limit, 1)
+        answers[:, :, self.answer_start :] = self._move_tokens(found).to(question.device)
+        valid = torch.from_numpy(np.arange(limit) < counts[:, None]).to(question.device)
+        return answers, valid
+
+    def solvable(self, question: Tensor) -> bool:
+        """Searches every program; see `Puzzle.solvable`."""
+        return bool(self.solutions(question[None], limit=1)[1].any())
+
+    # ---------------------------------------------------------------- text
+
+    def parse(self, text: str) -> Tensor:
+        """Reads `3 7 8 = 29`; see `Puzzle.parse`."""
+        tokens = list(re.finditer(r"\d+|=|[^\d\s=]+", text))
+        equals = [i for i, token in enumerate(tokens) if token.group() == "="]
+        for token in tokens:
+            if not (token.group() == "=" or re.fullmatch(r"[0-9]+", token.group())):
+                raise PuzzleTextError(f"{token.group()!r} is no number", token.start() + 1)
+        if len(equals) != 1 or equals[0] != len(tokens) - 2:
+            raise PuzzleTextError(
+                "a Countdown puzzle is numbers, one '=' and one target, like `3 7 8 = 29`",
+                tokens[equals[1]].start() + 1 if len(equals) > 1 else len(text) + 1,
+            )
+        given, target = tokens[: equals[0]], tokens[-1]
+        if len(given) != self.numbers:
+            raise PuzzleTextError(
+                f"{len(given)} numbers where this puzzle has {self.numbers}",
+                tokens[equals[0]].start() + 1,
+            )
+        for token in given:
+            _check_within(token, "number", self.number_range)
+        _check_within(target, "target", self.target_range)
+        numbers = np.array([sorted((int(t.group()) for t in given), reverse=True)], np.int64)
+        return self.encode(numbers, np.array([int(target.group())]))[0]
+
+    def format_question(self, question: Tensor) -> str:
+        """Prints `8 7 3 = 29`; see `Puzzle.format_question`."""
+        numbers, target = self.decode(question[None])
+        return f"{' '.join(str(int(v)) for v in numbers[0])} = {int(target[0])}"
+
+    def format_answer(self, question: Tensor, answer: Tensor) -> str:
+        """Prints the program's last result as an infix expression.
+
+        Brackets are left out only where no other reading could turn an illegal result legal.
+
+        An answer that is no program, such as one not written yet, is printed as `_`.
+        """
+        numbers, _ = self.decode(question[None])
+        nodes = [_Node(str(int(v)), Fraction(int(v)), "") for v in numbers[0]]
+        last = None
+        for token in answer[self.answer_start :].tolist():
+            if token == self.stop and not self.use_all:
+                break
+            if not self.first_move <= token < self.first_digit:
+                return "_"
+            pair, operator = divmod(token - self.first_move, 4)
+            first, second = self.pairs[pair]
+            if second >= len(nodes):
+                return "_"
+            last = nodes[first].combine(OPERATORS[operator], nodes[second])
+            nodes.append(last)
+        return last.text if last else "_"
+
+    def parse_answer(self, question: Tensor, text: str) -> Tensor:
+        """Reads an infix expression over the question's numbers; see `Puzzle.parse_answer`."""
+        numbers, _ = self.decode(question[None])
+        steps = _ExpressionReader(text, [int(v) for v in numbers[0]]).read()
+        allowed = range(self.numbers - 1, self.numbers) if self.use_all else range(1, self.numbers)
+        if len(steps) not in allowed:
+            raise PuzzleTextError(f"this puzzle uses all {self.numbers} numbers", len(text) + 1)
+        index = {(int(i), int(j)): p for p, (i, j) in enumerate(self.pairs)}
+        answer = question.clone()
+        answer[self.answer_start :] = self.stop
+        for step, (first, operator, second) in enumerate(steps):
+            pair = index[min(first, second), max(first, second)]
+            token = self.first_move + 4 * pair + OPERATORS.index(operator)
+            answer[self.answer_start + step] = token
+        return answer
+
+
+class _Node:
+    """An expression with its value; `binds` is the operator at its root, empty for a number.
+
+    The larger operand is printed first, so that a subtraction never goes below 0.
+    """
+
+    def __init__(self, text: str, value: Fraction | None, binds: str) -> None:
+        self.text, self.value, self.binds = text, value, binds
+
+    def combine(self, operator: str, other: "_Node") -> "_Node":
+        left, right = self, other
+        known = left.value is not None and right.value is not None
+        if known and left.value < right.value:  # type: ignore[operator]
+            left, right = right, left
+        loose = "+-" if operator in "*/" else ""
+        left_text = f"({left.text})" if left.binds and left.binds in loose else left.text
+        tight = {"+": "-", "-": "+-", "*": "+-/", "/": "+-*/"}[operator]
+        right_text = f"({right.text})" if right.binds and right.binds in tight else right.text
+        return _Node(
+            f"{left_text} {operator} {right_text}",
+            _evaluate(operator, left.value, right.value),
+            operator,
+        )
+
+
+class _ExpressionReader:
+    """Recursive descent over an infix expression; yields three-address steps on registers."""
+
+    def __init__(self, text: str, numbers: list[int]) -> None:
+        self.text = text
+        self.tokens = list(re.finditer(r"[0-9]+|\S", text))
+        self.position = self.open_brackets = 0
+        self.numbers = numbers
+        self.free = list(range(len(numbers)))
+        self.values: dict[int, int] = dict(enumerate(numbers))
+        self.steps: list[tuple[int, str, int]] = []
+
+    def read(self) -> list[tuple[int, str, int]]:
+        self._sum()
+        if self.position < len(self.tokens):
+            self._fail(f"unexpected {self.tokens[self.position].group()!r}")
+        return self.steps
+
+    def _peek(self) -> str:
+        return self.tokens[self.position].group() if self.position < len(self.tokens) else ""
+
+    def _fail(self, message: str) -> None:
+        at_end = self.position >= len(self.tokens)
+        column = len(self.text) if at_end else self.tokens[self.position].start()
+        raise PuzzleTextError(message, column + 1)
+
+    def _sum(self) -> int:
+        register = self._product()
+        while self._peek() in ("+", "-"):
+            register = self._step(register, self._product)
+        return register
+
+    def _product(self) -> int:
+        register = self._operand()
+        while self._peek() in ("*", "/"):
+            register = self._step(register, self._operand)
+        return register
+
+    def _step(self, left: int, read_right: Callable[[], int]) -> int:
+        operator = self._peek()
+        at = self.position
+        self.position += 1
+        right = read_right()
+        value = _evaluate(operator, Fraction(self.values[left]), Fraction(self.values[right]))
+        if value is None or value.denominator != 1 or value <= 0:
+            self.position = at
+            self._fail(f"the result of this {operator!r} is no positive integer")
+        register = len(self.numbers) + len(self.steps)
+        self.steps.append((left, operator, right))
+        self.values[register] = int(value)  # type: ignore[arg-type]
+        return register
+
+    def _operand(self) -> int:
+        token = self._peek()
+        if token == "(":
+            self.open_brackets += 1
+            if self.open_brackets > MAX_BRACKETS:
+                self._fail(f"more than {MAX_BRACKETS} brackets")
+            self.position += 1
+            register = self._sum()
+            if self._peek() != ")":
+                self._fail("a bracket is not closed")
+            self.position += 1
+            return register
+        if not re.fullmatch("[0-9]+", token):
+            self._fail(f"a number or '(' is missing before {token!r}" if token else "it ends early")
+        for register in self.free:
+            if str(self.numbers[register]) == token.lstrip("0"):
+                self.free.remove(register)
+                self.position += 1
+                return register
+        self._fail(f"{token} is not among the numbers left")
+        raise AssertionError
+
+
+def _evaluate(operator: str, left: Fraction | None, right: Fraction | None) -> Fraction | None:
+    if left is None or right is None or (operator == "/" and right == 0):
+        return None
+    if operator == "+":
+        return left + right
+    if operator == "-":
+        return left - right
+    return left * right if operator == "*" else left / right
+
+
+def _checked_range(key: str, bounds: tuple[int, int], most: int) -> tuple[int, int]:
+    low, high = (int(v) for v in bounds) if len(bounds) == 2 else (0, 0)
+    if not 1 <= low <= high <= most:
+        raise UserError(
+            f"{key}={list(bounds)}: allowed is [low, high] with 1 <= low <= high <= {most}"
+        )
+    return low, high
+
+
+def _check_within(token: re.Match[str], what: str, bounds: tuple[int, int]) -> None:
+    if not (len(token.group()) <= 6 and bounds[0] <= int(token.group()) <= bounds[1]):
+        raise PuzzleTextError(
+            f"the {what} {token.group()} is outside {bounds[0]}..{bounds[1]}", token.start() + 1
+        )
+
+
+def _digits_needed(value: int, base: int) -> int:
+    return 1 if value < base else 1 + _digits_needed(value // base, base)
+
+
+def _to_digits(values: np.ndarray, base: int, digits: int) -> np.ndarray:
+    return values[:, None] // base ** np.arange(digits - 1, -1, -1) % base
+
+
+def _from_digits(digits: Tensor, base: int) -> Tensor:
+    value = digits[..., 0]
+    for place in range(1, digits.shape[-1]):
+        value = value * base + digits[..., place]
+    return value

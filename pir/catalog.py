@@ -1,0 +1,90 @@
+"""What there is to choose from, read off the config files, and messages that say so."""
+
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException
+from hydra.initialize import initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from pir.config import suggest
+
+GROUPS = {
+    "envs": "env",
+    "models": "model",
+    "objectives": "objective",
+    "optims": "optim",
+    "trainers": "trainer",
+    "loggers": "logger",
+    "experiments": "experiment",
+}
+
+
+def choices(group: str, sources: Iterable[Any]) -> list[dict[str, str]]:
+    """Returns the choices of a config group with their summaries, sorted by name.
+
+    Args:
+        group: the group's folder, such as "env".
+        sources: Hydra's config sources; the first that has a name wins, as in Hydra.
+
+    Returns:
+        One `{"name", "summary"}` per choice; the summary is the first comment of its file.
+    """
+    found: dict[str, str] = {}
+    for source in sources:
+        if source.schema == "pkg" and source.path:
+            folder: Any = files(source.path).joinpath(group)
+        elif source.schema == "file":
+            folder = Path(source.path) / group
+        else:
+            continue
+        if folder.is_dir():
+            for file in folder.iterdir():
+                if file.name.endswith(".yaml"):
+                    found.setdefault(file.name[: -len(".yaml")], _summary(file.read_text()))
+    return [{"name": name, "summary": found[name]} for name in sorted(found)]
+
+
+def _summary(text: str) -> str:
+    comments = (line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+    return next((comment for comment in comments if not comment.startswith("@")), "")
+
+
+def explain(error: Exception, command: str) -> str:
+    """Turns one of Hydra's errors into one message with the valid names."""
+    message, cause = str(error), error.__cause__
+    if isinstance(error, MissingConfigException):
+        group, options = _missing_choice(message)
+        if options:
+            named = re.search(r"'[^']*/([^'/]+)'", message)
+            wrong = named.group(1) if named else ""
+            return f"{group}={wrong}: there is no such choice{suggest(wrong, options)}"
+    unknown = re.match(r"Could not override '([^']+)'", message)
+    if unknown:
+        key = unknown.group(1)
+        parent, _, name = key.rpartition(".")
+        return f"{key} is no setting{suggest(name, _keys_at(command, parent))}"
+    lines = [message.split("\nSee https")[0], *([str(cause)] if cause else [])]
+    first = [line.splitlines()[0] if i else " ".join(line.split()) for i, line in enumerate(lines)]
+    return ": ".join(first)
+
+
+def _missing_choice(message: str) -> tuple[str, list[str]]:
+    listed = re.search(r"Available options in '([^']+)':\n((?:\t.*\n?)*)", message)
+    if not listed:
+        return "", []
+    return listed.group(1), [line.strip() for line in listed.group(2).splitlines() if line.strip()]
+
+
+def _keys_at(command: str, parent: str) -> list[str]:
+    """Returns the keys below a place in a command's default settings."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module(config_module="pir.configs", version_base="1.3"):
+        config = compose(command, return_hydra_config=False)
+    node = OmegaConf.select(config, parent) if parent else config
+    return [str(key) for key in node] if isinstance(node, DictConfig) else []

@@ -1,0 +1,34 @@
+"""`pir info`: versions and hardware for bug reports, and the size of a model on a puzzle."""
+
+import json
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from pir.config import check_choice
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/info.yaml for the settings."""
+    check_choice("output", config.output, ("text", "json"))
+
+    from pir.components import Components
+    from pir.run_folder import run_info
+
+    with open_dict(config):
+        config.device = "cpu"
+    parts = Components.build(config)
+    length, vocabulary = parts.puzzle.slot_mask.shape
+    reasoner = parts.reasoner
+    info = run_info() | {
+        "puzzle": {"tokens": length, "vocabulary": vocabulary},
+        "model": {
+            "parameters": reasoner.parameter_count(),
+            "improvement_steps": reasoner.improvement_steps,
+            "passes_per_step": reasoner.passes_per_step,
+            "forward_passes": reasoner.improvement_steps * reasoner.passes_per_step,
+        },
+    }
+    if config.output == "json":
+        print(json.dumps(info))
+    else:
+        print(OmegaConf.to_yaml(OmegaConf.create(info)), end="")

@@ -1,0 +1,262 @@
+"""The typed settings of every command, and how configured components are built.
+
+Values live in configs/*.yaml, each with a comment; the dataclasses here give their types, so that
+a mistyped key or value fails before any work is done. Components (env, model, objective, optim,
+logger) name their class by `_target_`; its signature is their schema.
+"""
+
+import difflib
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from pir.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass
+class TrainerConfig:
+    """See configs/trainer/default.yaml for the meaning of every key."""
+
+    lanes: str = MISSING
+    batch_size: int = MISSING
+    warmup_steps: int = MISSING
+    decay_steps: int = MISSING
+    final_lr_ratio: float = MISSING
+    max_grad_norm: float = MISSING
+    ema_decay: float = MISSING
+    max_optimizer_steps: int | None = None
+    max_minutes: float | None = None
+    max_forward_passes: int | None = None
+    patience: int | None = None
+    log_every: int = MISSING
+    eval_every: int = MISSING
+    val_puzzles: int = MISSING
+    test_puzzles: int = MISSING
+    threads: int | None = None
+
+
+@dataclass
+class TrainConfig:
+    """The settings of `pir train`, as written to config.yaml."""
+
+    env: Any = MISSING
+    model: Any = MISSING
+    objective: Any = MISSING
+    optim: Any = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: Any = None
+    seed: int = MISSING
+    device: str = MISSING
+    run: str = MISSING
+    resume: str | None = None
+    choices: Any = None
+
+
+@dataclass
+class EvalSettings:
+    """See configs/eval.yaml."""
+
+    improvement_steps: int | None = None
+    puzzles: int = MISSING
+    split: str = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class EvalConfig:
+    """The settings of `pir eval`."""
+
+    run: str = MISSING
+    eval: EvalSettings = MISSING
+    device: str = MISSING
+    output: str = MISSING
+
+
+@dataclass
+class SolveConfig:
+    """The settings of `pir solve`."""
+
+    run: str = MISSING
+    puzzle: str | None = None
+    puzzles: str | None = None
+    improvement_steps: int | None = None
+    device: str = MISSING
+    output: str = MISSING
+
+
+@dataclass
+class PlotConfig:
+    """The settings of `pir plot`."""
+
+    run: str | None = None
+    runs: str | None = None
+    out: str | None = None
+
+
+@dataclass
+class ListConfig:
+    """The settings of `pir list`."""
+
+    what: str | None = None
+    output: str = MISSING
+
+
+@dataclass
+class InfoConfig:
+    """The settings of `pir info`."""
+
+    env: Any = MISSING
+    model: Any = MISSING
+    output: str = MISSING
+
+
+SCHEMAS = {
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "solve": SolveConfig,
+    "plot": PlotConfig,
+    "list": ListConfig,
+    "info": InfoConfig,
+}
+
+
+def register_schemas() -> None:
+    """Makes the dataclasses known to Hydra as `<command>_schema`."""
+    for command, schema in SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{command}_schema", node=schema)
+
+
+def check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuses a value that is none of the allowed ones.
+
+    Raises:
+        UserError: naming the key, the value and the allowed values.
+    """
+    if value not in allowed:
+        raise UserError(f"{key}={value}: allowed are {', '.join(allowed)}")
+
+
+def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
+    """Builds the component that a config node describes by `_target_` and keyword arguments.
+
+    Nested nodes with a `_target_` are built first. Only classes of the expected kind are ever
+    called, so a config file cannot name an arbitrary function.
+
+    Args:
+        node: the config node.
+        path: its place in the config, for messages.
+        kind: the class that the component must be a subclass of.
+        extra: further keyword arguments, not part of the config.
+
+    Raises:
+        UserError: if the class is missing or of another kind, or an argument is unknown, missing
+            or of the wrong type.
+    """
+    if isinstance(node, DictConfig):
+        node = OmegaConf.to_container(node, resolve=True)
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{path} has no _target_: choose one with {path}=NAME (`pir list`)")
+    component = _find_class(str(node["_target_"]), f"{path}._target_")
+    if not issubclass(component, kind):
+        raise UserError(
+            f"{path}._target_={node['_target_']} is no {kind.__module__}.{kind.__name__}"
+        )
+    signature = inspect.signature(component)
+    hints = typing.get_type_hints(component.__init__)
+    arguments: dict[str, Any] = {}
+    for name, value in node.items():
+        if name == "_target_":
+            continue
+        key = f"{path}.{name}"
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        if name not in signature.parameters and not open_ended:
+            raise UserError(f"{key} is unknown{suggest(name, signature.parameters)}")
+        arguments[name] = _convert(value, hints.get(name, Any), key)
+    missing = [
+        f"{path}.{p.name}"
+        for p in signature.parameters.values()
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in arguments
+        and p.name not in extra
+    ]
+    if missing:
+        raise UserError(f"{', '.join(missing)} must be given")
+    return component(**arguments, **extra)
+
+
+def _find_class(target: str, key: str) -> type:
+    """Imports the class that a dotted path names."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{key}={target}: no such class ({error})") from error
+    if not inspect.isclass(found):
+        raise UserError(f"{key}={target}: no such class ({name} is no class)")
+    return found
+
+
+def _convert(value: Any, hint: Any, key: str) -> Any:
+    """Checks a config value against a type annotation; sequences become tuples."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return build(value, key, _contract(hint))
+        inner = options[1] if origin is not None and len(options) == 2 else Any
+        return {name: _convert(item, inner, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list):
+        items = tuple(value)
+        if origin is tuple and options and ... not in options:
+            if len(items) != len(options):
+                raise UserError(f"{key}={value}: {len(options)} values are expected")
+            return tuple(_convert(v, h, key) for v, h in zip(items, options, strict=True))
+        return items
+    if hint is float and type(value) is int:
+        return float(value)
+    if not _fits(value, hint):
+        allowed = ", ".join(map(str, options)) if origin is typing.Literal else _describe(hint)
+        raise UserError(f"{key}={value}: allowed is {allowed}")
+    return value
+
+
+def _contract(hint: Any) -> type:
+    return hint if inspect.isclass(hint) else object
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in options)
+    if origin is typing.Literal:
+        return value in options
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return type(value) in (int, float)
+    if hint in (int, str, bool):
+        return type(value) is hint
+    is_container = inspect.isclass(origin) and issubclass(origin, (tuple, list, Mapping))
+    return not is_container
+
+
+def _describe(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return names.get(hint) or str(hint).replace("None", "null")
+
+
+def suggest(name: str, allowed: Any) -> str:
+    """Returns the end of a message about an unknown name: a near miss if any, and what exists."""
+    options = [option for option in allowed if option not in ("self", "puzzle", "params")]
+    near = difflib.get_close_matches(name, options, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{hint} (allowed: {', '.join(sorted(options))})"

@@ -1,0 +1,22 @@
+"""The errors that a user can mend; the command line prints them without a traceback."""
+
+
+class UserError(Exception):
+    """A mistake in a setting, a file or a puzzle; the message names it and says what is allowed."""
+
+
+class PuzzleTextError(UserError):
+    """Text that is no puzzle or answer of the kind asked for.
+
+    Attributes:
+        column: position of the mistake in the text, counted from 1.
+    """
+
+    def __init__(self, message: str, column: int) -> None:
+        """Keeps the column; the message ends with it."""
+        super().__init__(f"{message} (column {column})")
+        self.column = column
+
+
+class NonFiniteLossError(UserError):
+    """The loss became infinite or not a number; the last good checkpoint is kept."""

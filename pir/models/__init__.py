@@ -1,0 +1,1 @@
+"""The reasoners: one file per architecture, each a `pir.reasoner.Reasoner`."""

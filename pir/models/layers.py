@@ -1,0 +1,100 @@
+"""Building blocks of the reasoners: bias-free, post-normalised, float32 or bfloat16 arithmetic.
+
+Parameters are always kept in float32 and cast where they are used, so the optimizer, the average
+and the checkpoints never see bfloat16, while products run in the activations' dtype.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def truncated_normal(*shape: int, std: float) -> Tensor:
+    """Returns normal samples of the given standard deviation, cut at two deviations."""
+    return nn.init.trunc_normal_(torch.empty(*shape), std=std, a=-2 * std, b=2 * std)
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Scales the last dimension to root mean square 1, without a gain (as TRM does)."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-5)
+
+
+class Linear(nn.Module):
+    """x W^T with LeCun-normal start, computed in the dtype of x."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """Starts with variance 1 / inputs."""
+        super().__init__()
+        self.weight = nn.Parameter(truncated_normal(outputs, inputs, std=inputs**-0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., inputs) to (..., outputs)."""
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer (Shazeer 2020): down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        """Builds gate and up as one product."""
+        super().__init__()
+        self.gate_up = Linear(width, 2 * inner)
+        self.down = Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., width) to (..., width)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        result: Tensor = self.down(F.silu(gate) * up)
+        return result
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all L tokens, without a mask."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Builds query, key and value as one product."""
+        super().__init__()
+        self.heads = heads
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, L, width) to the same shape."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(2, 3)
+        if x.device.type == "cpu":
+            # On a CPU the fused kernel is slower than plain products for short sequences, and its
+            # bfloat16 backward pass is many times slower.
+            weights = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, dim=-1)
+            mixed = weights @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return result
+
+
+class TokenMixing(nn.Module):
+    """SwiGLU over the token dimension, the same for every channel (TRM's choice for short L)."""
+
+    def __init__(self, length: int, inner: int) -> None:
+        """Mixes `length` tokens through `inner` units."""
+        super().__init__()
+        self.mlp = SwiGLU(length, inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, L, width) to the same shape."""
+        result: Tensor = self.mlp(x.mT).mT
+        return result
+
+
+class Block(nn.Module):
+    """One layer: token mixing, then a feed-forward, each added and normalised after (post-norm)."""
+
+    def __init__(self, mixer: nn.Module, feed_forward: nn.Module) -> None:
+        """Takes the two sub-layers."""
+        super().__init__()
+        self.mixer, self.feed_forward = mixer, feed_forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, L, width) to the same shape."""
+        x = rms_norm(x + self.mixer(x))
+        return rms_norm(x + self.feed_forward(x))

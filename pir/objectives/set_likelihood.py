@@ -1,0 +1,55 @@
+"""Set likelihood: the policy's probability of all right answers at once."""
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import UserError
+from pir.improvement import Step
+from pir.objectives.base import Term, answer_log_probs
+from pir.puzzle import Puzzle
+from pir.reasoner import NEVER
+
+
+class SetLikelihood(Term):
+    """-log sum_{y in Y} c(y) over the set Y of right answers, c the improved policy.
+
+    The sum is the exact expected verifier reward E_c[1{y solves}], so this is the logarithm of what
+    a policy gradient estimates by sampling. Its gradient weights every right answer with
+    c(y) / c(Y): an advantage-weighted regression with exact weights, which lets the policy settle
+    on the answers that it finds easiest instead of averaging over them (maximum marginal
+    likelihood, Guu et al. 2017, arXiv:1704.07926, section 3).
+
+    Args:
+        weight: see `Term`.
+        limit: at most so many right answers are enumerated; any of them then counts.
+        from_step: see `Term`.
+        until_step: see `Term`.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        limit: int = 32,
+        from_step: int = 0,
+        until_step: int | None = None,
+    ) -> None:
+        """Keeps the limit."""
+        super().__init__(weight, from_step, until_step)
+        if limit < 1:
+            raise UserError(f"objective: the set likelihood's limit is {limit}; at least 1")
+        self.limit = limit
+
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Tensor]:
+        """Enumerates the right answers."""
+        try:
+            answers, valid = puzzle.solutions(puzzles["question"], self.limit)
+        except NotImplementedError as error:
+            raise UserError(f"the set likelihood needs a list of all answers: {error}") from error
+        return {"solutions": answers, "solutions_valid": valid}
+
+    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+        """Returns the mean over lanes, in nats per answer."""
+        log_probs = answer_log_probs(step, step.puzzles["solutions"])
+        listed = torch.where(step.puzzles["solutions_valid"], log_probs, NEVER)
+        return -listed.logsumexp(1).mean()

@@ -1,0 +1,218 @@
+"""The run folder: everything a run leaves (docs/run_folder.md).
+
+Scripts rely on the names here. Every file is written whole or appended by whole rows, so that a run
+killed at any moment leaves a folder that can be read and resumed.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pir.errors import UserError
+
+PACKAGES = ("torch", "numpy", "numba", "tensordict", "torchrl", "gymnasium", "hydra-core")
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes a file beside its place, then moves it there.
+
+    Raises:
+        UserError: if it cannot be written; what stood there before still stands.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        partial.unlink(missing_ok=True)
+        kept = "; the file that was there is kept" if path.exists() else ""
+        raise UserError(f"cannot write {path}: {error}{kept}") from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file, readable by people too."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Names the files; touches nothing."""
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.improvement = self.path / "improvement.csv"
+        self.training_ledger = self.path / "improvement_train.csv"
+        self.timing = self.path / "timing.csv"
+        self.summary = self.path / "summary.json"
+        self.last = self.path / "checkpoints" / "last.pt"
+        self.best = self.path / "checkpoints" / "best.pt"
+        self.evaluation = self.path / "eval"
+        self.figures = self.path / "figures"
+
+    def create(self, config: DictConfig, command: Sequence[str]) -> None:
+        """Starts a new run: config.yaml, command.txt and info.json.
+
+        Raises:
+            UserError: if the folder already holds a run, is a file, or cannot be written.
+        """
+        if self.config.exists():
+            raise UserError(
+                f"{self.path} already holds a run: go on with `pir train resume={self.path}`, "
+                "or name another folder with run="
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"run={self.path} is a file; name a folder")
+        write_json(self.path / "info.json", run_info() | {"seed": config.seed})
+        line = shlex.join(command) + "\n"
+        write_atomically(self.path / "command.txt", lambda file: file.write(line.encode()))
+        self.write_config(config)
+
+    def write_config(self, config: DictConfig) -> None:
+        """Writes the resolved config."""
+        text = OmegaConf.to_yaml(config, resolve=True)
+        write_atomically(self.config, lambda file: file.write(text.encode()))
+
+    def read_config(self) -> DictConfig:
+        """Reads the config of an existing run.
+
+        Raises:
+            UserError: if the folder holds no run or its config is damaged.
+        """
+        if not self.config.is_file():
+            raise UserError(f"{self.path} holds no run: there is no {self.config.name} in it")
+        try:
+            config = OmegaConf.load(self.config)
+        except Exception as error:  # the YAML reader raises many kinds
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{self.config} is damaged: {reason}") from error
+        if not isinstance(config, DictConfig) or not {"env", "model", "trainer"} <= set(config):
+            raise UserError(f"{self.config} is no config written by `pir train`")
+        return config
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """Returns summary.json, or None if the run has not ended yet."""
+        if not self.summary.is_file():
+            return None
+        try:
+            content = json.loads(self.summary.read_text())
+        except ValueError as error:
+            raise UserError(f"{self.summary} is damaged: {error}") from error
+        assert isinstance(content, dict)
+        return content
+
+
+def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Appends rows to a CSV file, with a header if it is new; floats in shortest exact form.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    try:
+        with path.open("a", newline="") as file:
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerows(rows)
+            file.write(text.getvalue())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Reads a CSV file written by `append_rows`; a missing file has no rows."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def drop_rows_after(path: Path, optimizer_step: int) -> None:
+    """Removes the rows that a killed run wrote after its last checkpoint, and any cut-off row."""
+    if not path.is_file():
+        return
+    header, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
+    fields = header.count(b",")
+    kept = [
+        line
+        for line in lines
+        if line.endswith(b"\n")
+        and line.count(b",") == fields
+        and int(line.split(b",", 1)[0]) <= optimizer_step
+    ]
+    if not header.endswith(b"\n"):
+        header, kept = b"", []
+    write_atomically(path, lambda file: file.write(header + b"".join(kept)))
+
+
+def run_info() -> dict[str, Any]:
+    """Returns commit, versions and hardware, for `info.json` and bug reports."""
+    import torch
+
+    return {
+        "pir": version_of("policy-improvement-reasoners"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "versions": {name: version_of(name) for name in PACKAGES},
+    }
+
+
+def version_of(distribution: str) -> str | None:
+    """Returns the installed version of a distribution, None if it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Returns the commit of a source checkout, with `+changes` if it was edited."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

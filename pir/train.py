@@ -1,0 +1,364 @@
+"""Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from pir import checkpoint
+from pir.components import Components
+from pir.config import check_choice
+from pir.device import prepare_cpu
+from pir.errors import NonFiniteLossError, UserError
+from pir.evaluate import Evaluation, evaluate, held_out
+from pir.improvement import Lanes, Step, improvement_steps
+from pir.interrupt import Interrupt
+from pir.ledger import Ledger
+from pir.optim import averaged, learning_rate_factor
+from pir.progress import ProgressView, Stopwatch
+from pir.reasoner import Reasoner
+from pir.run_folder import RunFolder, append_rows, drop_rows_after
+
+EVALUATION_BATCH = 1000
+LANES = ("staggered", "synchronous", "halting")
+
+
+class Trainer:
+    """One run: everything that changes while it trains, and the loop that changes it.
+
+    Args:
+        config: the resolved settings.
+        folder: the run folder, created already.
+
+    Raises:
+        UserError: if a setting is out of range.
+    """
+
+    def __init__(self, config: DictConfig, folder: RunFolder) -> None:
+        """Builds the components at optimizer step 0."""
+        self.config, self.folder, self.settings = config, folder, config.trainer
+        check_settings(config.trainer)
+        prepare_cpu(self.settings.threads)
+        torch.manual_seed(config.seed)
+        parts = Components.build(config)
+        self.device, self.puzzle, self.reasoner = parts.device, parts.puzzle, parts.reasoner
+        self.objective = parts.build_objective(config)
+        self.optimizer = parts.build_optimizer(config)
+        self.logger = parts.build_logger(config)
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        self.average = averaged(self.reasoner, self.settings.ema_decay)
+        self.num_steps = self.reasoner.improvement_steps
+        passes = self.reasoner.passes_per_step
+        self.ledger = Ledger(self.num_steps, passes, self.device)
+
+        self.optimizer_step = 0
+        self.improvement_step = 0
+        self.puzzles_seen = 0
+        self.logged_at = 0
+        self.evaluated_at = -1
+        self.best_solved = -1.0
+        self.evaluations_since_best = 0
+        self.lanes: Lanes | None = None
+        self.interval: dict[str, float] = {}
+        self.interval_rounds = 0
+        self.watch = Stopwatch()
+        count = self.settings.val_puzzles
+        self.validation = held_out(self.puzzle, "val", count, self.device)
+
+    # ---------------------------------------------------------------- the loop
+
+    def train(self) -> bool:
+        """Trains until a budget is spent or the run is interrupted.
+
+        Returns:
+            Whether the run ended by itself; if not, it was interrupted and can be resumed.
+        """
+        self.logger.open(self.folder.path)
+        names = self.config.choices
+        title = f"{names.env} · {names.model} · {names.objective}"
+        with ProgressView(title) as self.view, Interrupt() as interrupt:
+            if self.evaluated_at < 0:
+                self._validate()
+            while not self._budget_spent():
+                lanes = self._fill_lanes()
+                for step in improvement_steps(self.reasoner, self.puzzle, lanes, self._round()):
+                    losses = self.objective.losses(self.puzzle, step, self.optimizer_step)
+                    self._learn(losses)
+                    self.ledger.record(step)
+                    lanes.finished = self._finished(step)
+                self._report()
+                if interrupt.requested:
+                    self._save(self.folder.last)
+                    return False
+            self._save(self.folder.last)
+            if self.evaluated_at < self.optimizer_step:
+                self._keep_if_best(self._evaluate_validation())
+        return True
+
+    def _round(self) -> int:
+        """Improvement steps between two looks at budgets and lanes."""
+        return self.num_steps if self.settings.lanes == "synchronous" else 1
+
+    def _fill_lanes(self) -> Lanes:
+        """Puts new puzzles into the finished lanes."""
+        count = self.settings.batch_size if self.lanes is None else int(self.lanes.finished.sum())
+        if count > 0:
+            seed, start = self.config.seed, self.puzzles_seen
+            puzzles = self.puzzle.sample(count, "train", seed=seed, start=start)
+            puzzles = self.objective.prepare(self.puzzle, puzzles).to(self.device)
+            fresh = Lanes.begin(self.reasoner, self.puzzle, puzzles)
+            self.lanes = fresh if self.lanes is None else self.lanes.refill(fresh)
+            self.puzzles_seen += count
+        assert self.lanes is not None
+        return self.lanes
+
+    def _finished(self, step: Step) -> Tensor:
+        """Says which lanes take a new puzzle after this step."""
+        if self.settings.lanes == "staggered":
+            lane = torch.arange(len(step.k), device=self.device)
+            return lane % self.num_steps == self.improvement_step % self.num_steps
+        finished = step.k >= self.num_steps
+        if self.settings.lanes == "halting":
+            if step.improved.halt_logit is None:
+                raise UserError("trainer.lanes=halting needs model.halt_head=true")
+            finished = finished | (step.improved.halt_logit > 0)
+        return finished
+
+    def _learn(self, losses: dict[str, Tensor]) -> None:
+        """Adds the gradient of one improvement step and, when due, updates the parameters."""
+        total = torch.stack(list(losses.values())).sum()
+        if not math.isfinite(total.item()):
+            raise NonFiniteLossError(
+                f"the loss became {total.item()} at optimizer step {self.optimizer_step}; "
+                f"the last good checkpoint is {self.folder.last}. Try a lower optim.lr, "
+                "more trainer.warmup_steps or model.dtype=float32"
+            )
+        whole_rollout = self.objective.update == "rollout"
+        (total / self.num_steps if whole_rollout else total).backward()  # type: ignore[no-untyped-call]
+        self.improvement_step += 1
+        for name, loss in {"loss": total, **losses}.items():
+            self.interval[name] = self.interval.get(name, 0.0) + loss.item()
+        self.interval_rounds += 1
+        if not whole_rollout or self.improvement_step % self.num_steps == 0:
+            self._update_parameters()
+
+    def _update_parameters(self) -> None:
+        parameters = list(self.reasoner.parameters())
+        norm = clip_grad_norm_(parameters, self.settings.max_grad_norm).item()
+        if not math.isfinite(norm):
+            raise NonFiniteLossError(
+                f"the gradient became {norm} at optimizer step {self.optimizer_step}; "
+                f"the last good checkpoint is {self.folder.last}"
+            )
+        factor = learning_rate_factor(
+            self.optimizer_step,
+            self.settings.warmup_steps,
+            self.settings.decay_steps,
+            self.settings.final_lr_ratio,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.reasoner)
+        self.optimizer_step += 1
+
+    # ---------------------------------------------------------------- budgets and reports
+
+    def _budget_shares(self) -> list[float]:
+        """Returns the spent share of every budget that is set."""
+        settings = self.settings
+        used = [
+            (self.optimizer_step, settings.max_optimizer_steps),
+            (self.watch.seconds() / 60, settings.max_minutes),
+            (self.forward_passes, settings.max_forward_passes),
+        ]
+        return [spent / allowed for spent, allowed in used if allowed is not None]
+
+    def _budget_spent(self) -> bool:
+        patience = self.settings.patience
+        if patience is not None and self.evaluations_since_best >= patience:
+            return True
+        return max(self._budget_shares()) >= 1
+
+    def progress(self) -> dict[str, Any]:
+        """Returns the totals of the run so far, for the summary."""
+        return {
+            "optimizer_steps": self.optimizer_step,
+            "puzzles_seen": self.puzzles_seen,
+            "training_forward_passes": self.forward_passes,
+            "seconds": round(self.watch.seconds(), 1),
+            "validation_solved": self.best_solved,
+        }
+
+    @property
+    def forward_passes(self) -> int:
+        """Network evaluations so far, counted once per lane."""
+        lanes = int(self.settings.batch_size)
+        return self.improvement_step * lanes * self.reasoner.passes_per_step
+
+    def _report(self) -> None:
+        """Writes rows and checkpoints where an interval ends; wall-clock only paces the view."""
+        step = self.optimizer_step
+        rows = self.ledger.rows()
+        if self.view.due():
+            self.view.update(
+                share_done=max(self._budget_shares()),
+                optimizer_step=step,
+                seconds=self.watch.seconds(),
+                loss=self.interval.get("loss", 0.0) / max(1, self.interval_rounds),
+                solved=[row["solved"] for row in rows],
+            )
+        if step >= self.logged_at + self.settings.log_every:
+            self._log(rows)
+        if step >= self.evaluated_at + self.settings.eval_every:
+            self._validate()
+
+    def _log(self, rows: list[dict[str, float]]) -> None:
+        """Writes one interval's row to metrics.csv, the training ledger and timing.csv."""
+        means = {name: total / self.interval_rounds for name, total in self.interval.items()}
+        row: dict[str, Any] = {
+            "optimizer_step": self.optimizer_step,
+            "puzzles_seen": self.puzzles_seen,
+            "forward_passes": self.forward_passes,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "loss": means["loss"],
+        }
+        row |= {f"loss_{name}": means.get(name, "") for name in self.objective.names}
+        row |= {"solved": rows[-1]["solved"], "dead_fraction": self.ledger.dead_fraction()}
+        append_rows(self.folder.metrics, [row])
+        at = {"optimizer_step": self.optimizer_step}
+        append_rows(self.folder.training_ledger, [at | row for row in rows])
+        append_rows(self.folder.timing, [at | {"seconds": f"{self.watch.seconds():.3f}"}])
+        self.logger.log({f"train/{k}": v for k, v in means.items()}, self.optimizer_step)
+        self.ledger.clear()
+        self.interval, self.interval_rounds = {}, 0
+        self.logged_at = self.optimizer_step
+
+    # ---------------------------------------------------------------- evaluation
+
+    def _evaluate_validation(self) -> Evaluation:
+        averaged_reasoner = cast(Reasoner, self.average.module)
+        result = evaluate(
+            averaged_reasoner, self.puzzle, self.validation, self.num_steps, EVALUATION_BATCH
+        )
+        rows = result.ledger.rows()
+        at = {"optimizer_step": self.optimizer_step}
+        append_rows(self.folder.improvement, [at | row for row in rows])
+        self.logger.log(
+            {f"val/{name}": value for name, value in rows[-1].items()}, self.optimizer_step
+        )
+        return result
+
+    def _validate(self) -> None:
+        """Evaluates the averaged weights, then writes the checkpoints."""
+        result = self._evaluate_validation()
+        self.evaluated_at = self.optimizer_step
+        self.evaluations_since_best += 1
+        self._keep_if_best(result)
+        self._save(self.folder.last)
+
+    def _keep_if_best(self, evaluation: Evaluation) -> None:
+        """Writes best.pt if the validation solved share rose."""
+        rows = evaluation.ledger.rows()
+        improved = rows[-1]["solved"] > self.best_solved
+        if improved:
+            self.best_solved = rows[-1]["solved"]
+            self.evaluations_since_best = 0
+            self._save(self.folder.best)
+        self.view.validated([row["solved"] for row in rows], self.best_solved, improved)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _save(self, path: Path) -> None:
+        """Writes everything that a resumed run needs to go on to the bit."""
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        checkpoint.save(
+            path,
+            {
+                "weights": self.reasoner.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": checkpoint.random_state(),
+                "lanes": self.lanes.state_dict() if self.lanes else None,
+                "ledger": self.ledger.state_dict(),
+                "interval": self.interval,
+                "seconds": self.watch.seconds(),
+                "numbers": numbers,
+            },
+        )
+
+    def resume(self) -> None:
+        """Takes up the last checkpoint and drops the rows that were written after it.
+
+        Raises:
+            UserError: if the checkpoint is damaged or does not fit the config.
+        """
+        path = self.folder.last
+        if not path.is_file() and not self.folder.best.is_file():
+            return  # the run was killed before its first checkpoint: it starts anew
+        saved = checkpoint.load(path, self.device)
+        checkpoint.load_weights(self.reasoner, saved["weights"], path)
+        checkpoint.load_weights(self.average, saved["average"], path)
+        try:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path} was written with another optimizer: {error}") from error
+        for name in NUMBERS:
+            setattr(self, name, saved["numbers"][name])
+        self.ledger.load_state_dict(saved["ledger"])
+        self.interval = saved["interval"]
+        self.watch = Stopwatch(saved["seconds"])
+        if saved["lanes"] is not None:
+            self.lanes = Lanes.from_state_dict(saved["lanes"])
+            if len(self.lanes.k) != self.settings.batch_size:
+                raise UserError("trainer.batch_size cannot change when a run is resumed")
+        checkpoint.set_random_state(saved["random"])
+        for file in (self.folder.metrics, self.folder.training_ledger, self.folder.timing):
+            drop_rows_after(file, self.logged_at)
+        drop_rows_after(self.folder.improvement, self.evaluated_at)
+
+
+NUMBERS = (
+    "optimizer_step",
+    "improvement_step",
+    "puzzles_seen",
+    "logged_at",
+    "evaluated_at",
+    "best_solved",
+    "evaluations_since_best",
+    "interval_rounds",
+)
+"""The trainer's plain counters, as kept in a checkpoint."""
+
+
+def check_settings(settings: DictConfig) -> None:
+    """Refuses trainer settings that are out of range.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    check_choice("trainer.lanes", settings.lanes, LANES)
+    at_least_one = ("batch_size", "log_every", "eval_every", "val_puzzles", "test_puzzles")
+    budgets = ("max_optimizer_steps", "max_minutes", "max_forward_passes")
+    for key in at_least_one:
+        if settings[key] < 1:
+            raise UserError(f"trainer.{key}={settings[key]}: must be at least 1")
+    for key in (*budgets, "patience"):
+        if settings[key] is not None and not settings[key] > 0:
+            raise UserError(f"trainer.{key}={settings[key]}: must be above 0, or null for none")
+    if all(settings[key] is None for key in budgets):
+        raise UserError(f"set a budget: one of {', '.join(f'trainer.{key}' for key in budgets)}")
+    for key in ("warmup_steps", "decay_steps"):
+        if settings[key] < 0:
+            raise UserError(f"trainer.{key}={settings[key]}: must be at least 0")
+    for key in ("final_lr_ratio", "ema_decay"):
+        if not 0 <= settings[key] <= 1:
+            raise UserError(f"trainer.{key}={settings[key]}: must lie in [0, 1]")
+    if not settings.max_grad_norm > 0:
+        raise UserError(f"trainer.max_grad_norm={settings.max_grad_norm}: must be above 0")

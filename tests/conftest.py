@@ -1,0 +1,72 @@
+"""Shared fixtures: one tiny trained run, and the command line as a user types it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from pir.config import register_schemas
+
+TINY = [
+    "model.hidden_size=16",
+    "model.heads=2",
+    "model.improvement_steps=2",
+    "model.latent_steps=1",
+    "trainer.batch_size=16",
+    "trainer.max_optimizer_steps=12",
+    "trainer.log_every=3",
+    "trainer.eval_every=4",
+    "trainer.val_puzzles=20",
+    "trainer.test_puzzles=40",
+    "trainer.threads=1",
+]
+"""Overrides that shrink a run to seconds."""
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """Composes the settings of `pir train` without Hydra's command line."""
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_module("pir.configs", version_base="1.3"):
+        config = compose("train", overrides=["run=unused", *TINY, *overrides])
+    with open_dict(config):
+        config.choices = {"env": "countdown", "model": "trm", "objective": "some"}
+    OmegaConf.resolve(config)
+    return config
+
+
+@pytest.fixture(scope="session")
+def pir() -> Command:
+    """Runs `pir` in a process of its own."""
+
+    def run(*words: str, cwd: Path | None = None, code: int = 0, **env: str):  # type: ignore[no-untyped-def]
+        done = subprocess.run(
+            [sys.executable, "-m", "pir", *words],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=os.environ | env,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(pir: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the main job, shrunk to seconds."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    pir("train", "env=countdown", f"run={folder}", *TINY)
+    return folder

@@ -1,0 +1,260 @@
+"""The command line as a user types it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pir.cli import main, quote
+from tests.conftest import TINY
+
+RUN_FILES = [
+    "config.yaml",
+    "metrics.csv",
+    "improvement.csv",
+    "improvement_train.csv",
+    "timing.csv",
+    "checkpoints/last.pt",
+    "checkpoints/best.pt",
+    "figures/improvement.png",
+    "eval/per_step.csv",
+    "eval/per_puzzle.csv",
+    "eval/eval.json",
+]
+
+SUMMARY_KEYS = [
+    "env",
+    "model",
+    "objective",
+    "seed",
+    "parameters",
+    "improvement_steps",
+    "forward_passes",
+    "optimizer_steps",
+    "puzzles_seen",
+    "seconds",
+    "solved",
+    "solved_interval",
+    "exact_accuracy",
+    "cell_accuracy",
+    "dead_fraction",
+]
+
+
+def test_help_and_list_are_quick_and_light(pir):
+    for words in (["--help"], ["list"], ["list", "envs"]):
+        times = []
+        for _ in range(3):
+            started = time.monotonic()
+            pir(*words)
+            times.append(time.monotonic() - started)
+        assert min(times) < 1.0, words
+    check = "import sys, pir.cli; pir.cli.main(['list']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_list_as_json(pir):
+    envs = json.loads(pir("list", "envs", "output=json").stdout)
+    assert {"name", "summary"} == set(envs[0])
+    assert "countdown" in [env["name"] for env in envs]
+    everything = json.loads(pir("list", "output=json").stdout)
+    assert {"trm"} <= {row["name"] for row in everything["models"]}
+    assert {"awr", "deep_supervision", "set_likelihood"} <= {
+        row["name"] for row in everything["objectives"]
+    }
+    assert all(row["summary"] for rows in everything.values() for row in rows)
+
+
+def test_info(pir):
+    info = json.loads(pir("info", "model.hidden_size=64", "output=json").stdout)
+    assert info["model"]["forward_passes"] == 9
+    assert info["model"]["parameters"] > 50_000
+    assert info["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "did you mean train?"),
+        (["train", "env=cuontdown"], "env=cuontdown: there is no such choice; did you mean coun"),
+        (["train", "objective=foo"], "allowed: awr, deep_supervision, set_likelihood"),
+        (["train", "modle=trm"], "modle is no setting; did you mean model?"),
+        (["train", "trainer.max_minuts=1"], "did you mean max_minutes?"),
+        (["train", "model.hiden_size=3"], "did you mean hidden_size?"),
+        (["train", "trainer.max_minutes=abc"], "could not be converted to Float"),
+        (["train", "model.hidden_size=abc"], "model.hidden_size=abc: allowed is a whole number"),
+        (["train", "env.numbers=9"], "env.numbers=9: allowed are 3 to 6"),
+        (["train", "+model.extra=1"], "model.extra is unknown"),
+        (["train", "model._target_=os.system"], "no such class"),
+        (["train", "model._target_=subprocess.Popen"], "is no pir.reasoner.Reasoner"),
+        (["train", "env=countdown", "countdown"], "settings are key=value"),
+        (["train", "run="], "run= is empty"),
+        (["train", "trainer.max_minutes=[1"], "no viable alternative"),
+        (["train", "device=quantum"], "device=quantum: not available"),
+        (["eval", "run=/nonexistent"], "holds no run"),
+        (["eval"], "run"),
+        (["solve", "run=/nonexistent", "puzzle=1 2 3 = 10"], "holds no run"),
+        (["solve", "run=/nonexistent"], "give either puzzle="),
+        (["plot", "runs=/nonexistent/*"], "there is no run"),
+        (["plot"], "give either run="),
+        (["list", "envz"], "allowed are envs"),
+        (["list", "output=xml"], "output=xml: allowed are text, json"),
+        (["train", "resume=/nonexistent"], "holds no run"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_get_a_message(capsys, monkeypatch, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert out == ""
+    assert len(err) < 600
+    assert "Traceback" not in err
+
+
+def test_hydras_own_options_work(pir):
+    assert "hidden_size: 99" in pir("train", "--cfg", "job", "model.hidden_size=99").stdout
+    text = pir("train", "--help").stdout
+    for group in ("env: countdown", "model: trm", "optim: adamw, muon"):
+        assert group in text
+
+
+def test_train_leaves_a_whole_run_folder(tiny_run):
+    summary = json.loads((tiny_run / "summary.json").read_text())
+    for key in SUMMARY_KEYS:
+        assert key in summary, key
+    assert summary["forward_passes"] == 4
+    assert summary["optimizer_steps"] == 12
+    low, high = summary["solved_interval"]
+    assert 0 <= low <= summary["solved"] <= high <= 1
+    info = json.loads((tiny_run / "info.json").read_text())
+    assert info["seed"] == 0
+    assert "pir train" in (tiny_run / "command.txt").read_text()
+    for name in RUN_FILES:
+        assert (tiny_run / name).stat().st_size > 0, name
+    header = (tiny_run / "improvement.csv").read_text().splitlines()[0]
+    assert header.startswith("optimizer_step,k,forward_passes,solved,exact_accuracy,cell_accuracy")
+
+
+def test_a_run_is_never_overwritten(pir, tiny_run):
+    before = (tiny_run / "summary.json").read_bytes()
+    done = pir("train", f"run={tiny_run}", *TINY, code=2)
+    assert "already holds a run" in done.stderr
+    assert (tiny_run / "summary.json").read_bytes() == before
+
+
+def test_resume_by_command(pir, tmp_path):
+    folder = tmp_path / "run"
+    pir("train", f"run={folder}", *TINY, "trainer.max_optimizer_steps=4")
+    done = pir("train", f"resume={folder}", "trainer.max_optimizer_steps=8")
+    assert "changed on resume: trainer.max_optimizer_steps 4 -> 8" in done.stderr
+    assert json.loads((folder / "summary.json").read_text())["optimizer_steps"] == 8
+    for override in ("model.hidden_size=32", "seed=5", "trainer.batch_size=8"):
+        refused = pir("train", f"resume={folder}", override, code=2)
+        assert "cannot change when a run is resumed" in refused.stderr
+
+
+def test_sweep_makes_one_run_per_job(pir, tmp_path):
+    pir("train", "-m", "env=countdown", "seed=0,1", f"run={tmp_path / 'sweep'}", *TINY)
+    folders = sorted(path.parent for path in tmp_path.glob("sweep/*/summary.json"))
+    seeds = [json.loads((folder / "summary.json").read_text())["seed"] for folder in folders]
+    assert sorted(seeds) == [0, 1]
+
+
+def test_eval_to_any_depth(pir, tiny_run):
+    words = ["eval", f"run={tiny_run}", "eval.improvement_steps=7", "eval.puzzles=30"]
+    result = json.loads(pir(*words, "output=json").stdout)
+    assert [row["k"] for row in result["per_step"]] == list(range(1, 8))
+    assert [row["forward_passes"] for row in result["per_step"]] == list(range(2, 15, 2))
+    rows = (tiny_run / "eval/per_step.csv").read_text().splitlines()
+    assert len(rows) == 8
+    assert len((tiny_run / "eval/per_puzzle.csv").read_text().splitlines()) == 31
+    assert "trained depth" in pir(*words).stdout
+
+
+def test_solve_one_puzzle(pir, tiny_run):
+    text = pir("solve", f"run={tiny_run}", "puzzle=3 7 8 = 29").stdout
+    assert text.splitlines()[0] == "3 7 8 = 29"
+    assert "step  2" in text
+    words = ["solve", f"run={tiny_run}", "puzzle=3 7 8 = 29", "improvement_steps=5", "output=json"]
+    result = json.loads(pir(*words).stdout)
+    assert set(result) >= {"puzzle", "answer", "solved", "steps"}
+    assert [step["k"] for step in result["steps"]] == [1, 2, 3, 4, 5]
+    assert set(result["steps"][0]) == {"k", "answer", "solved", "score"}
+
+
+def test_solve_a_file_with_bad_lines(pir, tiny_run, tmp_path):
+    file = tmp_path / "puzzles = ü #1.txt"
+    file.write_text("3 7 8 = 29\n\n1 2 x = 10\n1 1 1 = 99\n4 5 6 = 15\n", encoding="utf-8")
+    done = pir("solve", f"run={tiny_run}", f"puzzles={file}", "output=json", code=2)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["puzzle"] for result in results] == [
+        "3 7 8 = 29",
+        "1 2 x = 10",
+        "1 1 1 = 99",
+        "4 5 6 = 15",
+    ]
+    assert "line 3: 'x' is no number (column 5)" in results[1]["error"]
+    assert results[2]["error"] == "no answer exists (exhaustive search)"
+    assert results[1]["answer"] is None
+    assert len(results[3]["steps"]) == 2
+    assert "line 3" in done.stderr
+    assert "line 4" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01", b"\n\n"])
+def test_files_without_puzzles_are_refused(pir, tiny_run, tmp_path, content):
+    file = tmp_path / "puzzles.txt"
+    file.write_bytes(content)
+    done = pir("solve", f"run={tiny_run}", f"puzzles={file}", code=2)
+    assert "puzzles=" in done.stderr
+
+
+def test_plot_several_runs(pir, tiny_run, tmp_path):
+    out = tmp_path / "curve, of = all.png"
+    pir("plot", f"runs={tiny_run.parent}/*", f"out={out}")
+    assert out.stat().st_size > 5000
+    assert "must be one of .png" in pir("plot", f"run={tiny_run}", "out=x.bmp", code=2).stderr
+
+
+def test_a_folder_of_settings_adds_choices(pir, tmp_path):
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env/mine.yaml").write_text(
+        "# My own Countdown.\n_target_: pir.envs.countdown.Countdown\nnumbers: 4\n"
+    )
+    done = pir("list", "envs", f"--config-dir={tmp_path}", "output=json")
+    assert {"name": "mine", "summary": "My own Countdown."} in json.loads(done.stdout)
+    shown = pir("train", "--config-dir", str(tmp_path), "env=mine", "--cfg", "job").stdout
+    assert "numbers: 4" in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3 7 8 = 29", "it's", "a\\", "\\'", "a\\\\'b", "${oc.env:HOME}", "ü#=,[]{}()~+", '"', "a, b"],
+)
+def test_raw_text_reaches_the_command_as_typed(pir, tmp_path, text):
+    script = (
+        "import sys, types, pir.cli, importlib\n"
+        "m = types.ModuleType('pir.commands.solve')\n"
+        "m.run = lambda config: print(repr(config.puzzle))\n"
+        "import pir.commands; sys.modules['pir.commands.solve'] = m\n"
+        "sys.exit(pir.cli.main(['solve', 'run=x', 'puzzle=' + sys.argv[1]]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, text], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == repr(text), done.stderr + quote(text)
+
+
+def test_paths_as_typed(pir, tiny_run, tmp_path):
+    copy = tmp_path / "ein Lauf = #1 'ü'"
+    subprocess.run(["cp", "-r", tiny_run, copy], check=True)
+    pir("eval", f"run={copy}", "eval.puzzles=10")
+    pir("plot", f"run={copy}")
+    assert Path(copy / "eval/eval.json").exists()

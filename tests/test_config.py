@@ -1,0 +1,106 @@
+"""Every file of settings composes, is commented, and agrees with the code it configures."""
+
+import inspect
+from pathlib import Path
+
+import pir.configs
+import pytest
+import yaml
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from pir.components import Components
+from pir.config import SCHEMAS, build
+from pir.errors import UserError
+from pir.models.trm import TRM
+from pir.reasoner import Reasoner
+from tests.conftest import compose_config
+
+ROOT = Path(pir.configs.__file__).parent
+FILES = sorted(ROOT.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_key_is_explained(file):
+    """A comment stands above every setting, or above the block that it is part of."""
+    lines = file.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    explained = False
+    for line in lines:
+        text = line.strip()
+        if text.startswith(("#", "_target_", "defaults", "- ", "hydra:")) or line.endswith(":"):
+            explained = True
+        elif text and not line.startswith(" "):
+            assert explained, f"{file.name}: {line}"
+            explained = False
+
+
+def components(node):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from components(value)
+
+
+@pytest.mark.parametrize("group", ["env", "model", "objective", "optim", "logger"])
+def test_settings_agree_with_the_code(group):
+    """A component's file names exactly its arguments, with the same defaults as in Python."""
+    for file in sorted((ROOT / group).glob("*.yaml")):
+        for node in components(yaml.safe_load(file.read_text())):
+            target = get_class(node["_target_"])
+            if not target.__module__.startswith("pir."):
+                continue
+            parameters = inspect.signature(target).parameters
+            names = [n for n in parameters if n not in ("puzzle", "params")]
+            assert set(node) - {"_target_"} == set(names), file.name
+            for name in names:
+                default = parameters[name].default
+                if default is not inspect.Parameter.empty and "objective" not in str(file):
+                    value = node[name]
+                    value = tuple(value) if isinstance(value, list) else value
+                    value = float(value) if isinstance(default, float) else value
+                    assert value == default, f"{file.name}: {name}"
+
+
+@pytest.mark.parametrize("command", SCHEMAS)
+def test_commands_list_the_keys_of_their_schema(command):
+    written = set(yaml.safe_load((ROOT / f"{command}.yaml").read_text())) - {"defaults", "hydra"}
+    chosen = {"env", "model", "objective", "optim", "trainer", "logger", "choices"}
+    assert set(SCHEMAS[command].__annotations__) - chosen == written - chosen
+
+
+@pytest.mark.parametrize("group", ["objective", "optim", "logger"])
+def test_every_choice_builds(group):
+    for file in sorted((ROOT / group).glob("*.yaml")):
+        config = compose_config(f"{group}={file.stem}")
+        parts = Components.build(config)
+        getattr(parts, f"build_{'optimizer' if group == 'optim' else group}")(config)
+
+
+def node(**values):
+    return OmegaConf.create({"_target_": "pir.models.trm.TRM", **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hidden_size": "wide"}, "m.hidden_size=wide: allowed is a whole number"),
+        ({"hidden_size": True}, "m.hidden_size=True: allowed is a whole number"),
+        ({"halt_head": 1}, "m.halt_head=1: allowed is true or false"),
+        ({"expansion": "big"}, "m.expansion=big: allowed is a number"),
+        ({"hiden_size": 3}, "m.hiden_size is unknown; did you mean hidden_size?"),
+        ({"_target_": "pir.nothing.Here"}, "no such class"),
+        ({"_target_": "pir.envs.countdown.Countdown"}, "is no pir.reasoner.Reasoner"),
+    ],
+)
+def test_bad_components_are_refused(values, message):
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+        build(node(**values), "m", Reasoner, puzzle=None)
+
+
+def test_missing_arguments_are_named():
+    with pytest.raises(UserError, match=r"m\.puzzle must be given"):
+        build(node(), "m", TRM)
+    with pytest.raises(UserError, match="no _target_"):
+        build(OmegaConf.create({}), "m", TRM)

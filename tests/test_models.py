@@ -1,0 +1,129 @@
+"""The TRM: where gradient reaches, what batches and dtypes may change, how steps compose."""
+
+import pytest
+import torch
+from pir.envs.countdown import Countdown
+
+from pir.errors import UserError
+from pir.models.layers import Attention, rms_norm
+from pir.models.trm import TRM
+from pir.reasoner import NEVER
+
+SMALL = {"hidden_size": 16, "heads": 2, "dtype": "float32"}
+
+
+def make(**options) -> tuple[TRM, torch.Tensor, Countdown]:
+    torch.manual_seed(0)
+    puzzle = Countdown()
+    question = puzzle.sample(5, "train", seed=0)["question"]
+    return TRM(puzzle, **(SMALL | options)), question, puzzle
+
+
+def run(model, question, num_steps, state=None):
+    state = model.start(question) if state is None else state
+    for _ in range(num_steps):
+        state = model.improve(question, state, torch.ones(len(question), dtype=torch.int64))
+    return state
+
+
+@pytest.mark.parametrize("mixer", ["attention", "mlp"])
+def test_logits_keep_to_the_slot_mask(mixer):
+    model, question, puzzle = make(mixer=mixer)
+    logits = model.read_out(run(model, question, 2)).logits
+    assert logits.shape == (5, *puzzle.slot_mask.shape)
+    assert logits.dtype == torch.float32
+    assert (logits[:, ~puzzle.slot_mask] == NEVER).all()
+    assert (logits[:, puzzle.slot_mask] > NEVER / 2).all()
+
+
+@pytest.mark.parametrize("mixer", ["attention", "mlp"])
+def test_k_steps_then_k_more_are_2k_steps(mixer):
+    model, question, _ = make(mixer=mixer, cycles=2)
+    halfway = run(model, question, 2)
+    assert (run(model, question, 4)["y"] == run(model, question, 2, halfway)["y"]).all()
+
+
+@pytest.mark.parametrize("mixer", ["attention", "mlp"])
+def test_a_puzzle_does_not_see_its_neighbours(mixer):
+    model, question, _ = make(mixer=mixer)
+    alone = torch.cat([run(model, q[None], 2)["y"] for q in question])
+    assert torch.allclose(run(model, question, 2)["y"], alone, atol=1e-5)
+
+
+def test_bfloat16_is_close_to_float32():
+    model, question, _ = make(hidden_size=64)
+    other, _, _ = make(hidden_size=64, dtype="bfloat16")
+    other.load_state_dict(model.state_dict())
+    assert all(p.dtype == torch.float32 for p in other.parameters())
+    exact, rounded = (m.read_out(run(m, question, 2)).logits for m in (model, other))
+    allowed = exact > NEVER
+    assert (exact - rounded)[allowed].abs().max() < 0.15
+    assert (exact - rounded)[allowed].abs().mean() < 0.02
+
+
+def test_only_the_last_cycle_has_gradient():
+    """With T cycles the gradient equals that of one cycle started from the state T - 1 later."""
+    model, question, _ = make(cycles=3)
+    k = torch.ones(len(question), dtype=torch.int64)
+
+    def gradient(state):
+        model.zero_grad()
+        model.read_out(model.improve(question, state, k)).logits.logsumexp(-1).sum().backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    whole = gradient(model.start(question))
+    model.cycles = 2
+    with torch.no_grad():
+        later = model.improve(question, model.start(question), k)
+    model.cycles = 1
+    for a, b in zip(whole, gradient(later), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gradient_reaches_every_parameter():
+    model, question, _ = make(halt_head=True)
+    policy = model.read_out(run(model, question, 1))
+    (policy.logits.logsumexp(-1).sum() + policy.halt_logit.sum()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_question_is_injected_at_every_step():
+    model, question, _ = make()
+    state = run(model, question, 1)
+    other = model.improve(question.flip(0), state, torch.ones(5, dtype=torch.int64))
+    assert not torch.allclose(other["y"], run(model, question, 1, state)["y"])
+
+
+def test_passes_per_step():
+    assert make(cycles=3, latent_steps=6)[0].passes_per_step == 21
+    assert make(cycles=1, latent_steps=2)[0].passes_per_step == 3
+
+
+def test_attention_is_torch_attention():
+    torch.manual_seed(0)
+    layer = Attention(16, 2)
+    x = torch.randn(3, 5, 16)
+    q, k, v = layer.qkv(x).view(3, 5, 3, 2, 8).permute(2, 0, 3, 1, 4)
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    expected = layer.out(mixed.transpose(1, 2).reshape(3, 5, 16))
+    assert torch.allclose(layer(x), expected, atol=1e-6)
+
+
+def test_rms_norm_by_hand():
+    x = torch.randn(4, 8, dtype=torch.float64)
+    assert torch.allclose(rms_norm(x), x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden_size": 15}, "multiple of model.heads"),
+        ({"mixer": "conv"}, "model.mixer=conv: allowed are attention, mlp"),
+        ({"dtype": "float16"}, "model.dtype=float16"),
+        ({"layers": 0}, "model.layers=0"),
+        ({"improvement_steps": 0}, "model.improvement_steps=0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        make(**options)

@@ -1,0 +1,318 @@
+"""Training learns, repeats itself to the bit, resumes to the bit, and fails in words."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from pir import checkpoint
+from pir.errors import NonFiniteLossError, UserError
+from pir.evaluate import wilson_interval
+from pir.optim import MuonAdamW, averaged, learning_rate_factor
+from pir.run_folder import RunFolder, read_rows
+from pir.train import Trainer
+from tests.conftest import TINY, compose_config
+from tests.golden import FILE, OBJECTIVES, loss_curve
+
+ROW_FILES = ("metrics.csv", "improvement.csv", "improvement_train.csv")
+
+
+def start(folder: Path, *overrides: str) -> Trainer:
+    config = compose_config(*overrides)
+    run = RunFolder(folder)
+    run.create(config, ["pir", "train"])
+    return Trainer(config, run)
+
+
+def go_on(folder: Path, *overrides: str) -> Trainer:
+    trainer = Trainer(compose_config(*overrides), RunFolder(folder))
+    trainer.resume()
+    return trainer
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = (checkpoint.load(RunFolder(p).last, torch.device("cpu")) for p in (one, other))
+    for name in ("weights", "average"):
+        for key in a[name]:
+            assert torch.equal(a[name][key], b[name][key]), key
+    assert a["numbers"] == b["numbers"]
+    for name in ROW_FILES:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_golden_loss_curves(objective, tmp_path):
+    torch.set_num_threads(1)
+    expected = json.loads(FILE.read_text())[objective]
+    assert loss_curve(objective, tmp_path / "run") == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_tiny_model_learns(tmp_path):
+    trainer = start(
+        tmp_path / "run",
+        "env.number_range=[1,4]",
+        "env.target_range=[1,12]",
+        "model.hidden_size=64",
+        "model.dtype=float32",
+        "trainer.batch_size=128",
+        "trainer.max_optimizer_steps=200",
+        "trainer.decay_steps=200",
+        "trainer.warmup_steps=20",
+        "trainer.log_every=25",
+        "trainer.eval_every=200",
+    )
+    trainer.train()
+    solved = [float(row["solved"]) for row in read_rows(trainer.folder.metrics)]
+    assert solved[0] < 0.3
+    assert solved[-1] > 0.8
+
+
+@pytest.mark.parametrize("lanes", ["staggered", "synchronous", "halting"])
+@pytest.mark.parametrize("objective", ["awr", "set_likelihood"])
+def test_resume_is_exact(tmp_path, lanes, objective):
+    options = [f"trainer.lanes={lanes}", f"objective={objective}", "model.halt_head=true"]
+    options.append("+objective.terms.halt={_target_: pir.objectives.Halting}")
+    start(tmp_path / "whole", *options).train()
+    start(tmp_path / "parts", *options, "trainer.max_optimizer_steps=5").train()
+    go_on(tmp_path / "parts", *options, "trainer.max_optimizer_steps=7").train()
+    go_on(tmp_path / "parts", *options).train()
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    steps = [int(row["optimizer_step"]) for row in read_rows(tmp_path / "parts" / "metrics.csv")]
+    assert steps == ([4, 8, 12] if lanes == "synchronous" else [3, 6, 9, 12])
+
+
+def test_rollout_updates_once_per_rollout(tmp_path):
+    trainer = start(tmp_path / "run", "objective.update=rollout", "trainer.lanes=synchronous")
+    trainer.train()
+    assert trainer.optimizer_step == 12
+    assert trainer.improvement_step == 12 * 2
+
+
+def test_staggered_lanes_keep_every_step_in_every_update(tmp_path):
+    trainer = start(tmp_path / "run", "trainer.log_every=100")
+    trainer.train()
+    assert trainer.ledger.counts.tolist() == [12 * 16 - 11 * 8, 11 * 8]
+    assert trainer.puzzles_seen == 16 + 11 * 8
+
+
+def test_same_seed_same_rows(tmp_path):
+    for name in ("one", "two"):
+        start(tmp_path / name, "seed=3").train()
+    start(tmp_path / "other", "seed=4").train()
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "other/metrics.csv").read_text() != (
+        tmp_path / "one/metrics.csv"
+    ).read_text()
+
+
+def test_killed_at_any_moment_resumes_to_the_bit(pir, tmp_path):
+    words = ["train", "env=countdown", *TINY, "trainer.max_optimizer_steps=60"]
+    pir(*words, f"run={tmp_path / 'whole'}")
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "pir", *words, f"run={folder}"]
+    for attempt in range(3):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        goal = [0, 9, 30][attempt]
+        while time.monotonic() < deadline and process.poll() is None:
+            rows = read_rows(folder / "metrics.csv") if (folder / "metrics.csv").exists() else []
+            if (folder / "config.yaml").exists() and len(rows) * 3 >= goal:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        command = [sys.executable, "-m", "pir", "train", f"resume={folder}"]
+    pir("train", f"resume={folder}")
+    assert_same_run(tmp_path / "whole", folder)
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
+    folder = tmp_path / "run with = and # ü"
+    words = [*TINY, "trainer.max_optimizer_steps=100000", f"run={folder}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pir", "train", *words], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (folder / "checkpoints/last.pt").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"go on with: pir train resume='{folder}'" in errors
+    assert "Traceback" not in errors
+    saved = checkpoint.load(RunFolder(folder).last, torch.device("cpu"))
+    assert saved["numbers"]["optimizer_step"] > 0
+
+
+def test_rows_after_the_checkpoint_are_dropped_and_cut_rows_too(tmp_path):
+    start(tmp_path / "whole").train()
+    start(tmp_path / "cut", "trainer.max_optimizer_steps=7").train()
+    for name in ROW_FILES:
+        with (tmp_path / "cut" / name).open("a") as file:
+            file.write("9,1,2\n8")
+    go_on(tmp_path / "cut").train()
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_non_finite_loss_stops_and_keeps_the_checkpoint(tmp_path):
+    trainer = start(
+        tmp_path / "run", "optim.lr=1e30", "optim.adamw_lr=1e30", "trainer.warmup_steps=0"
+    )
+    with pytest.raises(NonFiniteLossError, match=r"last\.pt"):
+        trainer.train()
+    saved = checkpoint.load(trainer.folder.last, torch.device("cpu"))
+    assert all(bool(w.isfinite().all()) for w in saved["weights"].values())
+
+
+def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
+    trainer = start(tmp_path / "run", "trainer.max_optimizer_steps=4")
+    trainer.train()
+    before = trainer.folder.last.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"No space left.*the file that was there is kept"):
+        trainer._save(trainer.folder.last)
+    assert trainer.folder.last.read_bytes() == before
+    assert not list(trainer.folder.last.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:500]), "damaged"),
+        (lambda p: p.write_bytes(b""), "damaged"),
+        (lambda p: torch.save({"weights": {}}, p), "no checkpoint written by pir"),
+        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 99}, p), "version 99"),
+        (lambda p: p.unlink(), "there is no such checkpoint"),
+    ],
+)
+def test_bad_checkpoints_are_refused(tiny_run, tmp_path, damage, message):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    damage(folder / "checkpoints/last.pt")
+    with pytest.raises(UserError, match=message):
+        go_on(folder)
+
+
+def test_nothing_is_unpickled(tiny_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    canary = tmp_path / "executed"
+
+    class Attack:
+        def __reduce__(self):
+            return (canary.touch, ())
+
+    torch.save({"format": "pir checkpoint", "weights": Attack()}, folder / "checkpoints/last.pt")
+    with pytest.raises(UserError, match="damaged or no checkpoint"):
+        go_on(folder)
+    assert not canary.exists()
+
+
+def test_a_changed_architecture_is_refused(tiny_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    with pytest.raises(
+        UserError, match=r"does not fit the model.* is 16x6 there, 32x6 here|x16 there, .*x32 here"
+    ):
+        go_on(folder, "model.hidden_size=32")
+    with pytest.raises(UserError, match="another optimizer"):
+        go_on(folder, "optim=adamw")
+
+
+def test_budgets_end_a_run(tmp_path):
+    passes = start(tmp_path / "passes", "trainer.max_forward_passes=200")
+    passes.train()
+    assert passes.forward_passes == 224  # 16 lanes x 2 passes a step, the step that reaches 200
+    minutes = start(tmp_path / "minutes", "trainer.max_minutes=1e-6")
+    minutes.train()
+    assert minutes.optimizer_step == 0
+    options = ["trainer.patience=2", "optim.lr=0", "optim.adamw_lr=0", "trainer.eval_every=2"]
+    patience = start(tmp_path / "patience", *options)
+    patience.train()
+    assert patience.optimizer_step == 4
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.batch_size=0",
+        "trainer.lanes=random",
+        "trainer.ema_decay=1.5",
+        "trainer.max_minutes=-1",
+        "trainer.max_grad_norm=0",
+        "trainer.threads=0",
+        "trainer.warmup_steps=-1",
+        "device=tpu9",
+    ],
+)
+def test_settings_out_of_range_are_refused(tmp_path, override):
+    with pytest.raises(UserError, match=override.split("=")[0]):
+        start(tmp_path / "run", override)
+
+
+def test_a_run_needs_a_budget(tmp_path):
+    options = ["trainer.max_optimizer_steps=null", "trainer.max_minutes=null"]
+    with pytest.raises(UserError, match="set a budget"):
+        start(tmp_path / "run", *options)
+
+
+def test_learning_rate_curve():
+    rates = [learning_rate_factor(step, 10, 110, 0.1) for step in range(200)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == rates[199] == pytest.approx(0.1)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_average_by_hand():
+    torch.manual_seed(0)
+    module = torch.nn.Linear(3, 2)
+    average = averaged(module, 0.9)
+    expected = None
+    for step in range(30):
+        with torch.no_grad():
+            module.weight.normal_()
+        average.update_parameters(module)
+        if expected is None:
+            expected = module.weight.clone()
+        else:
+            decay = min(0.9, (1 + step) / (10 + step))
+            expected = decay * expected + (1 - decay) * module.weight
+    assert torch.allclose(average.module.weight, expected, atol=1e-6)
+
+
+def test_muon_takes_the_matrices_of_the_blocks():
+    model = torch.nn.ModuleDict(
+        {"blocks": torch.nn.Linear(4, 3), "head": torch.nn.Linear(3, 2, bias=False)}
+    )
+    optimizer = MuonAdamW(list(model.named_parameters()))
+    assert [p.shape for g in optimizer.muon.param_groups for p in g["params"]] == [(3, 4)]
+    assert len([p for g in optimizer.adamw.param_groups for p in g["params"]]) == 2
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    model["head"](model["blocks"](torch.randn(5, 4))).sum().backward()
+    optimizer.step()
+    assert all((p != before[name]).any() for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (37, 50), (900, 1000)])
+def test_wilson_interval_solves_its_equation(k, n):
+    """The bounds p satisfy (k/n - p)^2 = z^2 p (1 - p) / n."""
+    z = 1.959964
+    for bound in wilson_interval(k, n):
+        if 0 < bound < 1:
+            assert (k / n - bound) ** 2 == pytest.approx(z * z * bound * (1 - bound) / n, rel=1e-6)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
