@@ -19,13 +19,11 @@ class Curve:
     """One run's evaluation, step by step.
 
     Attributes:
-        label: the run folder's name.
         columns: k, solved, solved_low, solved_high, score ..., each of shape (K,).
         trained_steps: the number of steps the model was trained for.
         puzzles: how many puzzles were evaluated, and of which split.
     """
 
-    label: str
     columns: dict[str, np.ndarray]
     trained_steps: int
     puzzles: str
@@ -47,9 +45,12 @@ def read_curve(folder: Path) -> Curve:
             rows = list(csv.DictReader(file))
         columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
         content = json.loads(facts.read_text())
+        missing = {"k", "solved", "solved_low", "solved_high", "score"} - set(columns)
+        if missing:
+            raise KeyError(*missing)
         puzzles = f"{content['puzzles']} {content['split']} puzzles"
-        return Curve(folder.name, columns, int(content["trained_steps"]), puzzles)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        return Curve(columns, int(content["trained_steps"]), puzzles)
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"{table.parent} is damaged: {error!r}") from error
 
 
@@ -62,16 +63,17 @@ def draw_improvement(folders: Sequence[Path], out: Path) -> None:
         UserError: if a run cannot be read or the figure cannot be written.
     """
     curves = [read_curve(folder) for folder in folders]
+    labels = _labels(folders)
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), sharex=True)
     solved, score = axes
-    for index, curve in enumerate(curves):
+    for index, (curve, label) in enumerate(zip(curves, labels, strict=True)):
         colour = COLOURS[index % len(COLOURS)]
         style = ("-", "--", ":", "-.")[index // len(COLOURS) % 4]
         k = curve.columns["k"]
         low, high = curve.columns["solved_low"], curve.columns["solved_high"]
         solved.fill_between(k, low, high, color=colour, alpha=0.18, linewidth=0)
         line = {"color": colour, "linestyle": style, "marker": "o", "markersize": 3}
-        solved.plot(k, curve.columns["solved"], label=curve.label, **line)
+        solved.plot(k, curve.columns["solved"], label=label, **line)
         score.plot(k, curve.columns["score"], **line)
     last = max(curve.columns["k"][-1] for curve in curves)
     depths = {curve.trained_steps for curve in curves}
@@ -91,3 +93,12 @@ def draw_improvement(folders: Sequence[Path], out: Path) -> None:
     figure.legend(loc="outside lower center", ncols=min(4, len(curves)), fontsize=9)
     figure.set_layout_engine("constrained")
     save_figure(figure, out)
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """Returns the folders' names, with their parents' where names repeat, safe for matplotlib."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
+    # $ starts a formula, and a leading _ hides a legend's entry
+    return [f"{' ' if name[0] == '_' else ''}{name}".replace("$", r"\$") for name in names]

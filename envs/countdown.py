@@ -12,9 +12,9 @@ Layout (three-address code, one token per step):
 
         n = 3, `3 7 8 = 29`:  8 7 3 29 _ _   ->   8 7 3 29 R1*R2 R0+R3
 
-    Against a program spelled out in characters the sequence is five times shorter, an operand and
-    its operator cannot disagree, and a policy that is factorised over tokens is factorised over the
-    steps of the program.
+    Three-address code spelled out digit by digit takes 27 tokens for n = 3; this takes 6. Operands
+    and operator of a step cannot disagree, and a policy that is factorised over tokens is
+    factorised over the steps of the program.
 
 Score:
     1 if solved; else 0.2 + 0.6 * closeness for a legal program, closeness = max(0, 1 - |v - t| / t)
@@ -274,7 +274,7 @@ class Countdown(Puzzle):
     def format_answer(self, question: Tensor, answer: Tensor) -> str:
         """Prints the program's last result as an infix expression.
 
-        Brackets are left out only where no other reading could turn an illegal result legal.
+        Brackets are left out only where the text reads as the same steps.
 
         An answer that is no program, such as one not written yet, is printed as `_`.
         """
@@ -300,7 +300,8 @@ class Countdown(Puzzle):
         steps = _ExpressionReader(text, [int(v) for v in numbers[0]]).read()
         allowed = range(self.numbers - 1, self.numbers) if self.use_all else range(1, self.numbers)
         if len(steps) not in allowed:
-            raise PuzzleTextError(f"this puzzle uses all {self.numbers} numbers", len(text) + 1)
+            use = f"all {self.numbers}" if self.use_all else "two or more"
+            raise PuzzleTextError(f"this puzzle uses {use} numbers", len(text) + 1)
         index = {(int(i), int(j)): p for p, (i, j) in enumerate(self.pairs)}
         answer = question.clone()
         answer[self.answer_start :] = self.stop
@@ -327,7 +328,8 @@ class _Node:
             left, right = right, left
         loose = "+-" if operator in "*/" else ""
         left_text = f"({left.text})" if left.binds and left.binds in loose else left.text
-        tight = {"+": "-", "-": "+-", "*": "+-/", "/": "+-*/"}[operator]
+        # Without these brackets another reading could turn an illegal step legal: a * (b / c * d).
+        tight = "+-*/" if operator in "*/" else "+-"
         right_text = f"({right.text})" if right.binds and right.binds in tight else right.text
         return _Node(
             f"{left_text} {operator} {right_text}",

@@ -55,7 +55,7 @@ def _summary(text: str) -> str:
     return next((comment for comment in comments if not comment.startswith("@")), "")
 
 
-def explain(error: Exception, command: str) -> str:
+def explain(error: Exception, command: str, settings: list[str]) -> str:
     """Turns one of Hydra's errors into one message with the valid names."""
     message, cause = str(error), error.__cause__
     if isinstance(error, MissingConfigException):
@@ -68,7 +68,7 @@ def explain(error: Exception, command: str) -> str:
     if unknown:
         key = unknown.group(1)
         parent, _, name = key.rpartition(".")
-        return f"{key} is no setting{suggest(name, _keys_at(command, parent))}"
+        return f"{key} is no setting{suggest(name, _keys_at(command, parent, settings))}"
     lines = [message.split("\nSee https")[0], *([str(cause)] if cause else [])]
     first = [line.splitlines()[0] if i else " ".join(line.split()) for i, line in enumerate(lines)]
     return ": ".join(first)
@@ -81,10 +81,11 @@ def _missing_choice(message: str) -> tuple[str, list[str]]:
     return listed.group(1), [line.strip() for line in listed.group(2).splitlines() if line.strip()]
 
 
-def _keys_at(command: str, parent: str) -> list[str]:
-    """Returns the keys below a place in a command's default settings."""
+def _keys_at(command: str, parent: str, settings: list[str]) -> list[str]:
+    """Returns the keys below a place in a command's settings, with the choices made."""
+    chosen = [word for word in settings if word.split("=")[0] in GROUPS.values()]
     GlobalHydra.instance().clear()
     with initialize_config_module(config_module="pir.configs", version_base="1.3"):
-        config = compose(command, return_hydra_config=False)
+        config = compose(command, overrides=[word for word in chosen if "," not in word])
     node = OmegaConf.select(config, parent) if parent else config
     return [str(key) for key in node] if isinstance(node, DictConfig) else []

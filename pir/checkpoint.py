@@ -10,6 +10,19 @@ from pir.run_folder import write_atomically
 
 FORMAT = "pir checkpoint"
 SCHEMA_VERSION = 1
+CONTENT = (
+    "config",
+    "weights",
+    "average",
+    "optimizer",
+    "random",
+    "lanes",
+    "ledger",
+    "interval",
+    "seconds",
+    "numbers",
+)
+"""What a checkpoint holds, see `Trainer.save`."""
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
@@ -18,6 +31,7 @@ def save(path: Path, payload: dict[str, Any]) -> None:
     Raises:
         UserError: if the file cannot be written (a full disk, say).
     """
+    assert set(payload) == set(CONTENT)
     content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **payload}
     write_atomically(path, lambda file: torch.save(content, file))
 
@@ -37,11 +51,14 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         raise UserError(f"{path} is damaged or no checkpoint: {reason}") from error
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise UserError(f"{path} is no checkpoint written by pir")
-    if payload["schema_version"] != SCHEMA_VERSION:
+    if payload.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {payload['schema_version']}; "
+            f"{path} has schema version {payload.get('schema_version')}; "
             f"this version of pir reads {SCHEMA_VERSION}"
         )
+    missing = [key for key in CONTENT if key not in payload]
+    if missing:
+        raise UserError(f"{path} is damaged: {', '.join(missing)} missing")
     return payload
 
 

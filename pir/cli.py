@@ -6,6 +6,7 @@ second layer of quotes.
 """
 
 import importlib
+import io
 import os
 import re
 import sys
@@ -26,8 +27,12 @@ COMMANDS = {
 RAW_KEYS = ("run", "resume", "runs", "puzzle", "puzzles", "out")
 """Keys whose value is taken literally, whatever characters it holds."""
 
-OPTIONS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--config-dir", "-cd", "--package", "-p")
-"""Hydra's options that are followed by a value."""
+TAKE_ANYTHING = ("--config-dir", "-cd")
+TAKE_A_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p")
+"""Hydra's options that any word, or a word without =, may follow."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 USER_ERROR = 2
 """Exit status after a mistake that the user can mend."""
@@ -40,8 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `pir`; those of the process by default.
 
     Returns:
-        The exit status: 0, or `USER_ERROR` after a printed message.
+        The exit status: 0, `USER_ERROR` after a printed message, or `INTERRUPTED`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? for a bar
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -56,17 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pir: {command} is no command{suggest(command, COMMANDS)}", file=sys.stderr)
         return USER_ERROR
     try:
-        _run_hydra(command, rest)
+        return _run_hydra(command, rest)
     except UserError as error:
         print(f"pir {command}: {error}", file=sys.stderr)
         return USER_ERROR
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        print(f"pir {command}: {error}", file=sys.stderr)
+        return USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+        return INTERRUPTED
 
 
 def usage() -> str:
@@ -86,46 +92,47 @@ def usage() -> str:
 
 
 def prepare_words(command: str, words: Sequence[str]) -> list[str]:
-    """Turns the words after a command into Hydra's: options first, then settings.
+    """Turns the words after a command into Hydra's: settings first, then options.
 
     Raises:
-        UserError: if a word is neither.
+        UserError: if a word is neither, or its key is unknown.
     """
-    options, settings = _partition(words)
-    if command == "list" and settings and "=" not in settings[0]:
-        settings[0] = f"what={settings[0]}"
-    sweeping = bool({"-m", "--multirun"} & set(options))
+    from pir.catalog import GROUPS
+    from pir.config import SCHEMAS, suggest
+
+    settings, options = _partition(words)
+    sweeping = command == "train" and bool({"-m", "--multirun"} & set(options))
+    known = {*SCHEMAS[command].__annotations__, *GROUPS.values()} - {"choices"}
     prepared = []
     for word in settings:
         key, equals, value = word.partition("=")
+        if command == "list" and not equals:
+            key, equals, value = "what", "=", word
         if not equals and not word.startswith("~"):
             raise UserError(f"{word!r} is no setting: settings are key=value")
+        if re.fullmatch(r"\w+", key) and key not in known:
+            raise UserError(f"{key} is no setting{suggest(key, known)}")
         if key in RAW_KEYS:
             if not value:
                 raise UserError(f"{key}= is empty")
-            target = "hydra.sweep.dir" if sweeping and key == "run" else key
-            word = f"{target}={quote(value)}"
-        prepared.append(word)
+            key = "hydra.sweep.dir" if sweeping and key == "run" else key
+            value = quote(value)
+        prepared.append(f"{key}{equals}{value}")
     if sweeping:
         prepared.append(_names_of_sweep(prepared))
-    return options + prepared
+    return prepared + options
 
 
 def _partition(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Parts Hydra's options, with their values, from settings."""
-    options: list[str] = []
+    """Parts settings from Hydra's options with their values."""
     settings: list[str] = []
-    takes_value = False
+    options: list[str] = []
+    before = ""
     for word in words:
-        if word.startswith("-"):
-            options.append(word)
-            takes_value = word in OPTIONS_WITH_VALUE
-        elif takes_value and "=" not in word:
-            options.append(word)
-            takes_value = False
-        else:
-            settings.append(word)
-    return options, settings
+        follows = before in TAKE_ANYTHING or (before in TAKE_A_WORD and "=" not in word)
+        (options if follows or word.startswith("-") else settings).append(word)
+        before = "" if follows else word
+    return settings, options
 
 
 def _names_of_sweep(settings: list[str]) -> str:
@@ -139,31 +146,43 @@ def _names_of_sweep(settings: list[str]) -> str:
 
 def quote(value: str) -> str:
     """Writes any text as a quoted string of Hydra's override grammar."""
-    escaped = value.replace("${", "\\${")
+    escaped = re.sub(r"(\\*)\$\{", lambda m: m.group(1) * 2 + "\\${", value)
     escaped = re.sub(r"(\\*)'", lambda m: m.group(1) * 2 + "\\'", escaped)
     escaped = re.sub(r"(\\+)$", lambda m: m.group(1) * 2, escaped)
     return f"'{escaped}'"
 
 
-def _run_hydra(command: str, words: list[str]) -> None:
-    """Composes the settings of a command and runs it, once or (with -m) for every combination."""
+def _run_hydra(command: str, words: list[str]) -> int:
+    """Composes a command's settings and runs it, once or (with -m) for every combination."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from pir.config import register_schemas
 
+    status = 0
+
     def run(config: DictConfig) -> None:
-        importlib.import_module(f"pir.commands.{command}").run(config)
+        nonlocal status
+        try:
+            importlib.import_module(f"pir.commands.{command}").run(config)
+        except BrokenPipeError:  # the reader of our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (UserError, OSError) as error:  # the other jobs of a sweep still run
+            print(f"pir {command}: {error}", file=sys.stderr)
+            status = USER_ERROR
 
     register_schemas()
     # With this set Hydra lets exceptions through instead of printing them its own way.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    prepared = prepare_words(command, words)
+    sys.argv = [f"pir {command}", *prepared]
     try:
-        sys.argv = [f"pir {command}", *prepare_words(command, words)]
         hydra.main(version_base="1.3", config_path="pkg://pir.configs", config_name=command)(run)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         from pir.catalog import explain
 
-        raise UserError(explain(error, command)) from error
+        raise UserError(explain(error, command, prepared)) from error
+    return status

@@ -60,7 +60,7 @@ def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig
     config.device = device
     prepare_cpu(config.trainer.threads)
     parts = Components.build(config)
-    path = folder.best if folder.best.is_file() else folder.last
+    path = next((p for p in (folder.end, folder.best) if p.is_file()), folder.last)
     average = averaged(parts.reasoner, config.trainer.ema_decay)
     checkpoint.load_weights(average, checkpoint.load(path, parts.device)["average"], path)
     parts.reasoner.load_state_dict(average.module.state_dict())

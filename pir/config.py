@@ -56,7 +56,7 @@ class TrainConfig:
     logger: Any = None
     seed: int = MISSING
     device: str = MISSING
-    run: str = MISSING
+    run: str | None = None
     resume: str | None = None
     choices: Any = None
 
@@ -172,26 +172,29 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
         )
     signature = inspect.signature(component)
     hints = typing.get_type_hints(component.__init__)
+    known = {name: p for name, p in signature.parameters.items() if name not in extra}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     arguments: dict[str, Any] = {}
     for name, value in node.items():
         if name == "_target_":
             continue
         key = f"{path}.{name}"
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-        if name not in signature.parameters and not open_ended:
-            raise UserError(f"{key} is unknown{suggest(name, signature.parameters)}")
+        if name not in known and (name in extra or not open_ended):
+            raise UserError(f"{key} is unknown{suggest(name, known)}")
         arguments[name] = _convert(value, hints.get(name, Any), key)
     missing = [
         f"{path}.{p.name}"
-        for p in signature.parameters.values()
+        for p in known.values()
         if p.default is p.empty
         and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         and p.name not in arguments
-        and p.name not in extra
     ]
     if missing:
         raise UserError(f"{', '.join(missing)} must be given")
-    return component(**arguments, **extra)
+    try:
+        return component(**arguments, **extra)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"{path} ({node['_target_']}) cannot be built: {error}") from error
 
 
 def _find_class(target: str, key: str) -> type:
@@ -207,56 +210,54 @@ def _find_class(target: str, key: str) -> type:
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
-    """Checks a config value against a type annotation; sequences become tuples."""
+    """Checks a config value against a type annotation; lists become tuples."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            return build(value, key, _contract(hint))
-        inner = options[1] if origin is not None and len(options) == 2 else Any
-        return {name: _convert(item, inner, f"{key}.{name}") for name, item in value.items()}
-    if isinstance(value, list):
-        items = tuple(value)
-        if origin is tuple and options and ... not in options:
-            if len(items) != len(options):
-                raise UserError(f"{key}={value}: {len(options)} values are expected")
-            return tuple(_convert(v, h, key) for v, h in zip(items, options, strict=True))
-        return items
+    if isinstance(value, Mapping) and "_target_" in value:
+        if not inspect.isclass(hint):
+            raise UserError(f"{key} takes no component: remove its _target_")
+        return build(value, key, hint)
+    if isinstance(value, Mapping) and _is_kind(origin, Mapping):
+        return {name: _convert(item, options[1], f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list) and _is_kind(origin, Sequence):
+        if origin is not tuple or ... in options:
+            options = (options[0] if options else Any,) * len(value)
+        if len(value) != len(options):
+            raise UserError(f"{key}={value}: {len(options)} values are expected")
+        return tuple(_convert(v, h, key) for v, h in zip(value, options, strict=True))
     if hint is float and type(value) is int:
         return float(value)
     if not _fits(value, hint):
-        allowed = ", ".join(map(str, options)) if origin is typing.Literal else _describe(hint)
-        raise UserError(f"{key}={value}: allowed is {allowed}")
+        raise UserError(f"{key}={value}: allowed is {_describe(hint)}")
     return value
 
 
-def _contract(hint: Any) -> type:
-    return hint if inspect.isclass(hint) else object
+def _is_kind(origin: Any, kind: type) -> bool:
+    return inspect.isclass(origin) and issubclass(origin, kind)
 
 
 def _fits(value: Any, hint: Any) -> bool:
     origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in options)
     if origin is typing.Literal:
         return value in options
-    if hint is None or hint is type(None):
-        return value is None
     if hint is float:
         return type(value) in (int, float)
-    if hint in (int, str, bool):
-        return type(value) is hint
-    is_container = inspect.isclass(origin) and issubclass(origin, (tuple, list, Mapping))
-    return not is_container
+    return type(value) is hint or value is hint  # None is its own annotation
 
 
 def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return ", ".join(map(str, typing.get_args(hint)))
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return names.get(hint) or str(hint).replace("None", "null")
 
 
 def suggest(name: str, allowed: Any) -> str:
     """Returns the end of a message about an unknown name: a near miss if any, and what exists."""
-    options = [option for option in allowed if option not in ("self", "puzzle", "params")]
+    options = list(allowed)
     near = difflib.get_close_matches(name, options, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{hint} (allowed: {', '.join(sorted(options))})"

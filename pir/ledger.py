@@ -2,11 +2,13 @@
 
 Streaming: it keeps sums per step k, on the device of the data, and the same code serves training
 and evaluation. For the reference policy u, the improved policy c and the solution y*, per written
-cell (Asadulaev et al. 2025, arXiv:2511.16886, section 4; Eq. 17 and 18 of the ICML version):
+cell, with the guided policy p_w ~ u^(1-w) c^w (Asadulaev et al. 2025, arXiv:2511.16886v2, section 4
+and Prop. 4.1: log p_w(y*) rises with w iff the advantage A(y*) exceeds its mean under p_w):
 
 * A = log c(y*) - log u(y*), the realised gain in log-probability;
-* the step points the right way iff A > -KL(u || c), the slope of -log p(y*) at guidance w = 0;
-* advantage margin at w = 1: A - KL(c || u), positive where a longer step would gain still more.
+* at w = 0 that mean is -KL(u || c): the step points the right way iff A > -KL(u || c);
+* at w = 1 it is KL(c || u): the advantage margin A - KL(c || u) is positive where a longer step
+  would gain still more.
 
 A step of one puzzle is *dead* if its score did not rise. A dead step is *idle* if the policy hardly
 moved (mean KL(c || u) below `IDLE_KL` nats per cell), an *overshoot* if it moved the right way but
@@ -53,13 +55,14 @@ class Ledger:
     def __init__(self, num_steps: int, passes_per_step: int, device: torch.device) -> None:
         """Starts empty."""
         self.passes_per_step = passes_per_step
-        self.counts = torch.zeros(num_steps, dtype=torch.float64, device=device)
-        self.sums = torch.zeros(num_steps, len(STATISTICS), dtype=torch.float64, device=device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+        self.counts = torch.zeros(num_steps, dtype=dtype, device=device)
+        self.sums = torch.zeros(num_steps, len(STATISTICS), dtype=dtype, device=device)
 
     @torch.no_grad()
     def record(self, step: Step) -> None:
         """Adds one step of every lane."""
-        values = torch.stack(puzzle_statistics(step), dim=1).double()
+        values = torch.stack(puzzle_statistics(step), dim=1).to(self.sums.dtype)
         self.counts.index_add_(0, step.k - 1, torch.ones_like(values[:, 0]))
         self.sums.index_add_(0, step.k - 1, values)
 
@@ -96,21 +99,25 @@ class Ledger:
 
 def puzzle_statistics(step: Step) -> list[Tensor]:
     """Computes the `STATISTICS` of one step for every puzzle, each of shape (B,)."""
-    written, solution = step.written, step.puzzles["solution"].long()
-    rows = written.nonzero()[:, 0]
+    written, label = step.written, step.puzzles["solution"]
+    index = written.flatten().nonzero().squeeze(1)
+    rows = index // written.shape[1]
     cells = written.sum(1).clamp(min=1)
 
     def per_puzzle(cell_values: Tensor) -> Tensor:
         return torch.zeros(len(written), device=rows.device).index_add_(0, rows, cell_values)
 
-    reference = step.reference[written].log_softmax(-1)
-    improved = step.improved.logits.detach()[written].log_softmax(-1)
+    def log_policy(logits: Tensor) -> Tensor:
+        return logits.detach().flatten(0, 1).index_select(0, index).log_softmax(-1)
+
+    reference, improved = log_policy(step.reference), log_policy(step.improved.logits)
     shift = improved - reference
-    log_prob_gain = per_puzzle(shift.gather(1, solution[written][:, None]).squeeze(1))
+    solution = label.flatten().index_select(0, index).long()
+    log_prob_gain = per_puzzle(shift.gather(1, solution[:, None]).squeeze(1))
     kl = per_puzzle((improved.exp() * shift).sum(-1))
     reverse_kl = per_puzzle((reference.exp() * -shift).sum(-1))
 
-    right = (step.answer == step.puzzles["solution"]) | ~written
+    right = (step.answer == label) | ~written
     gain = step.after.score - step.before.score
     dead = gain <= 0
     idle = dead & (kl / cells < IDLE_KL)

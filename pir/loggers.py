@@ -11,8 +11,8 @@ class Logger(ABC):
     """Receives scalars while a run trains."""
 
     @abstractmethod
-    def open(self, folder: Path) -> None:
-        """Is told the run folder once, before the first scalars."""
+    def open(self, folder: Path, optimizer_step: int) -> None:
+        """Is told, before the first scalars, the run folder and the step that it starts from."""
 
     @abstractmethod
     def log(self, scalars: Mapping[str, float], optimizer_step: int) -> None:
@@ -22,7 +22,7 @@ class Logger(ABC):
 class NoLogger(Logger):
     """The CSV files of the run folder are enough."""
 
-    def open(self, folder: Path) -> None:
+    def open(self, folder: Path, optimizer_step: int) -> None:
         """Does nothing."""
 
     def log(self, scalars: Mapping[str, float], optimizer_step: int) -> None:
@@ -30,19 +30,23 @@ class NoLogger(Logger):
 
 
 class TensorBoardLogger(Logger):
-    """TensorBoard event files in `<run>/tensorboard`."""
+    """TensorBoard event files in `<run>/tensorboard`.
 
-    def open(self, folder: Path) -> None:
-        """Opens the event file.
+    Raises:
+        UserError: if the package tensorboard is not installed.
+    """
 
-        Raises:
-            UserError: if the package tensorboard is not installed.
-        """
+    def __init__(self) -> None:
+        """Makes sure that the package is there."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UserError("logger=tensorboard needs `pip install tensorboard`") from error
-        self.writer = SummaryWriter(folder / "tensorboard")
+        self.writer_class = SummaryWriter
+
+    def open(self, folder: Path, optimizer_step: int) -> None:
+        """Opens an event file; scalars that an interrupted run wrote later are purged."""
+        self.writer = self.writer_class(folder / "tensorboard", purge_step=optimizer_step)
 
     def log(self, scalars: Mapping[str, float], optimizer_step: int) -> None:
         """Writes every scalar under its name."""

@@ -39,6 +39,8 @@ class MuonAdamW(torch.optim.Optimizer):
         named = list(params)
         matrices = [p for name, p in named if name.startswith(BLOCKS) and p.ndim == 2]
         rest = [p for name, p in named if not (name.startswith(BLOCKS) and p.ndim == 2)]
+        if not matrices:
+            raise ValueError(f"no matrix's name starts with {BLOCKS!r}; use optim=adamw")
         super().__init__([p for _, p in named], {})
         self.muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum)
         self.adamw = torch.optim.AdamW(
@@ -82,7 +84,7 @@ def learning_rate_factor(
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
     """Returns an exponential moving average of a module's weights, kept by torch.
 
-    The decay grows from 0.1 to its value as (1 + t) / (10 + t), so that the average forgets the
+    After t updates the decay is min(decay, (1 + t) / (10 + t)), so that the average forgets the
     random start.
     """
 

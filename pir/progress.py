@@ -69,13 +69,13 @@ class ProgressView:
         """Shows the state of training.
 
         Args:
-            share_done: of the nearest budget, in [0, 1].
+            share_done: of the nearest budget; 1 or more is done.
             optimizer_step: updates so far.
             seconds: training time so far, over all resumes.
             loss: mean over the last interval.
             solved: share of training puzzles solved after each improvement step.
         """
-        rate = self.rate.read(optimizer_step)
+        rate, share_done = self.rate.read(optimizer_step), min(1.0, share_done)
         left = seconds * (1 - share_done) / share_done if share_done > 0 else 0.0
         self.progress.update(
             self.task,
@@ -102,10 +102,6 @@ class ProgressView:
             self.live.update(self._render())
         else:
             self._line(self.validation.plain)
-
-    def say(self, message: str) -> None:
-        """Prints a line that stays."""
-        self._line(message)
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -12,14 +12,21 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from pir.config import TrainConfig
 from pir.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 PACKAGES = ("torch", "numpy", "numba", "tensordict", "torchrl", "gymnasium", "hydra-core")
 
@@ -39,15 +46,25 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         kept = "; the file that was there is kept" if path.exists() else ""
         raise UserError(f"cannot write {path}: {error}{kept}") from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file; names of files that are no UTF-8 keep their bytes."""
+    write_atomically(path, lambda file: file.write(text.encode(errors="surrogateescape")))
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file, readable by people too."""
-    text = json.dumps(content, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a CSV file anew."""
+    write_text(path, _as_csv(rows, header=True))
 
 
 class RunFolder:
@@ -68,31 +85,66 @@ class RunFolder:
         self.summary = self.path / "summary.json"
         self.last = self.path / "checkpoints" / "last.pt"
         self.best = self.path / "checkpoints" / "best.pt"
+        self.end = self.path / "checkpoints" / "end.pt"
         self.evaluation = self.path / "eval"
         self.figures = self.path / "figures"
+
+    def refuse_existing(self) -> None:
+        """Makes sure that no run is overwritten.
+
+        Raises:
+            UserError: if the folder already holds a run, or is a file.
+        """
+        path = shlex.quote(str(self.path))
+        if self.config.exists():
+            raise UserError(
+                f"{self.path} already holds a run: go on with `pir train resume={path}`, "
+                "or name another folder with run="
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"run={self.path} is a file; name a folder")
 
     def create(self, config: DictConfig, command: Sequence[str]) -> None:
         """Starts a new run: config.yaml, command.txt and info.json.
 
         Raises:
-            UserError: if the folder already holds a run, is a file, or cannot be written.
+            UserError: if the folder cannot be written.
         """
-        if self.config.exists():
-            raise UserError(
-                f"{self.path} already holds a run: go on with `pir train resume={self.path}`, "
-                "or name another folder with run="
-            )
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"run={self.path} is a file; name a folder")
         write_json(self.path / "info.json", run_info() | {"seed": config.seed})
-        line = shlex.join(command) + "\n"
-        write_atomically(self.path / "command.txt", lambda file: file.write(line.encode()))
+        write_text(self.path / "command.txt", shlex.join(command) + "\n")
         self.write_config(config)
 
     def write_config(self, config: DictConfig) -> None:
-        """Writes the resolved config."""
-        text = OmegaConf.to_yaml(config, resolve=True)
-        write_atomically(self.config, lambda file: file.write(text.encode()))
+        """Writes the resolved config, without the folder's own name: it may be moved."""
+        content = {k: v for k, v in config.items() if k not in ("run", "resume")}
+        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(content), resolve=True))
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keeps every other process from training in this folder.
+
+        Raises:
+            UserError: if another process does so now, or the folder cannot be made.
+        """
+        lock = self.path / ".lock"
+        made = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = lock.open("w")
+        except OSError as error:
+            raise UserError(f"cannot write in {self.path}: {error}") from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise UserError(f"another process is training in {self.path} now") from error
+        finally:
+            file.close()
+            if not self.config.exists():
+                lock.unlink(missing_ok=True)
+                if made:
+                    self.path.rmdir()
 
     def read_config(self) -> DictConfig:
         """Reads the config of an existing run.
@@ -103,42 +155,37 @@ class RunFolder:
         if not self.config.is_file():
             raise UserError(f"{self.path} holds no run: there is no {self.config.name} in it")
         try:
-            config = OmegaConf.load(self.config)
+            config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(self.config))
+            missing = OmegaConf.missing_keys(config)
         except Exception as error:  # the YAML reader raises many kinds
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"{self.config} is damaged: {reason}") from error
-        if not isinstance(config, DictConfig) or not {"env", "model", "trainer"} <= set(config):
-            raise UserError(f"{self.config} is no config written by `pir train`")
-        return config
-
-    def read_summary(self) -> dict[str, Any] | None:
-        """Returns summary.json, or None if the run has not ended yet."""
-        if not self.summary.is_file():
-            return None
-        try:
-            content = json.loads(self.summary.read_text())
-        except ValueError as error:
-            raise UserError(f"{self.summary} is damaged: {error}") from error
-        assert isinstance(content, dict)
-        return content
+        if missing:
+            raise UserError(f"{self.config} is damaged: {', '.join(sorted(missing))} missing")
+        return cast(DictConfig, config)
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Appends rows to a CSV file, with a header if it is new; floats in shortest exact form.
+    """Appends rows to a CSV file, with a header if it is new.
 
     Raises:
         UserError: if the file cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     try:
         with path.open("a", newline="") as file:
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerows(rows)
-            file.write(text.getvalue())
+            file.write(_as_csv(rows, header=file.tell() == 0))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]], header: bool) -> str:
+    """Returns rows as CSV text; floats in their shortest exact form."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -160,6 +207,7 @@ def drop_rows_after(path: Path, optimizer_step: int) -> None:
         for line in lines
         if line.endswith(b"\n")
         and line.count(b",") == fields
+        and line.split(b",", 1)[0].isdigit()
         and int(line.split(b",", 1)[0]) <= optimizer_step
     ]
     if not header.endswith(b"\n"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -25,6 +25,17 @@ from pir.run_folder import RunFolder, append_rows, drop_rows_after
 
 EVALUATION_BATCH = 1000
 LANES = ("staggered", "synchronous", "halting")
+CHANGEABLE = (
+    "trainer.max_optimizer_steps",
+    "trainer.max_minutes",
+    "trainer.max_forward_passes",
+    "trainer.patience",
+    "trainer.test_puzzles",
+    "trainer.threads",
+    "logger",
+    "device",
+)
+"""What may differ when a run is resumed: how long and where, not what is trained."""
 
 
 class Trainer:
@@ -48,6 +59,11 @@ class Trainer:
         self.device, self.puzzle, self.reasoner = parts.device, parts.puzzle, parts.reasoner
         self.objective = parts.build_objective(config)
         self.optimizer = parts.build_optimizer(config)
+        if self.objective.update == "rollout" and self.settings.lanes != "synchronous":
+            raise UserError(
+                "objective.update=rollout gathers the gradient of whole rollouts: "
+                "set trainer.lanes=synchronous"
+            )
         self.logger = parts.build_logger(config)
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
@@ -65,10 +81,21 @@ class Trainer:
         self.evaluations_since_best = 0
         self.lanes: Lanes | None = None
         self.interval: dict[str, float] = {}
-        self.interval_rounds = 0
+        self.interval_steps = 0
         self.watch = Stopwatch()
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Takes one step with one puzzle, so that settings that do not fit are refused at once."""
+        with torch.random.fork_rng(), torch.no_grad():
+            puzzles = self.puzzle.sample(1, "train", seed=self.config.seed)
+            puzzles = self.objective.prepare(self.puzzle, puzzles).to(self.device)
+            lanes = Lanes.begin(self.reasoner, self.puzzle, puzzles)
+            for step in improvement_steps(self.reasoner, self.puzzle, lanes, 1):
+                self.objective.losses(self.puzzle, step, optimizer_step=0)
+                self._finished(step)
 
     # ---------------------------------------------------------------- the loop
 
@@ -78,7 +105,7 @@ class Trainer:
         Returns:
             Whether the run ended by itself; if not, it was interrupted and can be resumed.
         """
-        self.logger.open(self.folder.path)
+        self.logger.open(self.folder.path, self.optimizer_step)
         names = self.config.choices
         title = f"{names.env} · {names.model} · {names.objective}"
         with ProgressView(title) as self.view, Interrupt() as interrupt:
@@ -93,11 +120,11 @@ class Trainer:
                     lanes.finished = self._finished(step)
                 self._report()
                 if interrupt.requested:
-                    self._save(self.folder.last)
+                    self.save(self.folder.last)
                     return False
-            self._save(self.folder.last)
+            self.save(self.folder.last)
             if self.evaluated_at < self.optimizer_step:
-                self._keep_if_best(self._evaluate_validation())
+                self._keep_if_best(self._evaluate_validation(), self.folder.end)
         return True
 
     def _round(self) -> int:
@@ -133,28 +160,28 @@ class Trainer:
         """Adds the gradient of one improvement step and, when due, updates the parameters."""
         total = torch.stack(list(losses.values())).sum()
         if not math.isfinite(total.item()):
-            raise NonFiniteLossError(
-                f"the loss became {total.item()} at optimizer step {self.optimizer_step}; "
-                f"the last good checkpoint is {self.folder.last}. Try a lower optim.lr, "
-                "more trainer.warmup_steps or model.dtype=float32"
-            )
+            raise NonFiniteLossError(self._diverged("the loss", total.item()))
         whole_rollout = self.objective.update == "rollout"
         (total / self.num_steps if whole_rollout else total).backward()  # type: ignore[no-untyped-call]
         self.improvement_step += 1
         for name, loss in {"loss": total, **losses}.items():
             self.interval[name] = self.interval.get(name, 0.0) + loss.item()
-        self.interval_rounds += 1
+        self.interval_steps += 1
         if not whole_rollout or self.improvement_step % self.num_steps == 0:
             self._update_parameters()
+
+    def _diverged(self, what: str, value: object) -> str:
+        return (
+            f"{what} became {value} at optimizer step {self.optimizer_step}; the last good "
+            f"checkpoint is {self.folder.last}. Start a new run with a lower optim.lr, more "
+            "trainer.warmup_steps or model.dtype=float32"
+        )
 
     def _update_parameters(self) -> None:
         parameters = list(self.reasoner.parameters())
         norm = clip_grad_norm_(parameters, self.settings.max_grad_norm).item()
         if not math.isfinite(norm):
-            raise NonFiniteLossError(
-                f"the gradient became {norm} at optimizer step {self.optimizer_step}; "
-                f"the last good checkpoint is {self.folder.last}"
-            )
+            raise NonFiniteLossError(self._diverged("the gradient", norm))
         factor = learning_rate_factor(
             self.optimizer_step,
             self.settings.warmup_steps,
@@ -205,23 +232,23 @@ class Trainer:
     def _report(self) -> None:
         """Writes rows and checkpoints where an interval ends; wall-clock only paces the view."""
         step = self.optimizer_step
-        rows = self.ledger.rows()
         if self.view.due():
             self.view.update(
                 share_done=max(self._budget_shares()),
                 optimizer_step=step,
                 seconds=self.watch.seconds(),
-                loss=self.interval.get("loss", 0.0) / max(1, self.interval_rounds),
-                solved=[row["solved"] for row in rows],
+                loss=self.interval.get("loss", 0.0) / max(1, self.interval_steps),
+                solved=[row["solved"] for row in self.ledger.rows()],
             )
         if step >= self.logged_at + self.settings.log_every:
-            self._log(rows)
+            self._log()
         if step >= self.evaluated_at + self.settings.eval_every:
             self._validate()
 
-    def _log(self, rows: list[dict[str, float]]) -> None:
+    def _log(self) -> None:
         """Writes one interval's row to metrics.csv, the training ledger and timing.csv."""
-        means = {name: total / self.interval_rounds for name, total in self.interval.items()}
+        rows = self.ledger.rows()
+        means = {name: total / self.interval_steps for name, total in self.interval.items()}
         row: dict[str, Any] = {
             "optimizer_step": self.optimizer_step,
             "puzzles_seen": self.puzzles_seen,
@@ -237,7 +264,7 @@ class Trainer:
         append_rows(self.folder.timing, [at | {"seconds": f"{self.watch.seconds():.3f}"}])
         self.logger.log({f"train/{k}": v for k, v in means.items()}, self.optimizer_step)
         self.ledger.clear()
-        self.interval, self.interval_rounds = {}, 0
+        self.interval, self.interval_steps = {}, 0
         self.logged_at = self.optimizer_step
 
     # ---------------------------------------------------------------- evaluation
@@ -260,27 +287,39 @@ class Trainer:
         result = self._evaluate_validation()
         self.evaluated_at = self.optimizer_step
         self.evaluations_since_best += 1
-        self._keep_if_best(result)
-        self._save(self.folder.last)
+        self._keep_if_best(result, self.folder.best)
+        self.save(self.folder.last)
 
-    def _keep_if_best(self, evaluation: Evaluation) -> None:
-        """Writes best.pt if the validation solved share rose."""
+    def _keep_if_best(self, evaluation: Evaluation, path: Path) -> None:
+        """Writes a checkpoint if the validation solved share rose.
+
+        It goes to best.pt, except after the evaluation at a budget's end, which a resumed run will
+        not have made: that one goes to end.pt.
+        """
         rows = evaluation.ledger.rows()
         improved = rows[-1]["solved"] > self.best_solved
         if improved:
             self.best_solved = rows[-1]["solved"]
             self.evaluations_since_best = 0
-            self._save(self.folder.best)
+            self.save(path)
         self.view.validated([row["solved"] for row in rows], self.best_solved, improved)
 
     # ---------------------------------------------------------------- checkpoints
 
-    def _save(self, path: Path) -> None:
-        """Writes everything that a resumed run needs to go on to the bit."""
+    def save(self, path: Path) -> None:
+        """Writes everything that a resumed run needs to go on to the bit.
+
+        Raises:
+            NonFiniteLossError: if a parameter is infinite or not a number; nothing is written then.
+            UserError: if the file cannot be written.
+        """
+        if not all(bool(p.isfinite().all()) for p in self.reasoner.parameters()):
+            raise NonFiniteLossError(self._diverged("a parameter", "infinite or not a number"))
         numbers = {name: getattr(self, name) for name in NUMBERS}
         checkpoint.save(
             path,
             {
+                "config": OmegaConf.to_yaml(self.config, resolve=True),
                 "weights": self.reasoner.state_dict(),
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -300,15 +339,15 @@ class Trainer:
             UserError: if the checkpoint is damaged or does not fit the config.
         """
         path = self.folder.last
-        if not path.is_file() and not self.folder.best.is_file():
-            return  # the run was killed before its first checkpoint: it starts anew
+        if not path.is_file() and not self.folder.metrics.is_file():
+            # The run was killed before its first checkpoint was whole: it starts anew.
+            drop_rows_after(self.folder.improvement, -1)
+            return
         saved = checkpoint.load(path, self.device)
+        self._refuse_other_settings(OmegaConf.create(saved["config"]))
         checkpoint.load_weights(self.reasoner, saved["weights"], path)
         checkpoint.load_weights(self.average, saved["average"], path)
-        try:
-            self.optimizer.load_state_dict(saved["optimizer"])
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{path} was written with another optimizer: {error}") from error
+        self.optimizer.load_state_dict(saved["optimizer"])
         for name in NUMBERS:
             setattr(self, name, saved["numbers"][name])
         self.ledger.load_state_dict(saved["ledger"])
@@ -316,12 +355,32 @@ class Trainer:
         self.watch = Stopwatch(saved["seconds"])
         if saved["lanes"] is not None:
             self.lanes = Lanes.from_state_dict(saved["lanes"])
-            if len(self.lanes.k) != self.settings.batch_size:
-                raise UserError("trainer.batch_size cannot change when a run is resumed")
         checkpoint.set_random_state(saved["random"])
         for file in (self.folder.metrics, self.folder.training_ledger, self.folder.timing):
             drop_rows_after(file, self.logged_at)
         drop_rows_after(self.folder.improvement, self.evaluated_at)
+        self.folder.end.unlink(missing_ok=True)
+
+    def _refuse_other_settings(self, saved: DictConfig) -> None:
+        """Makes sure that config.yaml still says what the checkpoint was trained with.
+
+        Raises:
+            UserError: naming the settings that differ.
+        """
+        free = {key.removeprefix("trainer.") for key in CHANGEABLE}
+        then, now = (
+            {
+                **{key: config[key] for key in ("env", "model", "objective", "optim", "seed")},
+                "trainer": {k: v for k, v in config.trainer.items() if k not in free},
+            }
+            for config in (saved, self.config)
+        )
+        different = [key for key in then if then[key] != now[key]]
+        if different:
+            raise UserError(
+                f"{self.folder.config} does not fit {self.folder.last}: "
+                + "; ".join(f"{key} was {then[key]}, is {now[key]}" for key in different)
+            )
 
 
 NUMBERS = (
@@ -332,7 +391,7 @@ NUMBERS = (
     "evaluated_at",
     "best_solved",
     "evaluations_since_best",
-    "interval_rounds",
+    "interval_steps",
 )
 """The trainer's plain counters, as kept in a checkpoint."""
 

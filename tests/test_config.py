@@ -1,10 +1,13 @@
 """Every file of settings composes, is commented, and agrees with the code it configures."""
 
 import inspect
+import sys
+import types
 from pathlib import Path
 
 import pir.configs
 import pytest
+import torch
 import yaml
 from hydra.utils import get_class
 from omegaconf import OmegaConf
@@ -13,6 +16,8 @@ from pir.components import Components
 from pir.config import SCHEMAS, build
 from pir.errors import UserError
 from pir.models.trm import TRM
+from pir.objectives import Objective
+from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from tests.conftest import compose_config
 
@@ -71,7 +76,9 @@ def test_commands_list_the_keys_of_their_schema(command):
 
 
 @pytest.mark.parametrize("group", ["objective", "optim", "logger"])
-def test_every_choice_builds(group):
+def test_every_choice_builds(group, monkeypatch):
+    fake = types.SimpleNamespace(SummaryWriter=None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
     for file in sorted((ROOT / group).glob("*.yaml")):
         config = compose_config(f"{group}={file.stem}")
         parts = Components.build(config)
@@ -90,6 +97,10 @@ def node(**values):
         ({"halt_head": 1}, "m.halt_head=1: allowed is true or false"),
         ({"expansion": "big"}, "m.expansion=big: allowed is a number"),
         ({"hiden_size": 3}, "m.hiden_size is unknown; did you mean hidden_size?"),
+        ({"hidden_size": [64, 128]}, "allowed is a whole number"),
+        ({"hidden_size": {"a": 1}}, "allowed is a whole number"),
+        ({"hidden_size": None}, "allowed is a whole number"),
+        ({"puzzle": 1}, "m.puzzle is unknown"),
         ({"_target_": "pir.nothing.Here"}, "no such class"),
         ({"_target_": "pir.envs.countdown.Countdown"}, "is no pir.reasoner.Reasoner"),
     ],
@@ -97,6 +108,21 @@ def node(**values):
 def test_bad_components_are_refused(values, message):
     with pytest.raises(UserError, match=message.replace("?", r"\?")):
         build(node(**values), "m", Reasoner, puzzle=None)
+
+
+@pytest.mark.parametrize("key", ["number_range", "use_all", "numbers"])
+def test_no_setting_can_name_another_class_to_call(key, tmp_path):
+    attack = {"_target_": "subprocess.Popen", "args": ["touch", str(tmp_path / "canary")]}
+    config = OmegaConf.create({"_target_": "pir.envs.countdown.Countdown", key: attack})
+    with pytest.raises(UserError):
+        build(config, "env", Puzzle)
+    term = {"_target_": "pir.objectives.Combined", "terms": {"a": attack}}
+    with pytest.raises(UserError, match=r"is no pir\.objectives\.base\.Term"):
+        build(OmegaConf.create(term), "objective", Objective)
+    optim = OmegaConf.create({"_target_": "torch.optim.AdamW", "lr": attack})
+    with pytest.raises(UserError, match="takes no component"):
+        build(optim, "optim", torch.optim.Optimizer, params=[])
+    assert not (tmp_path / "canary").exists()
 
 
 def test_missing_arguments_are_named():

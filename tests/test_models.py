@@ -61,6 +61,12 @@ def test_bfloat16_is_close_to_float32():
     assert (exact - rounded)[allowed].abs().mean() < 0.02
 
 
+def test_auto_dtype_is_what_the_device_is_fast_at():
+    model, _, _ = make(dtype="auto")
+    native = torch.cpu._is_avx512_bf16_supported()
+    assert model.dtype == (torch.bfloat16 if native else torch.float32)
+
+
 def test_only_the_last_cycle_has_gradient():
     """With T cycles the gradient equals that of one cycle started from the state T - 1 later."""
     model, question, _ = make(cycles=3)

@@ -144,7 +144,9 @@ def test_combined_weighs_and_schedules_its_terms(puzzle):
     assert at[5] == {"a": pytest.approx(whole / 2), "b": pytest.approx(whole)}
     assert at[10] == {"b": pytest.approx(whole)}
     with pytest.raises(UserError, match="no term of the objective acts"):
-        Combined({"a": DeepSupervision(until_step=10)}).losses(puzzle, step, 10)
+        Combined({"a": DeepSupervision(until_step=10)})
+    with pytest.raises(UserError, match="acts at optimizer step 0"):
+        Combined({"a": DeepSupervision(from_step=5)})
 
 
 def test_set_likelihood_names_a_puzzle_that_cannot_enumerate(puzzle, monkeypatch):

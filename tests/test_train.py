@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,12 +39,31 @@ def go_on(folder: Path, *overrides: str) -> Trainer:
     return trainer
 
 
+def assert_equal(a, b, where: str) -> None:
+    """Compares nested containers of tensors to the bit."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{index}]")
+    else:
+        assert a == b, where
+
+
 def assert_same_run(one: Path, other: Path) -> None:
-    a, b = (checkpoint.load(RunFolder(p).last, torch.device("cpu")) for p in (one, other))
-    for name in ("weights", "average"):
-        for key in a[name]:
-            assert torch.equal(a[name][key], b[name][key]), key
-    assert a["numbers"] == b["numbers"]
+    for file in ("last", "best"):
+        a, b = (
+            checkpoint.load(getattr(RunFolder(path), file), torch.device("cpu"))
+            for path in (one, other)
+        )
+        for state in (a, b):
+            del state["seconds"], state["config"]
+        assert_equal(a, b, file)
     for name in ROW_FILES:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
@@ -89,7 +109,19 @@ def test_resume_is_exact(tmp_path, lanes, objective):
     assert steps == ([4, 8, 12] if lanes == "synchronous" else [3, 6, 9, 12])
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path):
+    start(tmp_path / "whole").train()
+    trainer = start(tmp_path / "cut")
+    (tmp_path / "cut/improvement.csv").write_text("optimizer_step,k\n0,1\n")
+    trainer.resume()
+    trainer.train()
+    cut = (tmp_path / "cut/improvement.csv").read_text().splitlines()
+    assert len(cut) == len((tmp_path / "whole/improvement.csv").read_text().splitlines())
+
+
 def test_rollout_updates_once_per_rollout(tmp_path):
+    with pytest.raises(UserError, match="lanes=synchronous"):
+        start(tmp_path / "refused", "objective.update=rollout")
     trainer = start(tmp_path / "run", "objective.update=rollout", "trainer.lanes=synchronous")
     trainer.train()
     assert trainer.optimizer_step == 12
@@ -183,7 +215,7 @@ def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"No space left.*the file that was there is kept"):
-        trainer._save(trainer.folder.last)
+        trainer.save(trainer.folder.last)
     assert trainer.folder.last.read_bytes() == before
     assert not list(trainer.folder.last.parent.glob("*.partial"))
 
@@ -195,6 +227,7 @@ def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
         (lambda p: p.write_bytes(b""), "damaged"),
         (lambda p: torch.save({"weights": {}}, p), "no checkpoint written by pir"),
         (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 99}, p), "version 99"),
+        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 1}, p), "missing"),
         (lambda p: p.unlink(), "there is no such checkpoint"),
     ],
 )
@@ -224,12 +257,73 @@ def test_nothing_is_unpickled(tiny_run, tmp_path):
 def test_a_changed_architecture_is_refused(tiny_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(tiny_run, folder)
-    with pytest.raises(
-        UserError, match=r"does not fit the model.* is 16x6 there, 32x6 here|x16 there, .*x32 here"
-    ):
+    with pytest.raises(UserError, match=r"model was .*'hidden_size': 16.*'hidden_size': 32"):
         go_on(folder, "model.hidden_size=32")
-    with pytest.raises(UserError, match="another optimizer"):
+    with pytest.raises(UserError, match=r"optim was .*AdamW"):
         go_on(folder, "optim=adamw")
+    saved = checkpoint.load(folder / "checkpoints/best.pt", torch.device("cpu"))
+    wide = start(tmp_path / "wide", "model.hidden_size=32").reasoner
+    with pytest.raises(UserError, match=r"does not fit the model.*16.* there, .*32.* here"):
+        checkpoint.load_weights(wide, saved["weights"], folder / "checkpoints/best.pt")
+
+
+def test_the_evaluation_at_a_budgets_end_is_kept_apart(tmp_path):
+    trainer = start(tmp_path / "run", "trainer.max_optimizer_steps=7")
+    trainer.train()
+    best = trainer.folder.best.read_bytes()
+    trainer.best_solved = -1.0
+    trainer._keep_if_best(trainer._evaluate_validation(), trainer.folder.end)
+    assert trainer.folder.end.exists()
+    assert trainer.folder.best.read_bytes() == best
+    go_on(tmp_path / "run")
+    assert not trainer.folder.end.exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.lanes=halting"], "needs model.halt_head=true"),
+        (["+objective.terms.halt={_target_: pir.objectives.Halting}"], "halt_head=true"),
+        (["objective.terms.set_likelihood.weight=0"], "no term of the objective acts"),
+        (["logger=tensorboard"], "pip install tensorboard"),
+        (["optim.lr=-1"], "optim .* cannot be built"),
+        (["model.expansion=-1"], "model.expansion=-1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_at_once(tmp_path, monkeypatch, overrides, message):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match=message):
+        Trainer(compose_config(*overrides), RunFolder(tmp_path / "run"))
+
+
+def test_rehearsal_changes_nothing(tmp_path):
+    trainer = start(tmp_path / "run", "objective=awr")
+    state = torch.get_rng_state()
+    trainer._rehearse()
+    assert torch.equal(state, torch.get_rng_state())
+    assert trainer.puzzles_seen == 0
+
+
+def test_tensorboard_gets_the_scalars_and_purges_on_resume(tmp_path, monkeypatch):
+    opened, scalars = [], []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            opened.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            scalars.append((name, step))
+
+        def flush(self):
+            pass
+
+    fake = types.SimpleNamespace(SummaryWriter=Writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    start(tmp_path / "run", "logger=tensorboard", "trainer.max_optimizer_steps=6").train()
+    go_on(tmp_path / "run", "logger=tensorboard", "trainer.max_optimizer_steps=9").train()
+    assert opened == [(tmp_path / "run/tensorboard", 0), (tmp_path / "run/tensorboard", 6)]
+    assert ("train/loss", 3) in scalars
+    assert ("val/solved", 8) in scalars
 
 
 def test_budgets_end_a_run(tmp_path):

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from pir.config import check_choice
 from pir.errors import UserError
-from pir.run_folder import RunFolder, append_rows, write_json
+from pir.run_folder import RunFolder, write_json, write_rows
 
 
 def run(config: DictConfig) -> None:
@@ -107,11 +107,8 @@ def puzzle_rows(puzzle: Any, sample: Any, result: Any) -> list[dict[str, Any]]:
 
 
 def _write(folder: RunFolder, content: dict[str, Any], puzzles: list[dict[str, Any]]) -> None:
-    for name, rows in {"per_step.csv": content["per_step"], "per_puzzle.csv": puzzles}.items():
-        path = folder.evaluation / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        append_rows(path, rows)
+    write_rows(folder.evaluation / "per_step.csv", content["per_step"])
+    write_rows(folder.evaluation / "per_puzzle.csv", puzzles)
     write_json(folder.evaluation / "eval.json", content)
 
 

@@ -32,7 +32,8 @@ def find_runs(patterns: str) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if Path(patterns).exists() else patterns.split():
-        matches = [Path(match) for match in sorted(glob.glob(pattern))]
+        found_by = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
+        matches = [Path(match) for match in found_by]
         runs = [path for path in matches if RunFolder(path).config.is_file()]
         ended = [path for path in runs if (RunFolder(path).evaluation / "eval.json").is_file()]
         if not ended:

@@ -1,16 +1,27 @@
 """`pir solve`: puzzles of your own, with the answer after every improvement step."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from pir.config import check_choice
 from pir.errors import PuzzleTextError, UserError
 from pir.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pir.components import Components
+
+
+BATCH = 500
+"""Puzzles improved at once."""
 
 
 def run(config: DictConfig) -> None:
@@ -26,25 +37,77 @@ def run(config: DictConfig) -> None:
 
     parts, _, _ = load_trained(RunFolder(config.run), config.device)
     malformed = 0
-    for number, text in lines:
-        try:
-            question = parts.puzzle.parse(text)
-        except PuzzleTextError as error:
-            malformed += 1
-            where = f"{config.puzzles}, line {number}" if config.puzzles else "puzzle"
-            report_failure(config.output, text, f"{where}: {error}")
-            continue
-        steps = improve(parts, question, config.improvement_steps)
-        last = steps[-1]
-        solution = {"answer": last["answer"], "solved": last["solved"], "steps": steps}
-        content = {"puzzle": text, **solution}
-        if not last["solved"] and not parts.puzzle.solvable(question):
-            content["error"] = "no answer exists (exhaustive search)"
-            where = f"line {number}: " if config.puzzles else ""
-            print(f"{where}{text}: {content['error']}", file=sys.stderr)
-        print(json.dumps(content) if config.output == "json" else as_table(content), flush=True)
+    for start in range(0, len(lines), BATCH):
+        for number, result in solve_lines(parts, lines[start : start + BATCH], config):
+            if "error" in result:
+                where = f"{config.puzzles}, line {number}: " if config.puzzles else ""
+                print(f"{where}{result['puzzle']}: {result['error']}", file=sys.stderr)
+                malformed += result["answer"] is None
+            if config.output == "json":
+                print(json.dumps(result), flush=True)
+            elif result["answer"] is not None:
+                print(as_table(result), flush=True)
     if malformed:
         raise UserError(f"{malformed} of {len(lines)} puzzles could not be read")
+
+
+def solve_lines(
+    parts: Components, lines: list[tuple[int, str]], config: DictConfig
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Solves numbered puzzle texts together; yields each number with its JSON object, in order."""
+    questions: dict[int, Tensor] = {}
+    errors: dict[int, str] = {}
+    for number, text in lines:
+        try:
+            questions[number] = parts.puzzle.parse(text)
+        except PuzzleTextError as error:
+            errors[number] = str(error)
+    steps = dict(zip(questions, improve(parts, questions, config), strict=True))
+    for number, text in lines:
+        result: dict[str, Any] = {
+            "puzzle": text.strip(),
+            "answer": None,
+            "solved": False,
+            "steps": [],
+        }
+        if number in errors:
+            result["error"] = errors[number]
+        else:
+            last = steps[number][-1]
+            result |= {"answer": last["answer"], "solved": last["solved"], "steps": steps[number]}
+            if not last["solved"] and not parts.puzzle.solvable(questions[number]):
+                result["error"] = "no answer exists (exhaustive search)"
+        yield number, result
+
+
+def improve(
+    parts: Components, questions: dict[int, Tensor], config: DictConfig
+) -> list[list[dict[str, Any]]]:
+    """Improves the answers to some questions; returns every step of every question."""
+    import torch
+    from tensordict import TensorDict
+
+    from pir.improvement import Lanes, improvement_steps
+
+    steps: list[list[dict[str, Any]]] = [[] for _ in questions]
+    if not questions:
+        return steps
+    batch = torch.stack(list(questions.values()))
+    puzzles = TensorDict({"question": batch.to(parts.device)}, batch_size=[len(batch)])
+    count = config.improvement_steps or parts.reasoner.improvement_steps
+    with torch.no_grad():
+        lanes = Lanes.begin(parts.reasoner, parts.puzzle, puzzles)
+        for step in improvement_steps(parts.reasoner, parts.puzzle, lanes, count):
+            for row, question in enumerate(batch):
+                steps[row].append(
+                    {
+                        "k": int(step.k[row]),
+                        "answer": parts.puzzle.format_answer(question, step.answer[row].cpu()),
+                        "solved": bool(step.after.solved[row]),
+                        "score": round(float(step.after.score[row]), 4),
+                    }
+                )
+    return steps
 
 
 def read_lines(config: DictConfig) -> list[tuple[int, str]]:
@@ -59,41 +122,10 @@ def read_lines(config: DictConfig) -> list[tuple[int, str]]:
         text = Path(config.puzzles).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"puzzles={config.puzzles} cannot be read: {error}") from error
-    lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(i, line.rstrip()) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise UserError(f"puzzles={config.puzzles} holds no puzzle")
     return lines
-
-
-def improve(parts: Any, question: Any, num_steps: int | None) -> list[dict[str, Any]]:
-    """Improves the answer to one question of shape (L,); returns every step for the output."""
-    import torch
-    from tensordict import TensorDict
-
-    from pir.improvement import Lanes, improvement_steps
-
-    def steps() -> Iterator[dict[str, Any]]:
-        puzzles = TensorDict({"question": question[None].to(parts.device)}, batch_size=[1])
-        lanes = Lanes.begin(parts.reasoner, parts.puzzle, puzzles)
-        count = num_steps or parts.reasoner.improvement_steps
-        for step in improvement_steps(parts.reasoner, parts.puzzle, lanes, count):
-            yield {
-                "k": int(step.k[0]),
-                "answer": parts.puzzle.format_answer(question, step.answer[0].cpu()),
-                "solved": bool(step.after.solved[0]),
-                "score": round(float(step.after.score[0]), 4),
-            }
-
-    with torch.no_grad():
-        return list(steps())
-
-
-def report_failure(output: str, text: str, message: str) -> None:
-    """Says that a puzzle could not be read; in JSON output its line still gets an object."""
-    print(message, file=sys.stderr)
-    if output == "json":
-        empty: dict[str, Any] = {"answer": None, "solved": False, "steps": [], "error": message}
-        print(json.dumps({"puzzle": text, **empty}), flush=True)
 
 
 def as_table(content: dict[str, Any]) -> str:

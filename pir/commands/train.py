@@ -9,72 +9,73 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from pir.catalog import GROUPS
 from pir.errors import UserError
 from pir.run_folder import RunFolder, write_json
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
-
-RESUMABLE = ("trainer", "logger", "device")
-FIXED_ON_RESUME = ("trainer.lanes", "trainer.batch_size")
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/train.yaml for the settings."""
-    folder, config, resumed = _open(config)
-    print(f"run folder {folder.path}{' (resumed)' if resumed else ''}", file=sys.stderr, flush=True)
-
-    from pir.train import Trainer
-
-    trainer = Trainer(config, folder)
-    if resumed:
-        trainer.resume()
-    if not trainer.train():
-        command = f"pir train resume={shlex.quote(str(folder.path))}"
-        print(f"interrupted and saved; go on with: {command}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED)
-    _finish(folder, trainer.progress())
-
-
-def _open(config: DictConfig) -> tuple[RunFolder, DictConfig, bool]:
-    """Creates a new run folder or opens the one to resume; returns it with the run's config."""
     hydra = HydraConfig.get()
-    if config.resume is not None:
-        if hydra.mode == RunMode.MULTIRUN:
-            raise UserError("resume= goes on with one run; it cannot be swept with -m")
-        return _reopen(config, hydra.overrides.task)
-    if hydra.mode == RunMode.MULTIRUN:
-        config.run = hydra.runtime.output_dir
-    with open_dict(config):
-        groups = ("env", "model", "objective", "optim", "trainer", "logger", "experiment")
-        config.choices = {group: hydra.runtime.choices.get(group) for group in groups}
-    folder = RunFolder(config.run)
-    folder.create(config, ["pir", "train", *hydra.overrides.task])
-    return folder, config, False
+    sweeping = hydra.mode == RunMode.MULTIRUN
+    resuming = config.resume is not None
+    if resuming and sweeping:
+        raise UserError("resume= goes on with one run; it cannot be swept with -m")
+    if resuming:
+        folder = RunFolder(config.resume)
+        stored = folder.read_config()
+    else:
+        folder = RunFolder(hydra.runtime.output_dir if sweeping else config.run)
+        folder.refuse_existing()
+        with open_dict(config):
+            config.choices = {group: hydra.runtime.choices.get(group) for group in GROUPS.values()}
+    print(
+        f"run folder {folder.path}{' (resumed)' if resuming else ''}", file=sys.stderr, flush=True
+    )
+    try:
+        with folder.claim():
+            from pir.train import CHANGEABLE, Trainer
+
+            if resuming:
+                config = _with_changes(stored, config, hydra.overrides.task, CHANGEABLE)
+            trainer = Trainer(config, folder)
+            if resuming:
+                trainer.resume()
+                folder.write_config(config)
+            else:
+                folder.create(config, sys.orig_argv)
+            if not trainer.train():
+                raise KeyboardInterrupt
+            _finish(folder, trainer.progress())
+    except KeyboardInterrupt:
+        if folder.config.exists():
+            command = f"pir train resume={shlex.quote(str(folder.path))}"
+            print(f"interrupted; go on with: {command}", file=sys.stderr)
+        raise
 
 
-def _reopen(config: DictConfig, overrides: list[str]) -> tuple[RunFolder, DictConfig, bool]:
-    """Opens an existing run; only budgets and the like may differ from before."""
-    folder = RunFolder(config.resume)
-    stored = folder.read_config()
-    changes: dict[str, Any] = {}
+def _with_changes(
+    stored: DictConfig, composed: DictConfig, overrides: list[str], changeable: tuple[str, ...]
+) -> DictConfig:
+    """Returns a stored config with the settings that the command line changes.
+
+    Raises:
+        UserError: if one of them is not among the changeable ones.
+    """
     for override in overrides:
         key = override.split("=", 1)[0].lstrip("+~")
         if key == "resume":
             continue
-        if key.split(".")[0] not in RESUMABLE or key in FIXED_ON_RESUME:
+        if key not in changeable and not key.startswith("logger."):
             raise UserError(
-                f"{key} cannot change when a run is resumed (allowed: trainer.* except "
-                "lanes and batch_size, logger, device); start a new run for that"
+                f"{key} cannot change when a run is resumed; start a new run for that "
+                f"(allowed: {', '.join(changeable)})"
             )
-        changes[key] = OmegaConf.select(config, key)
-    for key, value in changes.items():
-        before = OmegaConf.select(stored, key)
-        if before != value:
-            print(f"changed on resume: {key} {before} -> {value}", file=sys.stderr)
-            OmegaConf.update(stored, key, value, merge=False)
-    folder.write_config(stored)
-    return folder, stored, True
+        before, after = OmegaConf.select(stored, key), OmegaConf.select(composed, key)
+        if before != after:
+            print(f"changed on resume: {key} {before} -> {after}", file=sys.stderr)
+            OmegaConf.update(stored, key, after, merge=False)
+    return stored
 
 
 def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def truncated_normal(*shape: int, std: float) -> Tensor:
-    """Returns normal samples of the given standard deviation, cut at two deviations."""
+    """Returns normal samples cut at two deviations; `std` is that before the cut."""
     return nn.init.trunc_normal_(torch.empty(*shape), std=std, a=-2 * std, b=2 * std)
 
 
@@ -20,10 +20,10 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 class Linear(nn.Module):
-    """x W^T with LeCun-normal start, computed in the dtype of x."""
+    """x W^T, computed in the dtype of x, started as in LeCun et al. (1998): std inputs^-1/2."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """Starts with variance 1 / inputs."""
+        """Draws the weights, of shape (outputs, inputs)."""
         super().__init__()
         self.weight = nn.Parameter(truncated_normal(outputs, inputs, std=inputs**-0.5))
 

@@ -11,13 +11,14 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from pir.device import fast_dtype
 from pir.errors import UserError
 from pir.models.layers import Attention, Block, Linear, SwiGLU, TokenMixing, truncated_normal
 from pir.puzzle import Puzzle
 from pir.reasoner import Policy, Reasoner, mask_logits
 
 MIXERS = ("attention", "mlp")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TRM(Reasoner):
@@ -34,7 +35,8 @@ class TRM(Reasoner):
         cycles: T, cycles in a step; the first T - 1 run without gradient.
         latent_steps: n, updates of z in a cycle.
         halt_head: whether the read-out also estimates that its answer is right.
-        dtype: "float32" or "bfloat16", of the activations and products.
+        dtype: of activations and products: "float32", "bfloat16", or "auto" for bfloat16 where the
+            device is fast at it. Parameters are float32 in any case.
 
     Raises:
         UserError: if a setting is out of range.
@@ -56,7 +58,7 @@ class TRM(Reasoner):
         cycles: int = 1,
         latent_steps: int = 2,
         halt_head: bool = False,
-        dtype: str = "bfloat16",
+        dtype: str = "auto",
     ) -> None:
         """Builds the network with fresh parameters from torch's global random state."""
         super().__init__()
@@ -68,6 +70,8 @@ class TRM(Reasoner):
             raise UserError(f"model.mixer={mixer}: allowed are {', '.join(MIXERS)}")
         if dtype not in DTYPES:
             raise UserError(f"model.dtype={dtype}: allowed are {', '.join(DTYPES)}")
+        if not 0 < expansion < 1e4:
+            raise UserError(f"model.expansion={expansion}: must be above 0")
         for name, value in {
             "layers": layers,
             "improvement_steps": improvement_steps,
@@ -81,7 +85,7 @@ class TRM(Reasoner):
             cycles,
             latent_steps,
         )
-        self.dtype = DTYPES[dtype]
+        self.chosen_dtype = DTYPES[dtype]
         length, vocabulary_size = puzzle.slot_mask.shape
         self.token = nn.Embedding(vocabulary_size, hidden_size)
         self.position = nn.Embedding(length, hidden_size)
@@ -102,6 +106,11 @@ class TRM(Reasoner):
         self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
         self.register_buffer("y_start", truncated_normal(hidden_size, std=1.0))
         self.register_buffer("z_start", truncated_normal(hidden_size, std=1.0))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of activations and products on the present device."""
+        return self.chosen_dtype or fast_dtype(self.y_start.device)
 
     @property
     def passes_per_step(self) -> int:

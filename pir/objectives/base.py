@@ -76,7 +76,7 @@ class Combined(Objective):
         update: see `Objective`.
 
     Raises:
-        UserError: if there is no term or `update` is unknown.
+        UserError: if at some optimizer step no term acts, or `update` is unknown.
     """
 
     def __init__(self, terms: Mapping[str, Term], update: Update = "step") -> None:
@@ -85,6 +85,12 @@ class Combined(Objective):
             raise UserError("objective.terms is empty: at least one term is needed")
         if update not in UPDATES:
             raise UserError(f"objective.update={update}: allowed are {', '.join(UPDATES)}")
+        for start in (0, *(t.until_step for t in terms.values() if t.until_step is not None)):
+            if not any(term.acts_at(start) for term in terms.values()):
+                raise UserError(
+                    f"no term of the objective acts at optimizer step {start}: check weight, "
+                    "from_step and until_step of objective.terms"
+                )
         self.terms, self.update, self.names = dict(terms), update, tuple(terms)
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict) -> TensorDict:
@@ -94,18 +100,12 @@ class Combined(Objective):
         return puzzles
 
     def losses(self, puzzle: Puzzle, step: Step, optimizer_step: int) -> dict[str, Tensor]:
-        """Returns each acting term's weighted loss.
-
-        Raises:
-            UserError: if no term acts at this optimizer step.
-        """
-        acting = {n: t for n, t in self.terms.items() if t.acts_at(optimizer_step)}
-        if not acting:
-            raise UserError(
-                f"no term of the objective acts at optimizer step {optimizer_step}: check "
-                "weight, from_step and until_step of objective.terms"
-            )
-        return {name: term.weight * term.loss(puzzle, step) for name, term in acting.items()}
+        """Returns each acting term's weighted loss."""
+        return {
+            name: term.weight * term.loss(puzzle, step)
+            for name, term in self.terms.items()
+            if term.acts_at(optimizer_step)
+        }
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from pir.reasoner import NEVER
 class SetLikelihood(Term):
     """-log sum_{y in Y} c(y) over the set Y of right answers, c the improved policy.
 
-    The sum is the exact expected verifier reward E_c[1{y solves}], so this is the logarithm of what
-    a policy gradient estimates by sampling. Its gradient weights every right answer with
-    c(y) / c(Y): an advantage-weighted regression with exact weights, which lets the policy settle
-    on the answers that it finds easiest instead of averaging over them (maximum marginal
-    likelihood, Guu et al. 2017, arXiv:1704.07926, section 3).
+    With all right answers listed the sum is the expected verifier reward E_c[1{y solves}], so this
+    is the logarithm of what a policy gradient estimates by sampling. Its gradient weights every
+    right answer with c(y) / c(Y): an advantage-weighted regression with exact weights, which lets
+    the policy settle on the answers that it finds easiest instead of averaging over them (maximum
+    marginal likelihood, Guu et al. 2017, arXiv:1704.07926, section 3).
 
     Args:
         weight: see `Term`.
