@@ -22,13 +22,13 @@ Score:
 """
 
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
 import torch
 from pir.envs import countdown_kernels as kernels
+from pir.envs.expressions import Expression, ExpressionReader
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -38,7 +38,6 @@ from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
 OPERATORS = "+-*/"
 MAX_NUMBER = 999
 MAX_TARGET = 9999
-MAX_BRACKETS = 50
 
 
 class Countdown(Puzzle):
@@ -279,7 +278,7 @@ class Countdown(Puzzle):
         An answer that is no program, such as one not written yet, is printed as `_`.
         """
         numbers, _ = self.decode(question[None])
-        nodes = [_Node(str(int(v)), Fraction(int(v)), "") for v in numbers[0]]
+        nodes = [Expression(str(int(v)), Fraction(int(v)), "") for v in numbers[0]]
         last = None
         for token in answer[self.answer_start :].tolist():
             if token == self.stop and not self.use_all:
@@ -297,7 +296,7 @@ class Countdown(Puzzle):
     def parse_answer(self, question: Tensor, text: str) -> Tensor:
         """Reads an infix expression over the question's numbers; see `Puzzle.parse_answer`."""
         numbers, _ = self.decode(question[None])
-        steps = _ExpressionReader(text, [int(v) for v in numbers[0]]).read()
+        steps = ExpressionReader(text, [int(v) for v in numbers[0]]).read()
         allowed = range(self.numbers - 1, self.numbers) if self.use_all else range(1, self.numbers)
         if len(steps) not in allowed:
             use = f"all {self.numbers}" if self.use_all else "two or more"
@@ -310,117 +309,6 @@ class Countdown(Puzzle):
             token = self.first_move + 4 * pair + OPERATORS.index(operator)
             answer[self.answer_start + step] = token
         return answer
-
-
-class _Node:
-    """An expression with its value; `binds` is the operator at its root, empty for a number.
-
-    The larger operand is printed first, so that a subtraction never goes below 0.
-    """
-
-    def __init__(self, text: str, value: Fraction | None, binds: str) -> None:
-        self.text, self.value, self.binds = text, value, binds
-
-    def combine(self, operator: str, other: "_Node") -> "_Node":
-        left, right = self, other
-        known = left.value is not None and right.value is not None
-        if known and left.value < right.value:  # type: ignore[operator]
-            left, right = right, left
-        loose = "+-" if operator in "*/" else ""
-        left_text = f"({left.text})" if left.binds and left.binds in loose else left.text
-        # Without these brackets another reading could turn an illegal step legal: a * (b / c * d).
-        tight = "+-*/" if operator in "*/" else "+-"
-        right_text = f"({right.text})" if right.binds and right.binds in tight else right.text
-        return _Node(
-            f"{left_text} {operator} {right_text}",
-            _evaluate(operator, left.value, right.value),
-            operator,
-        )
-
-
-class _ExpressionReader:
-    """Recursive descent over an infix expression; yields three-address steps on registers."""
-
-    def __init__(self, text: str, numbers: list[int]) -> None:
-        self.text = text
-        self.tokens = list(re.finditer(r"[0-9]+|\S", text))
-        self.position = self.open_brackets = 0
-        self.numbers = numbers
-        self.free = list(range(len(numbers)))
-        self.values: dict[int, int] = dict(enumerate(numbers))
-        self.steps: list[tuple[int, str, int]] = []
-
-    def read(self) -> list[tuple[int, str, int]]:
-        self._sum()
-        if self.position < len(self.tokens):
-            self._fail(f"unexpected {self.tokens[self.position].group()!r}")
-        return self.steps
-
-    def _peek(self) -> str:
-        return self.tokens[self.position].group() if self.position < len(self.tokens) else ""
-
-    def _fail(self, message: str) -> None:
-        at_end = self.position >= len(self.tokens)
-        column = len(self.text) if at_end else self.tokens[self.position].start()
-        raise PuzzleTextError(message, column + 1)
-
-    def _sum(self) -> int:
-        register = self._product()
-        while self._peek() in ("+", "-"):
-            register = self._step(register, self._product)
-        return register
-
-    def _product(self) -> int:
-        register = self._operand()
-        while self._peek() in ("*", "/"):
-            register = self._step(register, self._operand)
-        return register
-
-    def _step(self, left: int, read_right: Callable[[], int]) -> int:
-        operator = self._peek()
-        at = self.position
-        self.position += 1
-        right = read_right()
-        value = _evaluate(operator, Fraction(self.values[left]), Fraction(self.values[right]))
-        if value is None or value.denominator != 1 or value <= 0:
-            self.position = at
-            self._fail(f"the result of this {operator!r} is no positive integer")
-        register = len(self.numbers) + len(self.steps)
-        self.steps.append((left, operator, right))
-        self.values[register] = int(value)  # type: ignore[arg-type]
-        return register
-
-    def _operand(self) -> int:
-        token = self._peek()
-        if token == "(":
-            self.open_brackets += 1
-            if self.open_brackets > MAX_BRACKETS:
-                self._fail(f"more than {MAX_BRACKETS} brackets")
-            self.position += 1
-            register = self._sum()
-            if self._peek() != ")":
-                self._fail("a bracket is not closed")
-            self.position += 1
-            return register
-        if not re.fullmatch("[0-9]+", token):
-            self._fail(f"a number or '(' is missing before {token!r}" if token else "it ends early")
-        for register in self.free:
-            if str(self.numbers[register]) == token.lstrip("0"):
-                self.free.remove(register)
-                self.position += 1
-                return register
-        self._fail(f"{token} is not among the numbers left")
-        raise AssertionError
-
-
-def _evaluate(operator: str, left: Fraction | None, right: Fraction | None) -> Fraction | None:
-    if left is None or right is None or (operator == "/" and right == 0):
-        return None
-    if operator == "+":
-        return left + right
-    if operator == "-":
-        return left - right
-    return left * right if operator == "*" else left / right
 
 
 def _checked_range(key: str, bounds: tuple[int, int], most: int) -> tuple[int, int]:

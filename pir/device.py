@@ -38,7 +38,8 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not public yet
+        native = device.type == "cpu" and probe()
     return torch.bfloat16 if native else torch.float32
 
 

@@ -157,6 +157,7 @@ class RunFolder:
         try:
             config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(self.config))
             missing = OmegaConf.missing_keys(config)
+            missing |= {"choices"} if config.choices is None else set()
         except Exception as error:  # the YAML reader raises many kinds
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"{self.config} is damaged: {reason}") from error

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pir.catalog import GROUPS
 from pir.errors import UserError
 from pir.run_folder import RunFolder, write_json
+from pir.trainer_settings import CHANGEABLE
 
 
 def run(config: DictConfig) -> None:
@@ -23,7 +24,7 @@ def run(config: DictConfig) -> None:
         raise UserError("resume= goes on with one run; it cannot be swept with -m")
     if resuming:
         folder = RunFolder(config.resume)
-        stored = folder.read_config()
+        config = _with_changes(folder.read_config(), config, hydra.overrides.task)
     else:
         folder = RunFolder(hydra.runtime.output_dir if sweeping else config.run)
         folder.refuse_existing()
@@ -34,10 +35,8 @@ def run(config: DictConfig) -> None:
     )
     try:
         with folder.claim():
-            from pir.train import CHANGEABLE, Trainer
+            from pir.train import Trainer
 
-            if resuming:
-                config = _with_changes(stored, config, hydra.overrides.task, CHANGEABLE)
             trainer = Trainer(config, folder)
             if resuming:
                 trainer.resume()
@@ -54,22 +53,20 @@ def run(config: DictConfig) -> None:
         raise
 
 
-def _with_changes(
-    stored: DictConfig, composed: DictConfig, overrides: list[str], changeable: tuple[str, ...]
-) -> DictConfig:
+def _with_changes(stored: DictConfig, composed: DictConfig, overrides: list[str]) -> DictConfig:
     """Returns a stored config with the settings that the command line changes.
 
     Raises:
-        UserError: if one of them is not among the changeable ones.
+        UserError: if one of them is not among `CHANGEABLE`.
     """
     for override in overrides:
         key = override.split("=", 1)[0].lstrip("+~")
         if key == "resume":
             continue
-        if key not in changeable and not key.startswith("logger."):
+        if key not in CHANGEABLE and not key.startswith("logger."):
             raise UserError(
                 f"{key} cannot change when a run is resumed; start a new run for that "
-                f"(allowed: {', '.join(changeable)})"
+                f"(allowed: {', '.join(CHANGEABLE)})"
             )
         before, after = OmegaConf.select(stored, key), OmegaConf.select(composed, key)
         if before != after:
