@@ -105,14 +105,16 @@ def test_passes_per_step():
     assert make(cycles=1, latent_steps=2)[0].passes_per_step == 3
 
 
-def test_attention_is_torch_attention():
+@pytest.mark.parametrize("length", [5, 50])
+def test_both_ways_of_attention_agree_with_the_formula(length):
     torch.manual_seed(0)
     layer = Attention(16, 2)
-    x = torch.randn(3, 5, 16)
-    q, k, v = layer.qkv(x).view(3, 5, 3, 2, 8).permute(2, 0, 3, 1, 4)
-    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    expected = layer.out(mixed.transpose(1, 2).reshape(3, 5, 16))
-    assert torch.allclose(layer(x), expected, atol=1e-6)
+    x = torch.randn(3, length, 16)
+    q, k, v = layer.qkv(x).double().view(3, length, 3, 2, 8).permute(2, 0, 3, 1, 4)
+    weights = torch.einsum("bhid,bhjd->bhij", q, k).div(8**0.5).exp()
+    weights = weights / weights.sum(-1, keepdim=True)
+    mixed = torch.einsum("bhij,bhjd->bihd", weights, v).reshape(3, length, 16)
+    assert torch.allclose(layer(x), layer.out(mixed.float()), atol=1e-6)
 
 
 def test_rms_norm_by_hand():
