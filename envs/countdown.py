@@ -38,6 +38,7 @@ from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
 OPERATORS = "+-*/"
 MAX_NUMBER = 999
 MAX_TARGET = 9999
+NO_MOVE = -2
 
 
 class Countdown(Puzzle):
@@ -172,53 +173,33 @@ class Countdown(Puzzle):
     # ---------------------------------------------------------------- rules
 
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
-        """Runs every program in exact integer arithmetic; see `Puzzle.verify`.
+        """Runs every program in exact integer arithmetic; see `Puzzle.verify`."""
+        score, solved, _ = self._judge(question, answer)
+        return Verdict(score, solved)
 
-        A register carries, beside its value, how often it uses each number; equal numbers count as
-        one kind, as they do in the printed expression. The value 0 marks an illegal result.
-        """
-        n, device = self.numbers, question.device
-        numbers, target = self.decode(question)
-        pairs = torch.from_numpy(self.pairs).to(device)
-        same = numbers[:, :, None] == numbers[:, None, :]
-        kind = torch.nn.functional.one_hot(same.int().argmax(-1), n)
-        available = kind.sum(1)
+    def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
+        """Marks illegal steps, and the last one of a wrong program; see `Puzzle.conflicts`."""
+        wrong = torch.zeros_like(question, dtype=torch.bool)
+        wrong[:, self.answer_start :] = self._judge(question, answer)[2]
+        return wrong
 
-        values, uses = list(numbers.unbind(1)), list(kind.unbind(1))
-        result, used = torch.zeros_like(target), torch.zeros_like(available)
-        stopped = torch.zeros_like(target, dtype=torch.bool)
-        broken = torch.zeros_like(stopped)
-        for token in answer[:, self.answer_start :].long().unbind(1):
-            move = token - self.first_move
-            is_move = (move >= 0) & (token < self.first_digit)
-            operands = pairs[torch.where(is_move, move >> 2, 0)]
-            exists = is_move & (operands[:, 1] < len(values))
-            operands = torch.where(exists[:, None], operands, 0)
-
-            value = torch.stack(values, 1).gather(1, operands)
-            smaller, larger = value.amin(1), value.amax(1)
-            divisor = smaller.clamp(min=1)
-            quotient = torch.where(larger % divisor == 0, larger // divisor, 0)
-            outcomes = torch.stack([larger + smaller, larger - smaller, larger * smaller, quotient])
-            outcome = outcomes.gather(0, (move & 3)[None]).squeeze(0)
-            outcome = torch.where(exists & (smaller > 0), outcome, 0)
-            use = torch.stack(uses, 1)
-            rows = torch.arange(len(token), device=device)
-            both = use[rows, operands[:, 0]] + use[rows, operands[:, 1]]
-            values.append(outcome)
-            uses.append(both)
-
-            stopped = stopped | (token == self.stop) & (not self.use_all)
-            broken = broken | ~exists & ~stopped
-            result = torch.where(stopped, result, outcome)
-            used = torch.where(stopped[:, None], used, both)
-
-        fits = (used == available) if self.use_all else (used <= available)
-        legal = (result > 0) & fits.all(1) & ~broken
-        solved = legal & (result == target)
-        closeness = (1 - (result - target).abs() / target).clamp(min=0)
-        score = torch.where(solved, 1.0, torch.where(legal, 0.2 + 0.6 * closeness, 0.0))
-        return Verdict(score.float(), solved)
+    def _judge(self, question: Tensor, answer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        numbers, targets = (part.cpu().numpy() for part in self.decode(question))
+        tokens = answer[:, self.answer_start :].cpu().numpy().astype(np.int64)
+        is_move = (tokens >= self.first_move) & (tokens < self.first_digit)
+        programs = np.where(is_move, tokens - self.first_move, NO_MOVE)
+        programs[tokens == self.stop] = kernels.STOP
+        score = np.zeros(len(question), np.float32)
+        solved = np.zeros(len(question), bool)
+        wrong = np.zeros(programs.shape, bool)
+        kernels.judge(numbers, targets, programs, self.use_all, self.pairs, score, solved, wrong)
+        kept = ((answer == question) | self.written(question)).all(1)
+        device = question.device
+        return (
+            torch.where(kept, torch.from_numpy(score).to(device), 0.0),
+            torch.from_numpy(solved).to(device) & kept,
+            torch.from_numpy(wrong).to(device),
+        )
 
     def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         """Enumerates right programs in search order; see `Puzzle.solutions`.
@@ -234,10 +215,6 @@ class Countdown(Puzzle):
         answers[:, :, self.answer_start :] = self._move_tokens(found).to(question.device)
         valid = torch.from_numpy(np.arange(limit) < counts[:, None]).to(question.device)
         return answers, valid
-
-    def solvable(self, question: Tensor) -> bool:
-        """Searches every program; see `Puzzle.solvable`."""
-        return bool(self.solutions(question[None], limit=1)[1].any())
 
     # ---------------------------------------------------------------- text
 

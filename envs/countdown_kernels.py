@@ -40,7 +40,12 @@ def number_key(numbers: np.ndarray) -> int:
 
 @njit(cache=True)
 def search_programs(
-    numbers: np.ndarray, target: int, use_all: bool, pairs: np.ndarray, found: np.ndarray
+    numbers: np.ndarray,
+    target: int,
+    use_all: bool,
+    pairs: np.ndarray,
+    scratch: np.ndarray,
+    found: np.ndarray,
 ) -> int:
     """Finds the lexicographically first programs that reach the target, by depth-first search.
 
@@ -49,18 +54,17 @@ def search_programs(
         target: the value to reach.
         use_all: whether every number must be used.
         pairs: int64 of shape (P, 2), the operand registers of every pair.
+        scratch: int64 of shape (4, 2n), room.
         found: int64 of shape (limit, n - 1), receives the moves; unused steps become `STOP`.
 
     Returns:
         How many programs were written to `found`, at most `limit`.
     """
     n, limit = len(numbers), found.shape[0]
-    value = np.zeros(2 * n - 1, np.int64)
+    value, alive, cursor, path = scratch
     value[:n] = numbers
-    alive = np.zeros(n, np.int64)
     alive[0] = (1 << n) - 1
-    cursor = np.zeros(n, np.int64)
-    path = np.zeros(n - 1, np.int64)
+    cursor[0] = 0
     depth, count = 0, 0
     while depth >= 0:
         move = cursor[depth]
@@ -73,11 +77,13 @@ def search_programs(
             cursor[depth] = move + 4
             continue
         cursor[depth] = move + 1
+        is_last = depth == n - 2
+        if is_last and move & 3 == 3:
+            cursor[depth] = 4 * len(pairs)  # only two registers are left, there is no other pair
         result = apply_operator(move & 3, value[first], value[second])
         if result == 0:
             continue
         path[depth] = move
-        is_last = depth == n - 2
         if result == target and (is_last or not use_all):
             for step in range(n - 1):
                 found[count, step] = path[step] if step <= depth else STOP
@@ -89,7 +95,22 @@ def search_programs(
             alive[depth + 1] = (alive[depth] & ~operands) | (1 << (n + depth))
             depth += 1
             cursor[depth] = 0
+            if depth == n - 2:
+                cursor[depth] = 4 * _first_pair(alive[depth], n)
     return count
+
+
+@njit(cache=True, inline="always")
+def _first_pair(alive: int, n: int) -> int:
+    """Returns the index of the pair made of the two lowest registers in a set of them."""
+    first = 0
+    while alive >> first & 1 == 0:
+        first += 1
+    second = first + 1
+    while alive >> second & 1 == 0:
+        second += 1
+    registers = 2 * n - 2
+    return first * (2 * registers - first - 1) // 2 + second - first - 1
 
 
 @njit(cache=True)
@@ -151,6 +172,7 @@ def generate(
         False if some instance was not found within `MAX_ATTEMPTS` draws.
     """
     count, n = numbers.shape
+    scratch = np.zeros((4, 2 * n), np.int64)
     for row in range(count):
         state = open_stream(seed, split, first_index + row)
         for attempt in range(MAX_ATTEMPTS + 1):
@@ -169,7 +191,7 @@ def generate(
             state, target = _random_target(state, numbers[row], use_all)
             if target_range[0] <= target <= target_range[1]:
                 targets[row] = target
-                search_programs(numbers[row], target, use_all, pairs, moves[row : row + 1])
+                search_programs(numbers[row], target, use_all, pairs, scratch, moves[row : row + 1])
                 break
     return True
 
@@ -184,5 +206,86 @@ def enumerate_programs(
     counts: np.ndarray,
 ) -> None:
     """Runs `search_programs` on every row: numbers (B, n), found (B, limit, n - 1), counts (B,)."""
+    scratch = np.zeros((4, 2 * numbers.shape[1]), np.int64)
     for row in range(len(numbers)):
-        counts[row] = search_programs(numbers[row], targets[row], use_all, pairs, found[row])
+        counts[row] = search_programs(
+            numbers[row], targets[row], use_all, pairs, scratch, found[row]
+        )
+
+
+@njit(cache=True)
+def judge(
+    numbers: np.ndarray,
+    targets: np.ndarray,
+    programs: np.ndarray,
+    use_all: bool,
+    pairs: np.ndarray,
+    scores: np.ndarray,
+    solved: np.ndarray,
+    wrong: np.ndarray,
+) -> None:
+    """Runs programs in exact integer arithmetic.
+
+    A register carries, beside its value, how often it uses each number; equal numbers count as one
+    kind, as they do in the printed expression. The value 0 marks an illegal result. What stands
+    after a stop is ignored, as in the text.
+
+    Args:
+        numbers: int64 of shape (B, n), descending.
+        targets: int64 of shape (B,).
+        programs: int64 of shape (B, n - 1), moves, `STOP`, or any other number for no move.
+        use_all: whether every number must be used.
+        pairs: see `search_programs`.
+        scores: float32 of shape (B,), receives 1 if solved, 0.2 + 0.6 * closeness if legal, else 0.
+        solved: bool of shape (B,).
+        wrong: bool of shape (B, n - 1), receives the illegal steps, and the last one of a program
+            with a wrong result.
+    """
+    count, n = numbers.shape
+    values = np.zeros(2 * n - 1, np.int64)
+    uses = np.zeros((2 * n - 1, n), np.int64)
+    available = np.zeros(n, np.int64)
+    for row in range(count):
+        uses[:] = 0
+        available[:] = 0
+        for i in range(n):
+            values[i] = numbers[row, i]
+            kind = i
+            while kind > 0 and numbers[row, kind - 1] == numbers[row, i]:
+                kind -= 1
+            uses[i, kind] = 1
+            available[kind] += 1
+        legal, last = True, -1
+        wrong[row] = False
+        for step in range(n - 1):
+            move, made = programs[row, step], n + step
+            if move == STOP and not use_all:
+                break
+            last = step
+            values[made] = 0
+            uses[made] = 0
+            if 0 <= move < 4 * len(pairs):
+                first, second = pairs[move >> 2]
+                if second < made and min(values[first], values[second]) > 0:
+                    values[made] = apply_operator(move & 3, values[first], values[second])
+                    uses[made] = uses[first] + uses[second]
+            wrong[row, step] = values[made] <= 0
+            legal &= 0 <= move < 4 * len(pairs) and pairs[move >> 2][1] < made
+        result = 0
+        if last >= 0:
+            result = values[n + last]
+            for kind in range(n):
+                used = uses[n + last, kind]
+                legal &= used == available[kind] or (used < available[kind] and not use_all)
+        legal &= result > 0
+        solved[row] = legal and result == targets[row]
+        scores[row] = 0.0
+        if solved[row]:
+            scores[row] = 1.0
+        elif legal:
+            closeness = 1 - abs(result - targets[row]) / targets[row]
+            scores[row] = 0.2 + 0.6 * max(0.0, closeness)
+        if last >= 0:
+            wrong[row, last] = not solved[row]
+        if solved[row]:
+            wrong[row] = False

@@ -21,6 +21,7 @@ GROUPS = {
     "optims": "optim",
     "trainers": "trainer",
     "loggers": "logger",
+    "recipes": "recipe",
     "experiments": "experiment",
 }
 

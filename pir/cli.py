@@ -22,10 +22,17 @@ COMMANDS = {
     "plot": "draw the improvement curve of one or several runs",
     "list": "list puzzles, models, objectives, optimizers ...",
     "info": "print versions, hardware and model sizes",
+    "show": "show a puzzle as text and as a figure",
+    "gif": "animate an answer that improves step by step",
+    "check-env": "check a puzzle, yours or ours, against the laws of puzzles",
+    "bench": "time generators, verifiers and views",
 }
 
-RAW_KEYS = ("run", "resume", "runs", "puzzle", "puzzles", "out")
+RAW_KEYS = ("run", "resume", "runs", "puzzle", "puzzles", "out", "env.puzzles", "target")
 """Keys whose value is taken literally, whatever characters it holds."""
+
+FIRST_WORD = {"list": "what", "bench": "what", "check-env": "env"}
+"""The key that a command's word without = is the value of."""
 
 TAKE_ANYTHING = ("--config-dir", "-cd")
 TAKE_A_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p")
@@ -77,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """Returns the text of `pir --help`."""
-    lines = [f"  pir {name:<7}{summary}" for name, summary in COMMANDS.items()]
+    lines = [f"  pir {name:<11}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             f"pir {__version__}: policy-improvement reasoners",
@@ -106,13 +113,15 @@ def prepare_words(command: str, words: Sequence[str]) -> list[str]:
     prepared = []
     for word in settings:
         key, equals, value = word.partition("=")
-        if command == "list" and not equals:
-            key, equals, value = "what", "=", word
+        if command in FIRST_WORD and not equals:
+            key, equals, value = FIRST_WORD[command], "=", word
+            if key == "env" and ":" in word:
+                key = "target"
         if not equals and not word.startswith("~"):
             raise UserError(f"{word!r} is no setting: settings are key=value")
         if re.fullmatch(r"\w+", key) and key not in known:
             raise UserError(f"{key} is no setting{suggest(key, known)}")
-        if key in RAW_KEYS:
+        if key in RAW_KEYS and value != "null":
             if not value:
                 raise UserError(f"{key}= is empty")
             key = "hydra.sweep.dir" if sweeping and key == "run" else key
@@ -160,6 +169,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    from pir import plugins
     from pir.config import register_schemas
 
     status = 0
@@ -167,7 +177,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
     def run(config: DictConfig) -> None:
         nonlocal status
         try:
-            importlib.import_module(f"pir.commands.{command}").run(config)
+            importlib.import_module(f"pir.commands.{command.replace('-', '_')}").run(config)
         except BrokenPipeError:  # the reader of our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (UserError, OSError) as error:  # the other jobs of a sweep still run
@@ -175,6 +185,8 @@ def _run_hydra(command: str, words: list[str]) -> int:
             status = USER_ERROR
 
     register_schemas()
+    plugins.register()
+    plugins.open_folders(words)
     # With this set Hydra lets exceptions through instead of printing them its own way.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     prepared = prepare_words(command, words)

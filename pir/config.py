@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -69,6 +69,7 @@ class EvalSettings:
     puzzles: int = MISSING
     split: str = MISSING
     batch_size: int = MISSING
+    samples: int = MISSING
 
 
 @dataclass
@@ -119,6 +120,48 @@ class InfoConfig:
     output: str = MISSING
 
 
+@dataclass
+class CheckEnvConfig:
+    """The settings of `pir check-env`."""
+
+    env: Any = MISSING
+    target: str | None = None
+    output: str = MISSING
+
+
+@dataclass
+class BenchConfig:
+    """The settings of `pir bench`."""
+
+    what: str = MISSING
+    seconds: float = MISSING
+    output: str = MISSING
+
+
+@dataclass
+class ShowConfig:
+    """The settings of `pir show`."""
+
+    env: Any = MISSING
+    split: str = MISSING
+    index: int = MISSING
+    seed: int = MISSING
+    out: str | None = None
+
+
+@dataclass
+class GifConfig:
+    """The settings of `pir gif`."""
+
+    run: str = MISSING
+    index: int = MISSING
+    split: str = MISSING
+    puzzle: str | None = None
+    improvement_steps: int | None = None
+    out: str | None = None
+    device: str = MISSING
+
+
 SCHEMAS = {
     "train": TrainConfig,
     "eval": EvalConfig,
@@ -126,6 +169,10 @@ SCHEMAS = {
     "plot": PlotConfig,
     "list": ListConfig,
     "info": InfoConfig,
+    "show": ShowConfig,
+    "gif": GifConfig,
+    "check-env": CheckEnvConfig,
+    "bench": BenchConfig,
 }
 
 
@@ -218,6 +265,9 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         return build(value, key, hint)
     if isinstance(value, Mapping) and _is_kind(origin, Mapping):
         return {name: _convert(item, options[1], f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list) and origin in (typing.Union, types.UnionType):
+        sequences = [o for o in options if _is_kind(typing.get_origin(o), Sequence)]
+        return _convert(value, sequences[0], key) if sequences else _refuse(value, hint, key)
     if isinstance(value, list) and _is_kind(origin, Sequence):
         if origin is not tuple or ... in options:
             options = (options[0] if options else Any,) * len(value)
@@ -226,9 +276,11 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         return tuple(_convert(v, h, key) for v, h in zip(value, options, strict=True))
     if hint is float and type(value) is int:
         return float(value)
-    if not _fits(value, hint):
-        raise UserError(f"{key}={value}: allowed is {_describe(hint)}")
-    return value
+    return value if _fits(value, hint) else _refuse(value, hint, key)
+
+
+def _refuse(value: Any, hint: Any, key: str) -> NoReturn:
+    raise UserError(f"{key}={value}: allowed is {_describe(hint)}")
 
 
 def _is_kind(origin: Any, kind: type) -> bool:
@@ -252,7 +304,13 @@ def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(map(str, typing.get_args(hint)))
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    return names.get(hint) or str(hint).replace("None", "null")
+    names |= {type(None): "null"}
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and ... not in options:
+        return f"[{', '.join(map(_describe, options))}]"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_describe, options))
+    return names.get(hint) or str(hint)
 
 
 def suggest(name: str, allowed: Any) -> str:

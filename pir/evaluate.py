@@ -2,22 +2,38 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.improvement import Lanes, improvement_steps
+from pir.errors import UserError
+from pir.improvement import Lanes, improvement_steps, sample_answers
 from pir.ledger import Ledger
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
 EVALUATION_SEED = 0
 
+SAMPLED_PUZZLES = 500
+"""Puzzles of which answers are sampled; listing all answers of more would take long."""
+
+MOST_ANSWERS = 2048
+"""Puzzles with more answers than that are left out of the coverage."""
+
 
 def held_out(puzzle: Puzzle, split: str, count: int, device: torch.device) -> TensorDict:
-    """Returns the first `count` held-out puzzles of a split, the same for every run."""
-    return puzzle.sample(count, split, seed=EVALUATION_SEED).to(device)
+    """Returns the first `count` puzzles of a split (all, if it has fewer), the same for every run.
+
+    Raises:
+        UserError: if the split is empty.
+    """
+    size = puzzle.size(split)
+    if size == 0:
+        raise UserError(f"the puzzles given leave none for the {split} split")
+    wanted = count if size is None else min(count, size)
+    return puzzle.sample(wanted, split, seed=EVALUATION_SEED).to(device)
 
 
 @dataclass
@@ -28,16 +44,38 @@ class Evaluation:
         ledger: sums over all puzzles.
         solved: bool of shape (N, K), whether the answer after each step is right.
         score: float32 of shape (N, K).
+        sampled: what sampling from the policy found; None if it was not asked for.
     """
 
     ledger: Ledger
     solved: Tensor
     score: Tensor
+    sampled: "Sampled | None" = None
+
+
+class Sampled(NamedTuple):
+    """Answers drawn from the policy after the trained number of steps.
+
+    Attributes:
+        solved: share of right ones among all that were drawn.
+        coverage: distinct right ones over all right answers of the puzzle, mean over puzzles; None
+            where the answers are not listed or too many.
+        puzzles: how many puzzles that is measured on.
+    """
+
+    solved: float
+    coverage: float | None
+    puzzles: int
 
 
 @torch.no_grad()
 def evaluate(
-    reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict, num_steps: int, batch_size: int
+    reasoner: Reasoner,
+    puzzle: Puzzle,
+    puzzles: TensorDict,
+    num_steps: int,
+    batch_size: int,
+    samples: int = 0,
 ) -> Evaluation:
     """Improves the answers to some puzzles `num_steps` times and records every step.
 
@@ -47,18 +85,44 @@ def evaluate(
         puzzles: `question` and `solution` of N puzzles.
         num_steps: improvement steps K, as many as you like.
         batch_size: puzzles improved at once; changes speed and memory only.
+        samples: answers to draw for each of the first `SAMPLED_PUZZLES` puzzles after the step for
+            which the reasoner was trained; 0 for none.
     """
     ledger = Ledger(num_steps, reasoner.passes_per_step, puzzles["question"].device)
     solved, score = [], []
+    sampled = None
     for batch in puzzles.split(batch_size):
         lanes = Lanes.begin(reasoner, puzzle, batch)
         verdicts = []
         for step in improvement_steps(reasoner, puzzle, lanes, num_steps):
             ledger.record(step)
             verdicts.append(step.after)
+            at_trained_depth = int(step.k[0]) == min(reasoner.improvement_steps, num_steps)
+            if samples and sampled is None and at_trained_depth:
+                sampled = sample_policy(puzzle, batch["question"], step.improved.logits, samples)
         solved.append(torch.stack([verdict.solved for verdict in verdicts], 1))
         score.append(torch.stack([verdict.score for verdict in verdicts], 1))
-    return Evaluation(ledger, torch.cat(solved).cpu(), torch.cat(score).cpu())
+    return Evaluation(ledger, torch.cat(solved).cpu(), torch.cat(score).cpu(), sampled)
+
+
+def sample_policy(puzzle: Puzzle, question: Tensor, logits: Tensor, samples: int) -> Sampled:
+    """Draws answers to the first questions (B, L) from their policies (B, L, V)."""
+    question, logits = question[:SAMPLED_PUZZLES], logits[:SAMPLED_PUZZLES]
+    generator = torch.Generator(question.device).manual_seed(EVALUATION_SEED)
+    answers = sample_answers(puzzle, question, logits, samples, generator)
+    repeated = question.repeat_interleave(samples, 0)
+    solved = puzzle.verify(repeated, answers.flatten(0, 1)).solved.view(-1, samples)
+    shares = []
+    for row in range(len(question)):
+        try:
+            valid = puzzle.solutions(question[row : row + 1], MOST_ANSWERS)[1]
+        except NotImplementedError:
+            break
+        if not bool(valid.all()):
+            right = {tuple(answer) for answer in answers[row][solved[row]].tolist()}
+            shares.append(len(right) / int(valid.sum()))
+    coverage = sum(shares) / len(shares) if shares else None
+    return Sampled(float(solved.float().mean()), coverage, len(question))
 
 
 def wilson_interval(successes: float, trials: int, z: float = 1.959964) -> tuple[float, float]:

@@ -145,3 +145,29 @@ def improvement_steps(
             before=before,
             after=after,
         )
+
+
+def sample_answers(
+    puzzle: Puzzle,
+    question: Tensor,
+    logits: Tensor,
+    count: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draws answers from a policy, every token by itself; clamped positions are kept.
+
+    Args:
+        puzzle: says what is clamped.
+        question: uint8 of shape (B, L).
+        logits: float32 of shape (B, L, V).
+        count: answers S per puzzle.
+        generator: where the randomness comes from; torch's own by default.
+
+    Returns:
+        uint8 of shape (B, S, L).
+    """
+    policy = torch.softmax(logits, -1).flatten(0, 1)
+    drawn = torch.multinomial(policy, count, replacement=True, generator=generator)
+    answers = drawn.view(*question.shape, count).movedim(-1, 1)
+    repeated = question[:, None].expand(answers.shape).flatten(0, 1)
+    return puzzle.clamp(repeated, answers.flatten(0, 1)).view(answers.shape)

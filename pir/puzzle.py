@@ -2,14 +2,19 @@
 
 Shapes: B puzzles, L tokens each, V tokens in the vocabulary. A *question* and an *answer* are both
 uint8 of shape (B, L); the answer repeats the question's tokens wherever the policy does not write.
+`pir.laws` states what must hold between the methods; `pir check-env` tests it.
 """
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+
+from pir.errors import UserError
+from pir.picture import Cell, Picture
 
 SPLITS = ("train", "val", "test")
 KEY_RANGE = 10_000
@@ -17,6 +22,8 @@ _SPLIT_OF_KEY = {"test": (0, 1_000), "val": (1_000, 1_500), "train": (1_500, KEY
 
 PAD = 0
 """The token of an unused position, in every puzzle."""
+
+MAX_ATTEMPTS = 100_000
 
 
 def split_range(split: str) -> tuple[int, int]:
@@ -48,35 +55,43 @@ class Verdict(NamedTuple):
 class Puzzle(ABC):
     """A family of puzzles with fixed length and vocabulary.
 
+    A family gives its rules (`verify`, `written`), its instances (`generate`, or a faster
+    `sample`), its `key` and its text form. What it can say beyond that, it overrides: right
+    answers, symmetric images, difficulty, conflicts and a picture.
+
     Attributes:
-        vocabulary: the V token names; token t is printed as `vocabulary[t]`.
-        slot_mask: bool of shape (L, V), the tokens that each position of an answer may hold.
+        vocabulary: the V token names; token t is printed as `vocabulary[t]`; token 0 is `PAD`.
+        slot_mask: bool of shape (L, V), the tokens that each position of an answer may hold where
+            the policy writes it.
+        unique: whether every sampled puzzle has exactly one answer.
+        disjoint_splits: whether no key occurs in two splits; False only for protocols of others
+            that leak.
+        rating_name: what `rating` counts.
+        relations: int64 of shape (L, L), the class of the relation between two positions, such as
+            their offset on a board or the unit that they share, from 0 on; reasoners may attend by
+            it. None where the layout has no such order.
+        owners: int64 of shape (L,), for layouts in which a position belongs to what a token names
+            (a successor to its node): that token, `PAD` elsewhere; reasoners may embed it beside
+            the token that the position holds. None where nothing is owned.
+        board: rows and columns, rows * columns = L, where the tokens lie on a board whose rules
+            bind neighbours; reasoners may convolve over it. None elsewhere.
     """
 
     vocabulary: tuple[str, ...]
     slot_mask: Tensor
+    unique: bool = False
+    disjoint_splits: bool = True
+    rating_name: str = "written cells"
+    relations: Tensor | None = None
+    owners: Tensor | None = None
+    board: tuple[int, int] | None = None
 
     @property
     def length(self) -> int:
         """The number of tokens L of a question and of an answer."""
         return self.slot_mask.shape[0]
 
-    @abstractmethod
-    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
-        """Generates the instances `start .. start + count - 1` of a stream.
-
-        Instance i is a pure function of (seed, split, i) and of the puzzle's own settings, whatever
-        the batch it is drawn in.
-
-        Args:
-            count: how many, at least 1.
-            split: one of `SPLITS`; streams of different splits share no key.
-            seed: names the stream.
-            start: index of the first instance.
-
-        Returns:
-            `question` and `solution` (one right answer, the label), uint8 of shape (count, L).
-        """
+    # ---------------------------------------------------------------- rules
 
     @abstractmethod
     def written(self, question: Tensor) -> Tensor:
@@ -86,6 +101,8 @@ class Puzzle(ABC):
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
         """Judges answers by the rules of the puzzle alone, never by a label.
 
+        An answer that changes a clamped position is not solved.
+
         Args:
             question: uint8 of shape (B, L).
             answer: uint8 of shape (B, L).
@@ -94,6 +111,86 @@ class Puzzle(ABC):
     @abstractmethod
     def key(self, question: Tensor) -> Tensor:
         """Returns a hash in [0, 2**62), int64 of shape (B,), equal for symmetric puzzles."""
+
+    def clamp(self, question: Tensor, answer: Tensor) -> Tensor:
+        """Returns the answer with every position that is not written taken from the question."""
+        return torch.where(self.written(question), answer.to(question.dtype), question)
+
+    def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
+        """Marks the written positions that break a rule, bool of shape (B, L); none if solved.
+
+        By default nothing is marked.
+        """
+        return torch.zeros_like(question, dtype=torch.bool)
+
+    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """Enumerates the right answers of every question, in a fixed order, at most `limit` each.
+
+        Returns:
+            answers, uint8 of shape (B, limit, L), and their validity, bool of shape (B, limit);
+            the valid ones come first.
+
+        Raises:
+            NotImplementedError: if this puzzle does not enumerate its answers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not enumerate its solutions")
+
+    def rating(self, question: Tensor) -> Tensor:
+        """Rates how hard questions are, float32 of shape (B,), in units of `rating_name`."""
+        return self.written(question).sum(1).float()
+
+    # ---------------------------------------------------------------- instances
+
+    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+        """Generates the instances `start .. start + count - 1` of a stream.
+
+        Instance i is a pure function of (seed, split, i) and of the puzzle's own settings, whatever
+        the batch it is drawn in. This default draws by `generate` until the key lies in the split.
+
+        Args:
+            count: how many, at least 1.
+            split: one of `SPLITS`; streams of different splits share no key.
+            seed: names the stream.
+            start: index of the first instance.
+
+        Returns:
+            `question` and `solution` (one right answer, the label), uint8 of shape (count, L).
+
+        Raises:
+            UserError: if the settings admit no instance in this split.
+        """
+        low, high = split_range(split)
+        drawn = []
+        for index in range(start, start + count):
+            rng = np.random.Generator(np.random.Philox(key=[seed, SPLITS.index(split)]))
+            rng.bit_generator.advance(index << 64)  # type: ignore[attr-defined]
+            for attempt in range(MAX_ATTEMPTS + 1):
+                if attempt == MAX_ATTEMPTS:
+                    raise UserError(f"{type(self).__name__}: no puzzle found in the {split} split")
+                question, solution = self.generate(rng)
+                if low <= int(self.key(question[None])[0]) % KEY_RANGE < high:
+                    drawn.append((question, solution))
+                    break
+        questions, solutions = (torch.stack(part) for part in zip(*drawn, strict=True))
+        return TensorDict({"question": questions, "solution": solutions}, batch_size=[count])
+
+    def generate(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Draws one puzzle and one right answer, uint8 of shape (L,) each, from `rng` alone."""
+        raise NotImplementedError(f"{type(self).__name__} has neither generate nor sample")
+
+    def size(self, split: str) -> int | None:
+        """Returns how many instances a split's stream holds; None if it is endless."""
+        return None
+
+    def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
+        """Returns a random symmetric image of each puzzle, with its label.
+
+        Image i depends on instance i, `seed` and `start + i` alone; its key is that of the
+        instance. Puzzles without symmetries are returned as they are.
+        """
+        return puzzles
+
+    # ---------------------------------------------------------------- text and picture
 
     @abstractmethod
     def parse(self, text: str) -> Tensor:
@@ -119,21 +216,21 @@ class Puzzle(ABC):
     def format_answer(self, question: Tensor, answer: Tensor) -> str:
         """Prints an answer of shape (L,); answers that break the rules are printed as they are."""
 
-    @abstractmethod
-    def solvable(self, question: Tensor) -> bool:
-        """Says by exhaustive search whether a question of shape (L,) has an answer."""
+    def picture(self, question: Tensor, answer: Tensor) -> Picture:
+        """Returns a drawing of an answer of shape (L,) to a question of shape (L,).
 
-    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-        """Enumerates the right answers of every question, in a fixed order, at most `limit` each.
-
-        Returns:
-            answers, uint8 of shape (B, limit, L), and their validity, bool of shape (B, limit).
-
-        Raises:
-            NotImplementedError: if this puzzle does not enumerate its answers.
+        By default the tokens in a row, conflicts marked.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not enumerate its solutions")
-
-    def clamp(self, question: Tensor, answer: Tensor) -> Tensor:
-        """Returns the answer with every position that is not written taken from the question."""
-        return torch.where(self.written(question), answer.to(question.dtype), question)
+        written = self.written(question[None])[0].tolist()
+        wrong = self.conflicts(question[None], answer[None])[0].tolist()
+        return Picture(
+            cells=tuple(
+                Cell(
+                    x=float(place),
+                    y=0.0,
+                    text="" if token == PAD else self.vocabulary[token],
+                    role="wrong" if wrong[place] else "answer" if written[place] else "given",
+                )
+                for place, token in enumerate(answer.tolist())
+            )
+        )

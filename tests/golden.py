@@ -1,4 +1,6 @@
-"""Golden loss curves: 20 optimizer steps of every objective preset, on one thread in float32.
+"""Golden files: fingerprints of every puzzle's first instances, and loss curves.
+
+A curve is 20 optimizer steps of an objective preset on one thread in float32.
 
 `make golden` rewrites them; a change that is not meant to change training leaves them as they are.
 """
@@ -7,10 +9,13 @@ import json
 import tempfile
 from pathlib import Path
 
+from pir.laws import fingerprint
 from pir.run_folder import RunFolder, read_rows
 from tests.conftest import compose_config
+from tests.puzzles import VARIANTS
 
 FILE = Path(__file__).parent / "golden" / "losses.json"
+FINGERPRINTS = Path(__file__).parent / "golden" / "fingerprints.json"
 OBJECTIVES = ("deep_supervision", "awr", "set_likelihood")
 
 
@@ -35,8 +40,9 @@ def main() -> None:
     """Rewrites the file."""
     with tempfile.TemporaryDirectory() as folder:
         curves = {name: loss_curve(name, Path(folder) / name) for name in OBJECTIVES}
-    FILE.parent.mkdir(exist_ok=True)
     FILE.write_text(json.dumps(curves, indent=1) + "\n")
+    prints = {name: fingerprint(make()) for name, make in VARIANTS.items()}
+    FINGERPRINTS.write_text(json.dumps(prints, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ def test_settings_agree_with_the_code(group):
             assert set(node) - {"_target_"} == set(names), file.name
             for name in names:
                 default = parameters[name].default
+                if group == "env" and file.stem != target.__name__.lower():
+                    continue  # one class may serve several puzzles, such as Sudoku of any size
                 if default is not inspect.Parameter.empty and "objective" not in str(file):
                     value = node[name]
                     value = tuple(value) if isinstance(value, list) else value

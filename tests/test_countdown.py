@@ -1,11 +1,8 @@
 """The laws of Countdown, and its fast code against slow, independent checkers."""
 
-import ast
 import contextlib
 import itertools
 import random
-from collections import Counter
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -17,8 +14,7 @@ from pir.envs.countdown import Countdown
 
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle import SPLITS, split_range
-
-GOLDEN_QUESTIONS = ["24 19 3 = 33", "14 7 2 = 19", "18 17 15 = 14", "23 20 16 = 13"]
+from tests import slow_checkers
 
 VARIANTS = [
     {"numbers": 3},
@@ -32,49 +28,6 @@ VARIANTS = [
 @pytest.fixture(params=VARIANTS, ids=str)
 def puzzle(request):
     return Countdown(**request.param)
-
-
-def slow_value(text: str, numbers: list[int], use_all: bool) -> int | None:
-    """The value of an expression under Countdown's rules, None if it breaks one. Uses Python's
-    parser and rational arithmetic; shares nothing with the verifier."""
-    if text == "_":
-        return None
-    used: Counter[int] = Counter()
-
-    def value(node: ast.AST) -> Fraction:
-        if isinstance(node, ast.Constant) and isinstance(node.value, int):
-            used[node.value] += 1
-            return Fraction(node.value)
-        assert isinstance(node, ast.BinOp)
-        left, right = value(node.left), value(node.right)
-        match node.op:
-            case ast.Add():
-                result = left + right
-            case ast.Sub():
-                result = left - right
-            case ast.Mult():
-                result = left * right
-            case ast.Div():
-                result = left / right
-        if result <= 0 or result.denominator != 1:
-            raise ZeroDivisionError
-        return result
-
-    try:
-        result = value(ast.parse(text, mode="eval").body)
-    except ZeroDivisionError:
-        return None
-    given_numbers = Counter(numbers)
-    right_use = used == given_numbers if use_all else used <= given_numbers
-    return int(result) if right_use else None
-
-
-def random_answers(puzzle: Countdown, question, count: int, seed: int):
-    """Uniform answers over the tokens that each position may hold."""
-    generator = torch.Generator().manual_seed(seed)
-    weights = puzzle.slot_mask.float()
-    drawn = torch.multinomial(weights, count, replacement=True, generator=generator).T
-    return puzzle.clamp(question, drawn.to(torch.uint8))
 
 
 def test_label_is_right_and_first(puzzle):
@@ -98,12 +51,6 @@ def test_instances_do_not_depend_on_the_batch(puzzle):
     assert (puzzle.sample(40, "val", seed=10, start=5)["question"] != whole).any()
 
 
-def test_first_instances_are_the_same_everywhere():
-    puzzle = Countdown()
-    questions = [puzzle.format_question(q) for q in puzzle.sample(4, "train", seed=0)["question"]]
-    assert questions == GOLDEN_QUESTIONS
-
-
 def test_splits_share_no_number_set(puzzle):
     keys = {}
     for split in SPLITS:
@@ -124,38 +71,6 @@ def test_key_ignores_the_order_of_the_numbers():
     assert puzzle.key(other)[0] != puzzle.key(questions)[0]
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_verifier_agrees_with_slow_checker(options, count):
-    puzzle = Countdown(**options)
-    per_puzzle = count // len(VARIANTS) // 50
-    batch = puzzle.sample(50, "test", seed=2)
-    checked = solved = 0
-    for index, (question, solution) in enumerate(
-        zip(batch["question"], batch["solution"], strict=True)
-    ):
-        answers = random_answers(puzzle, question, per_puzzle, seed=index)
-        near = solution.repeat(per_puzzle, 1)  # one step off, or two steps swapped
-        place = torch.arange(per_puzzle) % (puzzle.numbers - 1) + puzzle.answer_start
-        rows = torch.arange(per_puzzle)
-        near[rows, place] = answers[rows, place]
-        swapped = solution.clone()
-        swapped[puzzle.answer_start :] = swapped[puzzle.answer_start :].flip(0)
-        answers = torch.cat([answers, near, solution[None], swapped[None]])
-        verdict = puzzle.verify(question.expand_as(answers), answers)
-        numbers, target = puzzle.decode(question[None])
-        for answer, score, is_solved in zip(answers, *verdict, strict=True):
-            text = puzzle.format_answer(question, answer)
-            value = slow_value(text, numbers[0].tolist(), puzzle.use_all)
-            assert is_solved == (value == int(target)), text
-            assert (score == 1) == is_solved
-            assert 0 <= score <= 1
-            assert (score > 0) == (value is not None), text
-            checked, solved = checked + 1, solved + int(is_solved)
-    assert checked >= 2 * per_puzzle * 50
-    assert solved >= 50
-
-
 def test_an_illegal_step_cannot_hide_in_the_text():
     """6 * ((5 / 2) * 2) is illegal, 6 * 5 / 2 * 2 would not be."""
     puzzle = Countdown(4)
@@ -166,7 +81,8 @@ def test_an_illegal_step_cannot_hide_in_the_text():
     for place, (registers, operator) in enumerate(steps):
         answer[puzzle.answer_start + place] = puzzle.first_move + 4 * pair[registers] + operator
     assert not puzzle.verify(question[None], answer[None]).solved
-    assert slow_value(puzzle.format_answer(question, answer), [6, 5, 2, 2], True) is None
+    text = puzzle.format_answer(question, answer)
+    assert not slow_checkers.countdown("6 5 2 2 = 30", text, use_all=True)
 
 
 @pytest.mark.parametrize("use_all", [True, False])
@@ -192,7 +108,7 @@ def test_search_finds_every_program(use_all):
         texts = {puzzle.format_answer(question[0], answer) for answer in right}
         assert texts == {puzzle.format_answer(question[0], answer) for answer in listed[valid]}
         assert found <= set(map(tuple, right.tolist()))
-        assert puzzle.solvable(question[0]) == bool(found)
+        assert bool(valid[0, 0]) == bool(found)
 
 
 def test_text_round_trip(puzzle):

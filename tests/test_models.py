@@ -1,11 +1,15 @@
 """The TRM: where gradient reaches, what batches and dtypes may change, how steps compose."""
 
+import itertools
+
 import pytest
 import torch
 from pir.envs.countdown import Countdown
+from pir.envs.graph import Graph
+from pir.envs.maze import Maze
 
 from pir.errors import UserError
-from pir.models.layers import Attention, rms_norm
+from pir.models.layers import Attention, Convolution, rms_norm
 from pir.models.trm import TRM
 from pir.reasoner import NEVER
 
@@ -114,7 +118,7 @@ def test_both_ways_of_attention_agree_with_the_formula(length):
     weights = torch.einsum("bhid,bhjd->bhij", q, k).div(8**0.5).exp()
     weights = weights / weights.sum(-1, keepdim=True)
     mixed = torch.einsum("bhij,bhjd->bihd", weights, v).reshape(3, length, 16)
-    assert torch.allclose(layer(x), layer.out(mixed.float()), atol=1e-6)
+    assert torch.allclose(layer(x, None), layer.out(mixed.float()), atol=1e-6)
 
 
 def test_rms_norm_by_hand():
@@ -126,7 +130,8 @@ def test_rms_norm_by_hand():
     ("options", "message"),
     [
         ({"hidden_size": 15}, "multiple of model.heads"),
-        ({"mixer": "conv"}, "model.mixer=conv: allowed are attention, mlp"),
+        ({"mixer": "conv"}, "model.mixer=conv: this puzzle has no board"),
+        ({"mixer": "pool"}, "model.mixer=pool: allowed are auto, attention, mlp, conv"),
         ({"dtype": "float16"}, "model.dtype=float16"),
         ({"layers": 0}, "model.layers=0"),
         ({"improvement_steps": 0}, "model.improvement_steps=0"),
@@ -135,3 +140,65 @@ def test_rms_norm_by_hand():
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         make(**options)
+
+
+def slow_convolution(x, weight, board):
+    """Every cell's neighbourhood written out, walls of zeros around the board."""
+    height, width = board
+    out = torch.zeros_like(x)
+    kernel = weight.view(len(weight), 3, 3, -1)
+    for row, column in itertools.product(range(height), range(width)):
+        for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+            y, z = row + dy, column + dx
+            if 0 <= y < height and 0 <= z < width:
+                out[:, row * width + column] += x[:, y * width + z] @ kernel[:, dy + 1, dx + 1].T
+    return out
+
+
+def test_convolution_sees_the_neighbours_on_the_board():
+    torch.manual_seed(0)
+    layer = Convolution(8, (3, 5))
+    x = torch.randn(2, 15, 8)
+    assert torch.allclose(layer(x, None), slow_convolution(x, layer.weight, (3, 5)), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [5, 50])
+def test_bias_is_added_to_the_scores(length):
+    """A bias that bars all but one position makes every token attend to that one."""
+    torch.manual_seed(0)
+    layer = Attention(16, 2)
+    x = torch.randn(3, length, 16)
+    bias = torch.full((2, length, length), -1e4)
+    bias[:, :, 2] = 0
+    value = layer.qkv(x)[..., 32:][:, 2:3].expand(-1, length, -1)
+    assert torch.allclose(layer(x, bias), layer.out(value), atol=1e-5)
+
+
+def test_mixer_follows_the_puzzle():
+    maze = Maze(7, 9)
+    assert isinstance(TRM(maze, **SMALL).blocks[0].mixer, Convolution)
+    assert isinstance(TRM(Countdown(), **SMALL).blocks[0].mixer, Attention)
+    related = TRM(maze, mixer="attention", **SMALL)
+    assert related.relation_bias.shape == (2, 2, int(maze.relations.max()) + 1)
+
+
+def test_relations_of_a_maze_are_offsets():
+    maze = Maze(7, 9)
+    relations = maze.relations.view(7, 9, 7, 9)
+    assert relations[2, 2, 3, 2] == relations[4, 7, 5, 7] != relations[2, 2, 1, 2]
+    assert relations[0, 0, 0, 4] == relations[0, 0, 0, 8]  # far away only the direction counts
+
+
+def test_owners_tell_successors_of_different_nodes_apart():
+    """Exchanging the rows of two nodes changes the embedding beyond their positions."""
+    torch.manual_seed(0)
+    graph = Graph()
+    model = TRM(graph, **SMALL)
+    question = graph.sample(1, "train", seed=0)["question"]
+    with torch.no_grad():
+        plain = model.token(question.long()) + model.position.weight
+        owned = model._embed(question) - plain
+    assert (owned[0, graph.table_end :] == 0).all()
+    rows = owned[0, : graph.table_end].view(graph.nodes, graph.branching, -1)
+    assert torch.allclose(rows[:, 0], rows[:, 1], atol=1e-6)
+    assert not torch.allclose(rows[0], rows[1], atol=1e-2)

@@ -6,10 +6,9 @@ import math
 import pytest
 import torch
 from pir.envs.countdown import Countdown
-from tensordict import TensorDict
 
 from pir.errors import UserError
-from pir.improvement import Lanes, Step, improvement_steps
+from pir.improvement import Lanes, Step, improvement_steps, sample_answers
 from pir.models.trm import TRM
 from pir.objectives import AdvantageWeighted, Combined, DeepSupervision, Halting, SetLikelihood
 
@@ -74,8 +73,8 @@ def test_set_likelihood_is_the_log_of_the_expected_reward(puzzle):
     term = SetLikelihood(limit=64)
     step.puzzles.update(term.prepare(puzzle, step.puzzles))
     expected_reward = math.exp(-term.loss(puzzle, step).item())
-    sampler = AdvantageWeighted(samples=20_000)
-    answers = sampler._sample(puzzle, step.puzzles["question"], step.improved.logits.detach())
+    logits = step.improved.logits.detach()
+    answers = sample_answers(puzzle, step.puzzles["question"], logits, 20_000)
     question = step.puzzles["question"].expand(20_000, -1)
     share = puzzle.verify(question, answers[0]).solved.float().mean().item()
     spread = math.sqrt(expected_reward * (1 - expected_reward) / 20_000)
@@ -90,7 +89,8 @@ def test_advantage_weighted(puzzle, weights, baseline):
     torch.manual_seed(3)
     fast = term.loss(puzzle, step)
     torch.manual_seed(3)
-    answers = term._sample(puzzle, step.puzzles["question"], step.improved.logits.detach())
+    logits = step.improved.logits.detach()
+    answers = sample_answers(puzzle, step.puzzles["question"], logits, 8)
     policy = step.improved.logits.double().log_softmax(-1)
     slow = torch.zeros((), dtype=torch.float64)
     informative = 0
@@ -114,9 +114,7 @@ def test_advantage_weighted(puzzle, weights, baseline):
 
 def test_sampled_answers_keep_the_question(puzzle):
     step = make_step(puzzle)
-    answers = AdvantageWeighted(samples=5)._sample(
-        puzzle, step.puzzles["question"], step.improved.logits
-    )
+    answers = sample_answers(puzzle, step.puzzles["question"], step.improved.logits, 5)
     assert answers.shape == (4, 5, 6)
     assert (answers[:, :, :4] == step.puzzles["question"][:, None, :4]).all()
     assert puzzle.slot_mask[torch.arange(4, 6), answers[:, :, 4:].long()].all()
@@ -149,10 +147,17 @@ def test_combined_weighs_and_schedules_its_terms(puzzle):
         Combined({"a": DeepSupervision(from_step=5)})
 
 
-def test_set_likelihood_names_a_puzzle_that_cannot_enumerate(puzzle, monkeypatch):
-    monkeypatch.delattr(Countdown, "solutions")
-    with pytest.raises(UserError, match="Countdown does not enumerate"):
-        SetLikelihood().prepare(puzzle, TensorDict({"question": torch.zeros(1, 6)}, [1]))
+@pytest.mark.parametrize("why", ["not enumerated", "unique"])
+def test_set_likelihood_falls_back_on_the_label(puzzle, monkeypatch, why):
+    """Then it is the cross-entropy of the whole answer: cells times deep supervision."""
+    if why == "unique":
+        monkeypatch.setattr(Countdown, "unique", True)
+    else:
+        monkeypatch.delattr(Countdown, "solutions")
+    step = make_step(puzzle)
+    step.puzzles.update(SetLikelihood().prepare(puzzle, step.puzzles))
+    loss = SetLikelihood().loss(puzzle, step).item()
+    assert loss == pytest.approx(2 * DeepSupervision().loss(puzzle, step).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(

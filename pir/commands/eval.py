@@ -29,6 +29,7 @@ def evaluate_run(
     split: str,
     puzzles: int,
     batch_size: int,
+    samples: int = 20,
     improvement_steps: int | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run's best averaged weights and writes `eval/` in its folder.
@@ -39,6 +40,7 @@ def evaluate_run(
         split: which split the puzzles come from.
         puzzles: how many.
         batch_size: how many at once.
+        samples: answers drawn per puzzle at the trained depth, for puzzles with several answers.
         improvement_steps: how many steps; None for twice the trained number.
 
     Returns:
@@ -59,15 +61,19 @@ def evaluate_run(
     }.items():
         if value is not None and value < 1:
             raise UserError(f"eval.{key}={value}: must be at least 1")
+    if samples < 0:
+        raise UserError(f"eval.samples={samples}: must be at least 0")
     parts, config, path = load_trained(folder, device)
     trained_steps = parts.reasoner.improvement_steps
     num_steps = improvement_steps or 2 * trained_steps
     sample = held_out(parts.puzzle, split, puzzles, parts.device)
     started = time.monotonic()
-    result = evaluate(parts.reasoner, parts.puzzle, sample, num_steps, batch_size)
+    draws = 0 if parts.puzzle.unique else samples
+    result = evaluate(parts.reasoner, parts.puzzle, sample, num_steps, batch_size, draws)
     seconds = time.monotonic() - started
 
     rows = []
+    puzzles = len(sample)
     for row in result.ledger.rows():
         low, high = wilson_interval(row["solved"] * puzzles, puzzles)
         rows.append(row | {"solved_low": low, "solved_high": high})
@@ -84,6 +90,9 @@ def evaluate_run(
         "dead_fraction": result.ledger.dead_fraction(trained_steps),
         "per_step": rows,
     }
+    if result.sampled is not None:
+        content["samples"] = samples
+        content["sampled_solved"], content["coverage"], content["sampled_puzzles"] = result.sampled
     _write(folder, content, puzzle_rows(parts.puzzle, sample, result))
     return content
 
@@ -124,5 +133,11 @@ def improvement_table(result: dict[str, Any]) -> str:
             f"{row['k']:>4} {row['forward_passes']:>7} {row['solved']:>7.1%} "
             f"{row['solved_low']:>7.1%}-{row['solved_high']:<7.1%} {row['score']:>6.3f} "
             f"{row['gain']:>+7.3f} {row['dead']:>6.1%} {row['kl']:>8.4f}{mark}"
+        )
+    if "samples" in result:
+        lines.append(
+            f"{result['samples']} samples of the policy at the trained depth, "
+            f"{result['sampled_puzzles']} puzzles: {result['sampled_solved']:.1%} right"
+            + (f", coverage {result['coverage']:.1%}" if result["coverage"] is not None else "")
         )
     return "\n".join(lines)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from pir.config import check_choice
 from pir.errors import PuzzleTextError, UserError
+from pir.puzzle_file import read_lines
 from pir.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pir.components import Components
+    from pir.puzzle import Puzzle
 
 
 BATCH = 500
@@ -31,7 +32,10 @@ def run(config: DictConfig) -> None:
         raise UserError("give either puzzle='...' or puzzles=FILE")
     if config.improvement_steps is not None and config.improvement_steps < 1:
         raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
-    lines = read_lines(config)
+    if config.puzzle is not None:
+        lines = [(1, config.puzzle)]
+    else:
+        lines = read_lines(config.puzzles, "puzzles")
 
     from pir.components import load_trained
 
@@ -75,9 +79,17 @@ def solve_lines(
         else:
             last = steps[number][-1]
             result |= {"answer": last["answer"], "solved": last["solved"], "steps": steps[number]}
-            if not last["solved"] and not parts.puzzle.solvable(questions[number]):
+            if not last["solved"] and has_no_answer(parts.puzzle, questions[number]):
                 result["error"] = "no answer exists (exhaustive search)"
         yield number, result
+
+
+def has_no_answer(puzzle: Puzzle, question: Tensor) -> bool:
+    """Says whether an exhaustive search finds that a question of shape (L,) has no answer."""
+    try:
+        return not bool(puzzle.solutions(question[None], limit=1)[1].any())
+    except NotImplementedError:
+        return False
 
 
 def improve(
@@ -108,24 +120,6 @@ def improve(
                     }
                 )
     return steps
-
-
-def read_lines(config: DictConfig) -> list[tuple[int, str]]:
-    """Returns the puzzles with their line numbers, blank lines left out.
-
-    Raises:
-        UserError: if the file cannot be read as text or holds no puzzle.
-    """
-    if config.puzzle is not None:
-        return [(1, config.puzzle)]
-    try:
-        text = Path(config.puzzles).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"puzzles={config.puzzles} cannot be read: {error}") from error
-    lines = [(i, line.rstrip()) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise UserError(f"puzzles={config.puzzles} holds no puzzle")
-    return lines
 
 
 def as_table(content: dict[str, Any]) -> str:

@@ -102,6 +102,7 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
         "score": trained["score"],
         "dead_fraction": result["dead_fraction"],
     }
+    summary |= {key: result[key] for key in ("sampled_solved", "coverage") if key in result}
     write_json(folder.summary, summary)
     draw_improvement([folder.path], folder.figures / "improvement.png")
     low, high = summary["solved_interval"]

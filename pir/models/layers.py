@@ -66,14 +66,14 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.out = Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, L, width) to the same shape."""
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Maps (B, L, width) to the same shape; `bias` (heads, L, L) is added to the scores."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(2, 3)
         if x.device.type == "cpu" and x.shape[1] <= LONGEST_PLAIN.get(x.dtype, 0):
-            weights = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, dim=-1)
-            mixed = weights @ v
+            scores = q @ k.mT * q.shape[-1] ** -0.5
+            mixed = torch.softmax(scores if bias is None else scores + bias, dim=-1) @ v
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return result
 
@@ -86,10 +86,26 @@ class TokenMixing(nn.Module):
         super().__init__()
         self.mlp = SwiGLU(length, inner)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, L, width) to the same shape."""
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Maps (B, L, width) to the same shape; has no scores that a bias could be added to."""
         result: Tensor = self.mlp(x.mT).mT
         return result
+
+
+class Convolution(nn.Module):
+    """3 x 3 convolution over a board, for rules that bind neighbours (as in deep-thinking nets)."""
+
+    def __init__(self, width: int, board: tuple[int, int]) -> None:
+        """Draws the weights, kept as a matrix of shape (width, 9 * width)."""
+        super().__init__()
+        self.board = board
+        self.weight = nn.Parameter(truncated_normal(width, 9 * width, std=(9 * width) ** -0.5))
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Maps (B, L, width) to the same shape; has no scores that a bias could be added to."""
+        image = x.view(len(x), *self.board, -1).permute(0, 3, 1, 2)
+        kernel = self.weight.to(x.dtype).view(len(self.weight), 3, 3, -1).permute(0, 3, 1, 2)
+        return F.conv2d(image, kernel, padding=1).permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class Block(nn.Module):
@@ -100,7 +116,7 @@ class Block(nn.Module):
         super().__init__()
         self.mixer, self.feed_forward = mixer, feed_forward
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, L, width) to the same shape."""
-        x = rms_norm(x + self.mixer(x))
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Maps (B, L, width) to the same shape; `bias` goes to the mixer."""
+        x = rms_norm(x + self.mixer(x, bias))
         return rms_norm(x + self.feed_forward(x))

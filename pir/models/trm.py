@@ -13,11 +13,22 @@ from torch import Tensor, nn
 
 from pir.device import fast_dtype
 from pir.errors import UserError
-from pir.models.layers import Attention, Block, Linear, SwiGLU, TokenMixing, truncated_normal
-from pir.puzzle import Puzzle
+from pir.models.layers import (
+    Attention,
+    Block,
+    Convolution,
+    Linear,
+    SwiGLU,
+    TokenMixing,
+    truncated_normal,
+)
+from pir.puzzle import PAD, Puzzle
 from pir.reasoner import Policy, Reasoner, mask_logits
 
-MIXERS = ("attention", "mlp")
+MIXERS = ("auto", "attention", "mlp", "conv")
+RELATION_SCALE = 8.0
+"""Scores move this much faster than the parameters that bias them, as attention is sharp only at
+differences of several nats."""
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -29,7 +40,8 @@ class TRM(Reasoner):
         hidden_size: width D of the latents, a multiple of `heads`.
         layers: blocks in the network f.
         heads: attention heads.
-        mixer: how tokens mix, "attention" or "mlp" (over the token dimension).
+        mixer: how tokens mix, "attention", "mlp" (over the token dimension), "conv" (3 x 3, for
+            puzzles with a board), or "auto" for "conv" where there is a board, else "attention".
         expansion: inner width of the feed-forward layers, as a multiple of D.
         improvement_steps: K, the steps of a training rollout.
         cycles: T, cycles in a step; the first T - 1 run without gradient.
@@ -43,6 +55,8 @@ class TRM(Reasoner):
     """
 
     slot_mask: Tensor
+    relations: Tensor
+    owners: Tensor
     y_start: Tensor
     z_start: Tensor
 
@@ -52,7 +66,7 @@ class TRM(Reasoner):
         hidden_size: int = 128,
         layers: int = 2,
         heads: int = 4,
-        mixer: str = "attention",
+        mixer: str = "auto",
         expansion: float = 4.0,
         improvement_steps: int = 3,
         cycles: int = 1,
@@ -91,21 +105,38 @@ class TRM(Reasoner):
         self.position = nn.Embedding(length, hidden_size)
         nn.init.normal_(self.token.weight, std=0.7)
         nn.init.normal_(self.position.weight, std=0.7)
+        if mixer == "auto":
+            mixer = "attention" if puzzle.board is None else "conv"
         inner = _round_up(expansion * hidden_size * 2 / 3)
         self.blocks = nn.ModuleList(
-            Block(
-                Attention(hidden_size, heads)
-                if mixer == "attention"
-                else TokenMixing(length, _round_up(expansion * length * 2 / 3)),
-                SwiGLU(hidden_size, inner),
-            )
+            Block(self._mixer(mixer, puzzle, heads, expansion), SwiGLU(hidden_size, inner))
             for _ in range(layers)
         )
+        self.relation_bias = None
+        if puzzle.relations is not None and mixer == "attention":
+            classes = int(puzzle.relations.max()) + 1
+            self.relation_bias = nn.Parameter(0.25 * torch.randn(layers, heads, classes))
+            self.register_buffer("relations", puzzle.relations.clone(), persistent=False)
+        self.owner_map = None
+        if puzzle.owners is not None:
+            self.owner_map = Linear(hidden_size, hidden_size)
+            self.register_buffer("owners", puzzle.owners.clone(), persistent=False)
         self.logit_head = Linear(hidden_size, vocabulary_size)
         self.halt_head = nn.Linear(hidden_size, 1) if halt_head else None
         self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
         self.register_buffer("y_start", truncated_normal(hidden_size, std=1.0))
         self.register_buffer("z_start", truncated_normal(hidden_size, std=1.0))
+
+    def _mixer(self, mixer: str, puzzle: Puzzle, heads: int, expansion: float) -> nn.Module:
+        """Builds the layer by which tokens of one block mix."""
+        width = self.token.embedding_dim
+        if mixer == "conv":
+            if puzzle.board is None:
+                raise UserError("model.mixer=conv: this puzzle has no board; take attention or mlp")
+            return Convolution(width, puzzle.board)
+        if mixer == "mlp":
+            return TokenMixing(puzzle.length, _round_up(expansion * puzzle.length * 2 / 3))
+        return Attention(width, heads)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -131,13 +162,14 @@ class TRM(Reasoner):
     def improve(self, question: Tensor, state: TensorDict, k: Tensor) -> TensorDict:
         """Runs T cycles, the last with gradient; see `Reasoner.improve`."""
         y, z = state["y"], state["z"]
+        bias = self._attention_bias()
         for cycle in range(self.cycles):
             last = cycle == self.cycles - 1
             with nullcontext() if last else torch.no_grad():
                 x = self._embed(question)
                 for _ in range(self.latent_steps):
-                    z = self._network(x + y + z)
-                y = self._network(y + z)
+                    z = self._network(x + y + z, bias)
+                y = self._network(y + z, bias)
         return TensorDict({"y": y, "z": z}, batch_size=state.batch_size)
 
     def read_out(self, state: TensorDict) -> Policy:
@@ -150,11 +182,20 @@ class TRM(Reasoner):
 
     def _embed(self, question: Tensor) -> Tensor:
         embedded: Tensor = self.token(question.long()) + self.position.weight
+        if self.owner_map is not None:
+            is_owned = (self.owners != PAD)[:, None]
+            embedded = embedded + is_owned * self.owner_map(self.token(self.owners))
         return embedded.to(self.dtype)
 
-    def _network(self, hidden: Tensor) -> Tensor:
-        for block in self.blocks:
-            hidden = block(hidden)
+    def _attention_bias(self) -> list[Tensor | None]:
+        """Returns one bias (heads, L, L) per block; None where the puzzle states no relations."""
+        if self.relation_bias is None:
+            return [None] * len(self.blocks)
+        return list((RELATION_SCALE * self.relation_bias)[..., self.relations].to(self.dtype))
+
+    def _network(self, hidden: Tensor, bias: list[Tensor | None]) -> Tensor:
+        for block, block_bias in zip(self.blocks, bias, strict=True):
+            hidden = block(hidden, block_bias)
         return hidden
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Step
+from pir.improvement import Step, sample_answers
 from pir.objectives.base import Term, answer_log_probs
 from pir.puzzle import Puzzle
 
@@ -65,20 +65,11 @@ class AdvantageWeighted(Term):
         """Samples, has the verifier score, and returns the mean over puzzles with a contrast."""
         question = step.puzzles["question"]
         with torch.no_grad():
-            answers = self._sample(puzzle, question, step.improved.logits)
+            answers = sample_answers(puzzle, question, step.improved.logits, self.samples)
             repeated = question.repeat_interleave(self.samples, 0)
             score = puzzle.verify(repeated, answers.flatten(0, 1)).score.view(-1, self.samples)
             weight = self.answer_weights(score, step.before.score)
         return -(weight * answer_log_probs(step, answers)).mean()
-
-    def _sample(self, puzzle: Puzzle, question: Tensor, logits: Tensor) -> Tensor:
-        """Draws S answers per puzzle, uint8 of shape (B, S, L)."""
-        policy = torch.softmax(logits, -1)
-        drawn = torch.multinomial(policy.flatten(0, 1), self.samples, replacement=True)
-        answers = drawn.view(*question.shape, self.samples).movedim(-1, 1)
-        return puzzle.clamp(
-            question[:, None].expand(answers.shape).flatten(0, 1), answers.flatten(0, 1)
-        ).view(answers.shape)
 
     def answer_weights(self, score: Tensor, previous: Tensor) -> Tensor:
         """Turns scores (B, S) and the scores before the step (B,) into weights (B, S)."""

@@ -1,5 +1,7 @@
 """Set likelihood: the policy's probability of all right answers at once."""
 
+from contextlib import suppress
+
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -18,7 +20,8 @@ class SetLikelihood(Term):
     is the logarithm of what a policy gradient estimates by sampling. Its gradient weights every
     right answer with c(y) / c(Y): an advantage-weighted regression with exact weights, which lets
     the policy settle on the answers that it finds easiest instead of averaging over them (maximum
-    marginal likelihood, Guu et al. 2017, arXiv:1704.07926, section 3).
+    marginal likelihood, Guu et al. 2017, arXiv:1704.07926, section 3). Where the label is the only
+    answer, or the puzzle does not list its answers, Y holds the label alone.
 
     Args:
         weight: see `Term`.
@@ -42,10 +45,11 @@ class SetLikelihood(Term):
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Tensor]:
         """Enumerates the right answers."""
-        try:
-            answers, valid = puzzle.solutions(puzzles["question"], self.limit)
-        except NotImplementedError as error:
-            raise UserError(f"the set likelihood needs a list of all answers: {error}") from error
+        answers = puzzles["solution"][:, None]
+        valid = torch.ones_like(answers[..., 0], dtype=torch.bool)
+        if not puzzle.unique:
+            with suppress(NotImplementedError):
+                answers, valid = puzzle.solutions(puzzles["question"], self.limit)
         return {"solutions": answers, "solutions_valid": valid}
 
     def loss(self, puzzle: Puzzle, step: Step) -> Tensor:

@@ -1,0 +1,225 @@
+"""A puzzle as a Markov decision process whose actions are whole revised answers.
+
+State:
+    question, current answer, its score, and how many steps were taken. The first answer is the
+    question itself.
+Action:
+    a full answer; positions that the policy does not write are taken from the question.
+Reward:
+    score after the revision minus score before it. With discount 1 the return is the final score
+    minus the first, and keeping the answer earns 0, so an advantage reads directly as "this
+    revision improved the answer".
+End:
+    after `horizon` steps, and where asked for as soon as the answer is right.
+
+All of it is batched torch on the device of the question; the Gymnasium and TorchRL views only
+translate. B puzzles, L tokens each.
+"""
+
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pir.config import check_choice
+from pir.errors import UserError
+from pir.puzzle import SPLITS, Puzzle
+
+TIME_LIMITS = ("terminate", "truncate")
+
+
+class EpisodeSettings(TypedDict, total=False):
+    """The keyword settings of every view; `Episode` explains them and has the defaults."""
+
+    horizon: int
+    stop_when_solved: bool
+    time_limit: Literal["terminate", "truncate"]
+    instances: Literal["train", "val", "test"]
+
+
+class State(NamedTuple):
+    """A batch of states.
+
+    Attributes:
+        question: uint8 of shape (B, L).
+        answer: uint8 of shape (B, L).
+        score: float32 of shape (B,), the answer's score in [0, 1].
+        step: int64 of shape (B,), revisions made so far.
+    """
+
+    question: Tensor
+    answer: Tensor
+    score: Tensor
+    step: Tensor
+
+    @property
+    def solved(self) -> Tensor:
+        """Whether the answer is right, bool of shape (B,); the contract ties it to score 1."""
+        return self.score == 1
+
+    def rows(self, mask: Tensor) -> "State":
+        """Returns the rows that `mask`, bool of shape (B,), selects."""
+        return State(*(part[mask] for part in self))
+
+    def with_rows(self, mask: Tensor, rows: "State") -> "State":
+        """Returns a copy in which `rows` take the places that `mask` selects, in order."""
+        places = (mask,)
+        return State(*(old.index_put(places, new) for old, new in zip(self, rows, strict=True)))
+
+
+class Episode:
+    """The rules of an episode.
+
+    Args:
+        puzzle: gives the questions and judges the answers.
+        horizon: revisions H per episode, at least 1.
+        stop_when_solved: whether a right answer terminates the episode. Otherwise every row takes H
+            steps, and spoiling a right answer costs reward.
+        time_limit: what step H sets. "terminate": H revisions are all there is; the step is part of
+            the state, so a value function can know it. "truncate": the task goes on for ever and
+            was cut off; bootstrap from the last state.
+        instances: the split that questions are drawn from.
+
+    Raises:
+        UserError: if a setting is not allowed.
+    """
+
+    def __init__(
+        self,
+        puzzle: Puzzle,
+        horizon: int = 8,
+        stop_when_solved: bool = False,
+        time_limit: Literal["terminate", "truncate"] = "terminate",
+        instances: Literal["train", "val", "test"] = "train",
+    ) -> None:
+        """Checks the settings."""
+        if type(horizon) is not int or horizon < 1:
+            raise UserError(f"horizon={horizon}: allowed is a whole number, at least 1")
+        if type(stop_when_solved) is not bool:
+            raise UserError(f"stop_when_solved={stop_when_solved}: allowed is true or false")
+        check_choice("time_limit", time_limit, TIME_LIMITS)
+        check_choice("instances", instances, SPLITS)
+        self.puzzle = puzzle
+        self.horizon = horizon
+        self.stop_when_solved = stop_when_solved
+        self.time_limit = time_limit
+        self.instances = instances
+
+    def begin(self, question: Tensor, answer: Tensor | None = None) -> State:
+        """Returns the first states of questions, uint8 (B, L), and, if given, first answers."""
+        answer = question if answer is None else self.puzzle.clamp(question, answer)
+        score = self.puzzle.verify(question, answer).score
+        return State(question, answer, score, torch.zeros_like(score, dtype=torch.int64))
+
+    def revise(self, state: State, action: Tensor) -> tuple[State, Tensor]:
+        """Takes a step: the revised answers replace the old ones.
+
+        Args:
+            state: states that have not ended.
+            action: the revised answers, integers of shape (B, L).
+
+        Returns:
+            the states after it, and the reward, float32 of shape (B,): the score gained.
+        """
+        question = state.question
+        answer = self.puzzle.clamp(question, action)
+        score = self.puzzle.verify(question, answer).score
+        return State(question, answer, score, state.step + 1), score - state.score
+
+    def ended(self, state: State) -> tuple[Tensor, Tensor]:
+        """Tells which episodes are over in states that a step led to.
+
+        Returns:
+            `terminated`, bool of shape (B,): nothing comes after this state; and `truncated`, bool
+            of shape (B,): the episode was cut off, and the state still has a value.
+        """
+        late = state.step >= self.horizon
+        never = torch.zeros_like(late)
+        terminated = state.solved if self.stop_when_solved else never
+        if self.time_limit == "terminate":
+            return terminated | late, never
+        return terminated, late & ~terminated
+
+    def given(self, question: Any, answer: Any, rows: int) -> State:
+        """Returns the first states of puzzles that came from outside.
+
+        Args:
+            question: as tokens or in text form; see `tokens`.
+            answer: first answers, likewise; None for the questions themselves.
+            rows: how many puzzles there must be.
+
+        Raises:
+            UserError: if they cannot be read.
+        """
+        if _is_text(question):
+            question = torch.stack([self.puzzle.parse(text) for text in question])
+        question = self.tokens(question, rows, "question")
+        if answer is None:
+            return self.begin(question)
+        if _is_text(answer):
+            pairs = zip(question, answer, strict=False)
+            answer = torch.stack([self.puzzle.parse_answer(q, text) for q, text in pairs])
+        return self.begin(question, self.tokens(answer, rows, "answer").to(question.device))
+
+    def tokens(self, value: Any, rows: int, name: str) -> Tensor:
+        """Reads tokens that came from outside.
+
+        Args:
+            value: integers of shape (`rows`, L): an array, a tensor or nested lists.
+            rows: how many rows there must be.
+            name: what the value is, for messages.
+
+        Returns:
+            uint8 of shape (`rows`, L).
+
+        Raises:
+            UserError: if the shape is another, or a token is not in the vocabulary.
+        """
+        shape, size = (rows, self.puzzle.length), len(self.puzzle.vocabulary)
+        tokens = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+        if tuple(tokens.shape) != shape:
+            raise UserError(f"{name} has the shape {tuple(tokens.shape)} where {shape} is expected")
+        if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+            raise UserError(f"{name} holds {tokens.dtype}, not whole numbers")
+        low, high = (int(bound) for bound in tokens.aminmax())
+        if low < 0 or high >= size:
+            wrong = low if low < 0 else high
+            raise UserError(f"{name} holds the token {wrong}: allowed are 0..{size - 1}")
+        return tokens.to(torch.uint8)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and isinstance(value[0], str)
+
+
+class QuestionStream:
+    """Questions of a split, one after the other; the same for the same seed.
+
+    Args:
+        puzzle: where they come from.
+        split: the split.
+        seed: names the stream.
+    """
+
+    def __init__(self, puzzle: Puzzle, split: str, seed: int) -> None:
+        """Starts at instance 0."""
+        self.puzzle, self.split = puzzle, split
+        self.seed = seed % 2**63  # what a generator can take; callers hand on seeds of any size
+        self.position = 0
+
+    def draw(self, count: int) -> Tensor:
+        """Returns the next questions, uint8 of shape (count, L), without their labels.
+
+        A split that holds only so many puzzles starts over when they are used up.
+        """
+        size = self.puzzle.size(self.split)
+        drawn = []
+        while count:
+            start = self.position % size if size else self.position
+            part = min(count, size - start) if size else count
+            puzzles = self.puzzle.sample(part, self.split, seed=self.seed, start=start)
+            drawn.append(puzzles["question"])
+            self.position += part
+            count -= part
+        return drawn[0] if len(drawn) == 1 else torch.cat(drawn)

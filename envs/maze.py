@@ -1,0 +1,338 @@
+"""Maze: mark a shortest path from the start to the goal.
+
+Description:
+    height x width cells, walls and open ones; steps go to the four neighbours. In text the rows are
+    joined by `/`: `#` wall, `.` open, `S` start, `G` goal, and in answers `o` on the path. Every
+    shortest path is right.
+
+Layouts:
+    rooms: odd cells are rooms, joined to a random spanning tree (depth-first search), with a share
+        `loops` of the other doors opened; start and goal are rooms.
+    walls: every cell is a wall by chance, start and goal far apart; 30 x 30 with density 0.37 and
+        paths of at least 109 steps resembles the Maze-Hard benchmark (arXiv:2506.21734, section 3).
+
+Layout of tokens:
+    One per cell, L = height * width: 1 wall, 2 open, 3 start, 4 goal, 5 path, as in Maze-Hard. The
+    label is the first shortest path in the order south, west, east, north, Maze-Hard's convention.
+
+Score:
+    1 if solved; else at most 0.99, right path cells / (steps - 1 + superfluous ones); a marked cell
+    is right if it lies on a shortest path and is alone in its distance from the goal.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pir.envs import maze_kernels as kernels
+from pir.envs import maze_symmetry as symmetry
+from pir.envs.maze_symmetry import GOAL, OPEN, PATH, START, WALL
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import PuzzleTextError, UserError
+from pir.picture import Cell, Picture, Role
+from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
+from pir.puzzle_file import GivenPuzzles, parse_lines
+
+SYMBOLS = "#.SGo"
+REACH = 3
+
+
+class Maze(Puzzle):
+    """Mazes of any size up to 64 x 64, generated or from a file.
+
+    Args:
+        height: rows of cells, 3 to 64; odd for rooms.
+        width: cells in a row, 3 to 64; odd for rooms.
+        layout: "rooms" or "walls".
+        loops: share of the doors beside the spanning tree that are opened, 0 for perfect mazes.
+        wall_density: share of walls, for walls.
+        min_path: fewest steps from start to goal.
+        puzzles: file of mazes, taken instead of generated ones: text, one per line, or a numpy
+            archive (.npz) with `inputs`, uint8 of shape (N, L).
+        train_puzzles: train on so many mazes of the file; null for all of the training split.
+        augment_file: whether training sees the file's mazes turned and mirrored at random.
+
+    Raises:
+        UserError: if a setting is out of range.
+    """
+
+    rating_name = "steps"
+
+    def __init__(
+        self,
+        height: int = 11,
+        width: int = 11,
+        layout: Literal["rooms", "walls"] = "rooms",
+        loops: float = 0.1,
+        wall_density: float = 0.37,
+        min_path: int = 2,
+        puzzles: str | None = None,
+        train_puzzles: int | None = None,
+        augment_file: bool = True,
+    ) -> None:
+        """Builds the tables of neighbours."""
+        for name, size in (("height", height), ("width", width)):
+            if not 3 <= size <= 64 or (layout == "rooms" and puzzles is None and size % 2 == 0):
+                odd = ", odd for rooms" if layout == "rooms" else ""
+                raise UserError(f"env.{name}={size}: allowed are 3 to 64{odd}")
+        if layout not in ("rooms", "walls"):
+            raise UserError(f"env.layout={layout}: allowed are rooms, walls")
+        for name, share in (("loops", loops), ("wall_density", wall_density)):
+            if not 0 <= share <= 1:
+                raise UserError(f"env.{name}={share}: allowed is 0 to 1")
+        if not 1 <= min_path < height * width:
+            raise UserError(f"env.min_path={min_path}: allowed is 1 to {height * width - 1}")
+        if puzzles is None and train_puzzles is not None:
+            raise UserError(f"env.train_puzzles={train_puzzles} needs env.puzzles=FILE")
+        self.height, self.width, self.layout = height, width, layout
+        self.loops, self.wall_density, self.min_path = loops, wall_density, min_path
+        self.puzzles, self.train_puzzles, self.augment_file = puzzles, train_puzzles, augment_file
+        self.vocabulary = ("PAD", "wall", "open", "start", "goal", "path")
+        self.slot_mask = torch.zeros(height * width, len(self.vocabulary), dtype=torch.bool)
+        self.slot_mask[:, [OPEN, PATH]] = True
+        self.board = (height, width)
+        self.relations = _offsets(height, width)
+        self.around = kernels.build_neighbours(height, width)
+
+    # ---------------------------------------------------------------- rules
+
+    def written(self, question: Tensor) -> Tensor:
+        """Returns the open cells; see `Puzzle.written`."""
+        return question == OPEN
+
+    def verify(self, question: Tensor, answer: Tensor) -> Verdict:
+        """Accepts every shortest path; see `Puzzle.verify`."""
+        score, solved, _ = self._judge(question, answer)
+        return Verdict(score, solved)
+
+    def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
+        """Marks path cells that are superfluous or loose; see `Puzzle.conflicts`."""
+        return self._judge(question, answer)[2]
+
+    def _judge(self, question: Tensor, answer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        score = np.zeros(len(question), np.float32)
+        solved = np.zeros(len(question), bool)
+        wrong = np.zeros(question.shape, bool)
+        mazes, answers = question.cpu().numpy(), answer.cpu().numpy()
+        kernels.judge(mazes, answers, self.around, score, solved, wrong)
+        device = question.device
+        return (
+            torch.from_numpy(score).to(device),
+            torch.from_numpy(solved).to(device),
+            torch.from_numpy(wrong).to(device),
+        )
+
+    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """Enumerates shortest paths, the label first; see `Puzzle.solutions`."""
+        found = np.zeros((len(question), limit, self.length), np.uint8)
+        counts = np.zeros(len(question), np.int64)
+        kernels.shortest_paths(question.cpu().numpy(), self.around, found, counts)
+        valid = np.arange(limit) < counts[:, None]
+        device = question.device
+        return torch.from_numpy(found).to(device), torch.from_numpy(valid).to(device)
+
+    def rating(self, question: Tensor) -> Tensor:
+        """Counts the steps of a shortest path; see `Puzzle.rating`."""
+        return torch.from_numpy(self._label(question)[1]).float().to(question.device)
+
+    def _label(self, question: Tensor) -> tuple[Tensor, np.ndarray]:
+        mazes = question.cpu().numpy()
+        answers, steps = np.zeros_like(mazes), np.zeros(len(mazes), np.int64)
+        kernels.label_all(mazes, self.around, answers, steps)
+        return torch.from_numpy(answers).to(question.device), steps
+
+    # ---------------------------------------------------------------- instances
+
+    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+        """Generates mazes, or draws from the file; see `Puzzle.sample`."""
+        if self.puzzles is not None:
+            return self._sample_file(count, split, seed, start)
+        mazes, answers = np.zeros((2, count, self.length), np.uint8)
+        cells = np.arange(self.length)
+        is_room = (cells // self.width % 2 == 1) & (cells % self.width % 2 == 1)
+        next_rooms = kernels.build_neighbours(self.height, self.width, reach=2)
+        next_rooms[~np.append(is_room, False)[next_rooms]] = self.length
+        found = kernels.generate(
+            start,
+            seed,
+            SPLITS.index(split),
+            KEY_RANGE,
+            split_range(split),
+            self.height,
+            self.width,
+            kernels.ROOMS if self.layout == "rooms" else kernels.WALLS,
+            self.loops,
+            self.wall_density,
+            self.min_path,
+            self.around,
+            cells[is_room] if self.layout == "rooms" else cells,
+            next_rooms,
+            mazes,
+            answers,
+        )
+        if not found:
+            raise UserError(
+                f"no maze found in the {split} split with env.min_path={self.min_path}; lower it"
+            )
+        return _as_instances(torch.from_numpy(mazes), torch.from_numpy(answers))
+
+    def size(self, split: str) -> int | None:
+        """Returns how many mazes of the file a split holds; see `Puzzle.size`."""
+        return None if self.puzzles is None else self._given[1].size(split)
+
+    @cached_property
+    def _given(self) -> tuple[Tensor, GivenPuzzles]:
+        """The file: mazes and their splits."""
+        assert self.puzzles is not None
+        if Path(self.puzzles).suffix == ".npz":
+            mazes = self._read_archive(self.puzzles)
+        else:
+            mazes = parse_lines(self.puzzles, "env.puzzles", self.parse)[0]
+        steps = self._label(mazes)[1]
+        if (steps < 0).any() or (steps == kernels.FAR).any():
+            row = int(np.flatnonzero((steps < 0) | (steps == kernels.FAR))[0])
+            raise UserError(f"env.puzzles={self.puzzles}, maze {row + 1}: no way leads from S to G")
+        keys = self.key(mazes).numpy()
+        return mazes, GivenPuzzles(self.puzzles, keys, self.train_puzzles)
+
+    def _read_archive(self, path: str) -> Tensor:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                mazes = np.ascontiguousarray(archive["inputs"])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"env.puzzles={path} cannot be read: {error}") from error
+        if mazes.dtype != np.uint8 or mazes.ndim != 2 or mazes.shape[1] != self.length:
+            raise UserError(
+                f"env.puzzles={path}: inputs are {mazes.dtype} {mazes.shape}; uint8 (N, "
+                f"{self.length}) is expected for env.height={self.height}, env.width={self.width}"
+            )
+        one_each = ((mazes == START).sum(1) == 1) & ((mazes == GOAL).sum(1) == 1)
+        proper = one_each & (mazes >= WALL).all(1) & (mazes <= GOAL).all(1)
+        if len(mazes) == 0 or not proper.all():
+            where = f"maze {int(np.flatnonzero(~proper)[0]) + 1}" if len(mazes) else "no maze in it"
+            raise UserError(
+                f"env.puzzles={path}: {where}; allowed are tokens 1 to 4 with one start (3) and "
+                "one goal (4)"
+            )
+        return torch.from_numpy(mazes)
+
+    def _sample_file(self, count: int, split: str, seed: int, start: int) -> TensorDict:
+        mazes, given = self._given
+        question = mazes[given.draw(count, split, seed, start)]
+        puzzles = _as_instances(question, self._label(question)[0])
+        if split == "train" and self.augment_file:
+            return self.augment(puzzles, seed=seed, start=start)
+        return puzzles
+
+    def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
+        """Turns and mirrors at random, and labels anew, as the label depends on directions.
+
+        A maze that is not square is mirrored only; see `Puzzle.augment`.
+        """
+        question = puzzles["question"]
+        images = self.symmetric_images(question)
+        choice = np.zeros(len(question), np.int64)
+        symmetry.draw_images(seed, start, len(images), choice)
+        rows = torch.arange(len(question), device=question.device)
+        chosen = images[torch.from_numpy(choice).to(question.device), rows].contiguous()
+        return _as_instances(chosen, self._label(chosen)[0])
+
+    def symmetric_images(self, question: Tensor) -> Tensor:
+        """Returns the 8 images of square mazes (4 of others), uint8 of shape (8 or 4, B, L)."""
+        board = question.view(-1, self.height, self.width)
+        images = [board, board.flip(1), board.flip(2), board.flip(1, 2)]
+        if self.height == self.width:
+            images += [image.transpose(1, 2) for image in images]
+        return torch.stack([image.reshape(question.shape) for image in images])
+
+    def key(self, question: Tensor) -> Tensor:
+        """Hashes the least symmetric image, start and goal alike; see `Puzzle.key`."""
+        keys = np.zeros(len(question), np.int64)
+        symmetry.maze_keys(question.cpu().numpy(), self.height, self.width, keys)
+        return torch.from_numpy(keys)
+
+    # ---------------------------------------------------------------- text and picture
+
+    def parse(self, text: str) -> Tensor:
+        """Reads rows joined by `/`; see `Puzzle.parse`."""
+        maze = self._read(text, SYMBOLS[:4])
+        for token, name in ((START, "S"), (GOAL, "G")):
+            count = int((maze == token).sum())
+            if count != 1:
+                raise PuzzleTextError(f"{count} cells are {name}; a maze has one", len(text) + 1)
+        return maze
+
+    def _read(self, text: str, symbols: str) -> Tensor:
+        rows = text.strip().split("/")
+        tokens: list[int] = []
+        column = 1
+        for row in rows:
+            for place, symbol in enumerate(row[: self.width]):
+                if symbol not in symbols:
+                    raise PuzzleTextError(f"{symbol!r} is none of {symbols}", column + place)
+                tokens.append(SYMBOLS.index(symbol) + 1)
+            if len(row) != self.width:
+                raise PuzzleTextError(
+                    f"a row of {len(row)} cells where this maze has {self.width}",
+                    column + min(len(row), self.width),
+                )
+            column += len(row) + 1
+        if len(rows) != self.height:
+            raise PuzzleTextError(
+                f"{len(rows)} rows where this maze has {self.height}", len(text.strip()) + 1
+            )
+        return torch.tensor(tokens, dtype=torch.uint8)
+
+    def format_question(self, question: Tensor) -> str:
+        """Prints rows joined by `/`; see `Puzzle.format_question`."""
+        symbols = [SYMBOLS[t - 1] if 1 <= t <= 5 else "?" for t in question.tolist()]
+        rows = range(0, self.length, self.width)
+        return "/".join("".join(symbols[row : row + self.width]) for row in rows)
+
+    def parse_answer(self, question: Tensor, text: str) -> Tensor:
+        """Reads the maze with `o` on the path; see `Puzzle.parse_answer`."""
+        answer = self._read(text, SYMBOLS)
+        changed = torch.where(answer == PATH, OPEN, answer) != question
+        if changed.any():
+            row, column = divmod(int(changed.int().argmax()), self.width)
+            raise PuzzleTextError(
+                "the answer is to another maze", row * (self.width + 1) + column + 1
+            )
+        return answer
+
+    def format_answer(self, question: Tensor, answer: Tensor) -> str:
+        """Prints rows joined by `/`, `o` on the path; see `Puzzle.format_answer`."""
+        return self.format_question(answer)
+
+    def picture(self, question: Tensor, answer: Tensor) -> Picture:
+        """Draws walls, start, goal and the marked cells; see `Puzzle.picture`."""
+        wrong = self.conflicts(question[None], answer[None])[0].tolist()
+        cells = []
+        for place, token in enumerate(answer.tolist()):
+            row, column = divmod(place, self.width)
+            role: Role = "blank"
+            if token == WALL:
+                role = "wall"
+            elif token in (START, GOAL):
+                role = "given"
+            elif token == PATH:
+                role = "wrong" if wrong[place] else "answer"
+            cells.append(Cell(column, row, {START: "S", GOAL: "G", PATH: "o"}.get(token, ""), role))
+        return Picture(tuple(cells))
+
+
+def _offsets(height: int, width: int) -> Tensor:
+    """Returns classes of the offset between two cells: exact up to REACH, beyond by direction."""
+    cell = torch.arange(height * width)
+    row, column = cell // width, cell % width
+    down = (row - row[:, None]).clamp(-REACH, REACH) + REACH
+    right = (column - column[:, None]).clamp(-REACH, REACH) + REACH
+    return down * (2 * REACH + 1) + right
+
+
+def _as_instances(question: Tensor, solution: Tensor) -> TensorDict:
+    return TensorDict({"question": question, "solution": solution}, batch_size=question.shape[:1])

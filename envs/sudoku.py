@@ -1,0 +1,279 @@
+"""Sudoku: fill a grid so that every row, column and box holds every digit once.
+
+Description:
+    n x n cells in boxes of `box` = (rows, columns), n = rows * columns; every puzzle has exactly
+    one answer. In text a grid is n * n characters row by row, `.` (or 0) for a blank; digits above
+    9 are letters from A on.
+
+Layout:
+    One token per cell, L = n * n: 1 for a blank, 1 + d for the digit d. Clues are clamped.
+
+Score:
+    The share of (unit, digit) pairs that are present, times the share of clues that are kept.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from pir.envs import sudoku_kernels as kernels
+from pir.envs import sudoku_symmetry as symmetry
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import PuzzleTextError, UserError
+from pir.picture import Cell, Picture, Role, Stroke
+from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
+from pir.puzzle_file import GivenPuzzles, parse_lines
+
+SYMBOLS = "123456789ABCDEFG"
+BLANK = 1
+NO_LIMIT = 1 << 60
+
+
+class Sudoku(Puzzle):
+    """Sudoku with boxes of any shape, generated or from a file.
+
+    Args:
+        box: rows and columns of a box; their product n is 4 to 16.
+        clues: fewest and most clues of a generated puzzle; null for minimal puzzles, of which no
+            clue can be left out.
+        guesses: fewest and most guesses that a generated puzzle may need beside naked and hidden
+            singles; null for any.
+        puzzles: file with one puzzle per line, taken instead of generated ones; what follows the
+            puzzle on its line (after a comma, semicolon or blank) must be its answer.
+        train_puzzles: train on so many puzzles of the file; null for all of the training split.
+        augment_file: whether training sees the file's puzzles in random symmetric images.
+
+    Raises:
+        UserError: if a setting is out of range.
+    """
+
+    unique = True
+    rating_name = "guesses"
+
+    def __init__(
+        self,
+        box: tuple[int, int] = (2, 2),
+        clues: tuple[int, int] | None = None,
+        guesses: tuple[int, int] | None = None,
+        puzzles: str | None = None,
+        train_puzzles: int | None = None,
+        augment_file: bool = True,
+    ) -> None:
+        """Builds the tables of units and peers."""
+        n = box[0] * box[1]
+        if min(box) < 1 or not 4 <= n <= 16:
+            raise UserError(f"env.box={list(box)}: allowed are products of 4 to 16")
+        if clues is not None and not 1 <= clues[0] <= clues[1] <= n * n:
+            raise UserError(f"env.clues={list(clues)}: allowed is 1 <= fewest <= most <= {n * n}")
+        if guesses is not None and not 0 <= guesses[0] <= guesses[1]:
+            raise UserError(f"env.guesses={list(guesses)}: allowed is 0 <= fewest <= most")
+        if puzzles is None and train_puzzles is not None:
+            raise UserError(f"env.train_puzzles={train_puzzles} needs env.puzzles=FILE")
+        self.box, self.n, self.clues, self.guesses = box, n, clues, guesses
+        self.puzzles, self.train_puzzles, self.augment_file = puzzles, train_puzzles, augment_file
+        self.vocabulary = ("PAD", ".", *SYMBOLS[:n])
+        self.slot_mask = torch.zeros(n * n, n + 2, dtype=torch.bool)
+        self.slot_mask[:, 2:] = True
+        self.units, self.peers = kernels.build_tables(*box)
+        self._units = torch.from_numpy(self.units)
+        bits = np.arange(1 << n)
+        self._bit_counts = torch.from_numpy(
+            (bits[:, None] >> np.arange(n) & 1).sum(1, dtype=np.int32)
+        )
+
+    # ---------------------------------------------------------------- rules
+
+    def written(self, question: Tensor) -> Tensor:
+        """Returns the blank cells; see `Puzzle.written`."""
+        return question == BLANK
+
+    def verify(self, question: Tensor, answer: Tensor) -> Verdict:
+        """Collects the digits of every unit as bits; see `Puzzle.verify`."""
+        device = question.device
+        digit = answer.T.int() - 2  # cells first: all reads below are of whole rows
+        bits = torch.where((digit >= 0) & (digit < self.n), 1 << digit.clamp(0, self.n), 0)
+        in_units = bits.index_select(0, self._units.T.flatten().to(device))
+        seen, *others = in_units.view(self.n, 3 * self.n, len(answer))
+        for cells in others:
+            seen = seen | cells
+        present = self._bit_counts.to(device)[seen.long()].sum(0) / (3 * self.n * self.n)
+        is_clue = question > BLANK
+        kept = (is_clue & (answer == question)).sum(1) / is_clue.sum(1).clamp(min=1)
+        score = present * torch.where(is_clue.any(1), kept, 1.0)
+        return Verdict(score, score == 1)
+
+    def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
+        """Marks written digits that stand twice in a unit; see `Puzzle.conflicts`."""
+        units = self._units.to(question.device)
+        tokens = torch.nn.functional.one_hot(answer.long(), self.n + 2)
+        counts = tokens[:, units].sum(2)  # (B, 3n, V)
+        twice = torch.zeros_like(question, dtype=torch.bool)
+        for unit, cells in enumerate(units):
+            twice[:, cells] |= counts[:, unit].gather(1, answer[:, cells].long()) > 1
+        return twice & (answer > BLANK) & self.written(question)
+
+    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """Searches with naked and hidden singles and guesses; see `Puzzle.solutions`."""
+        found, counts, _ = self._solve(question, limit)
+        answers = torch.from_numpy(found + 1).to(question.device)
+        valid = torch.from_numpy(np.arange(limit) < counts[:, None]).to(question.device)
+        return answers, valid
+
+    def rating(self, question: Tensor) -> Tensor:
+        """Counts the guesses that proving uniqueness takes; see `Puzzle.rating`."""
+        return torch.from_numpy(self._solve(question, 2)[2]).float().to(question.device)
+
+    def _solve(self, question: Tensor, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        grids = question.cpu().numpy() - 1
+        found = np.zeros((len(grids), limit, self.length), np.uint8)
+        counts, guesses = np.zeros((2, len(grids)), np.int64)
+        kernels.solve(grids, self.units, self.peers, NO_LIMIT, found, counts, guesses)
+        return found, counts, guesses
+
+    # ---------------------------------------------------------------- instances
+
+    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+        """Digs random grids, or draws from the file; see `Puzzle.sample`."""
+        if self.puzzles is not None:
+            return self._sample_file(count, split, seed, start)
+        puzzles, grids = np.zeros((2, count, self.length), np.uint8)
+        found = kernels.generate(
+            start,
+            seed,
+            SPLITS.index(split),
+            KEY_RANGE,
+            split_range(split),
+            self.clues or (0, 0),
+            self.guesses or (0, -1),
+            *self.box,
+            self.units,
+            self.peers,
+            puzzles,
+            grids,
+        )
+        if not found:
+            raise UserError(
+                f"no Sudoku found in the {split} split with env.clues={self.clues} and "
+                f"env.guesses={self.guesses}; widen a range"
+            )
+        return _as_instances(torch.from_numpy(puzzles + 1), torch.from_numpy(grids + 1))
+
+    def size(self, split: str) -> int | None:
+        """Returns how many puzzles of the file a split holds; see `Puzzle.size`."""
+        return None if self.puzzles is None else self._given[2].size(split)
+
+    @cached_property
+    def _given(self) -> tuple[Tensor, list[int], GivenPuzzles, dict[int, Tensor]]:
+        """The file: questions, numbers of their lines, splits, and answers found so far."""
+        assert self.puzzles is not None
+        questions, lines = parse_lines(self.puzzles, "env.puzzles", self._parse_line)
+        keys = self.key(questions).numpy()
+        return questions, lines, GivenPuzzles(self.puzzles, keys, self.train_puzzles), {}
+
+    def _sample_file(self, count: int, split: str, seed: int, start: int) -> TensorDict:
+        questions, lines, given, solved = self._given
+        rows = given.draw(count, split, seed, start).tolist()
+        unsolved = sorted(set(rows) - set(solved))
+        if unsolved:
+            answers, valid = self.solutions(questions[unsolved], 2)
+            for row, answer, is_right in zip(unsolved, answers, valid, strict=True):
+                if int(is_right.sum()) != 1:
+                    count_text = "more than one answer" if is_right.any() else "no answer"
+                    raise UserError(f"env.puzzles={self.puzzles}, line {lines[row]}: {count_text}")
+                solved[row] = answer[0]
+        solutions = torch.stack([solved[row] for row in rows])
+        puzzles = _as_instances(questions[rows], solutions)
+        if split == "train" and self.augment_file:
+            return self.augment(puzzles, seed=seed, start=start)
+        return puzzles
+
+    def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
+        """Exchanges digits, lines, bands and stacks and mirrors at random; see `Puzzle.augment`."""
+        images = [puzzles[name].cpu().numpy().copy() for name in ("question", "solution")]
+        symmetry.augment(seed, start, *self.box, images[0], images[1])
+        return _as_instances(*(torch.from_numpy(i).to(puzzles.device) for i in images))
+
+    def key(self, question: Tensor) -> Tensor:
+        """Hashes by colour refinement, without regard to symmetries; see `Puzzle.key`."""
+        keys = np.zeros(len(question), np.int64)
+        symmetry.puzzle_keys(question.cpu().numpy() - 1, *self.box, keys)
+        return torch.from_numpy(keys)
+
+    # ---------------------------------------------------------------- text and picture
+
+    def parse(self, text: str) -> Tensor:
+        """Reads n * n characters; see `Puzzle.parse`."""
+        text = text.strip()
+        known = "." + SYMBOLS[: self.n]
+        readable = text[: self.length].upper().replace("0", ".")
+        for place, symbol in enumerate(readable):
+            if symbol not in known:
+                raise PuzzleTextError(
+                    f"{text[place]!r} is neither . nor one of 1 to {known[-1]}", place + 1
+                )
+        if len(text) != self.length:
+            raise PuzzleTextError(
+                f"{len(text)} characters where a grid has {self.length}",
+                min(len(text), self.length) + 1,
+            )
+        return torch.tensor([known.index(symbol) + 1 for symbol in readable], dtype=torch.uint8)
+
+    def _parse_line(self, text: str) -> Tensor:
+        """Reads a line of a file: a puzzle and, maybe, its answer."""
+        text = text.strip()
+        puzzle, rest = text[: self.length], text[self.length :].lstrip(",; \t")
+        if text[self.length : self.length + 1] not in ("", ",", ";", " ", "\t"):
+            puzzle = text
+        question = self.parse(puzzle)
+        if rest and puzzle != text:
+            answer = self.parse_answer(question, rest)
+            if not bool(self.verify(question[None], answer[None]).solved):
+                raise PuzzleTextError("the answer given is not right", self.length + 2)
+        return question
+
+    def format_question(self, question: Tensor) -> str:
+        """Prints n * n characters, `.` for a blank; see `Puzzle.format_question`."""
+        return "".join("." if t == BLANK else self._symbol(t) for t in question.tolist())
+
+    def parse_answer(self, question: Tensor, text: str) -> Tensor:
+        """Reads a full grid that keeps the clues; see `Puzzle.parse_answer`."""
+        answer = self.parse(text)
+        changed = (answer != question) & ~self.written(question[None])[0]
+        for place, wrong in enumerate((changed | (answer == BLANK)).tolist()):
+            if wrong:
+                what = "a clue is changed" if changed[place] else "a cell is blank"
+                raise PuzzleTextError(what, place + 1)
+        return answer
+
+    def format_answer(self, question: Tensor, answer: Tensor) -> str:
+        """Prints n * n characters; see `Puzzle.format_answer`."""
+        return self.format_question(answer)
+
+    def _symbol(self, token: int) -> str:
+        return self.vocabulary[token] if 2 <= token < self.n + 2 else "?"
+
+    def picture(self, question: Tensor, answer: Tensor) -> Picture:
+        """Draws the grid with its boxes; see `Puzzle.picture`."""
+        given = (~self.written(question[None])[0]).tolist()
+        wrong = self.conflicts(question[None], answer[None])[0].tolist()
+        cells = []
+        for place, token in enumerate(answer.tolist()):
+            row, column = divmod(place, self.n)
+            text = "" if token == BLANK else self._symbol(token)
+            role: Role = "given" if given[place] else "answer" if text else "blank"
+            cells.append(Cell(column, row, text, "wrong" if wrong[place] else role))
+        strokes = [
+            Stroke(*ends, bold=line % size == 0)
+            for line in range(self.n + 1)
+            for size, ends in (
+                (self.box[0], (0, line, self.n, line)),
+                (self.box[1], (line, 0, line, self.n)),
+            )
+        ]
+        return Picture(tuple(cells), tuple(strokes))
+
+
+def _as_instances(question: Tensor, solution: Tensor) -> TensorDict:
+    return TensorDict({"question": question, "solution": solution}, batch_size=question.shape[:1])

@@ -1,0 +1,401 @@
+"""Sudoku's searching parts, compiled by numba: solver, rating, generator.
+
+A grid has n * n cells in rows; cells hold 0 (blank) or a digit 1..n. Candidates of a cell are a set
+of bits, bit d - 1 for digit d. `units` (3n, n) lists the cells of every row, column and box, and
+`peers` (n * n, P) the other cells of the units that a cell lies in.
+"""
+
+import numpy as np
+from numba import njit
+from pir.envs.counter_random import draw_below, open_stream, step_stream
+from pir.envs.sudoku_symmetry import puzzle_key
+
+MAX_ATTEMPTS = 1_000_000
+MAX_GUESSES_PER_TEST = 2_000
+"""A clue stays where uniqueness without it is not settled within so many guesses (large grids)."""
+
+
+def build_tables(box_height: int, box_width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `units`, int64 of shape (3n, n), and `peers`, int64 of shape (n * n, P)."""
+    n = box_height * box_width
+    cells = np.arange(n * n).reshape(n, n)
+    boxes = cells.reshape(box_width, box_height, box_height, box_width).swapaxes(1, 2)
+    units = np.concatenate([cells, cells.T, boxes.reshape(n, n)])
+    peers = [sorted(set(units[(units == c).any(1)].ravel()) - {c}) for c in range(n * n)]
+    return units.astype(np.int64), np.array(peers, dtype=np.int64)
+
+
+@njit(cache=True, inline="always")
+def _is_single(candidates: int) -> bool:
+    return candidates & (candidates - 1) == 0
+
+
+@njit(cache=True)
+def _propagate(
+    cand: np.ndarray, queue: np.ndarray, waiting: int, units: np.ndarray, peers: np.ndarray
+) -> bool:
+    """Follows naked and hidden singles to the end; returns False at a contradiction.
+
+    `queue[:waiting]` holds the cells that have become single since the last call.
+    """
+    n = units.shape[1]
+    full = (1 << n) - 1
+    while True:
+        while waiting > 0:
+            waiting -= 1
+            cell = queue[waiting]
+            bit = cand[cell]
+            for peer in peers[cell]:
+                here = cand[peer]
+                if here & bit:
+                    here &= ~bit
+                    if here == 0:
+                        return False
+                    cand[peer] = here
+                    if _is_single(here):
+                        queue[waiting] = peer
+                        waiting += 1
+        for unit in range(len(units)):
+            once, twice, placed = 0, 0, 0
+            for i in range(n):
+                here = cand[units[unit, i]]
+                twice |= once & here
+                once |= here
+                if _is_single(here):
+                    placed |= here
+            if once != full:
+                return False
+            hidden = once & ~twice & ~placed
+            if hidden:
+                for i in range(n):
+                    cell = units[unit, i]
+                    found = cand[cell] & hidden
+                    if found:
+                        if not _is_single(found):
+                            return False
+                        cand[cell] = found
+                        queue[waiting] = cell
+                        waiting += 1
+                break
+        if waiting == 0:
+            return True
+
+
+@njit(cache=True)
+def _most_constrained(cand: np.ndarray) -> int:
+    """Returns the undecided cell with the fewest candidates, the first of them; -1 if none."""
+    best, fewest = -1, 99
+    for cell in range(len(cand)):
+        here = cand[cell]
+        if not _is_single(here):
+            count = 0
+            while here:
+                here &= here - 1
+                count += 1
+            if count < fewest:
+                best, fewest = cell, count
+                if count == 2:
+                    break
+    return best
+
+
+@njit(cache=True)
+def _read_candidates(
+    grid: np.ndarray, cand: np.ndarray, queue: np.ndarray, units: np.ndarray, peers: np.ndarray
+) -> bool:
+    """Sets the candidates that the clues leave; returns False if the clues contradict."""
+    n = units.shape[1]
+    waiting = 0
+    for cell in range(len(grid)):
+        cand[cell] = (1 << n) - 1
+        if grid[cell] > 0:
+            cand[cell] = 1 << (grid[cell] - 1)
+            queue[waiting] = cell
+            waiting += 1
+    for i in range(waiting):
+        cell = queue[i]
+        for peer in peers[cell]:
+            if grid[peer] == grid[cell]:
+                return False
+    return _propagate(cand, queue, waiting, units, peers)
+
+
+@njit(cache=True)
+def _search(
+    levels: np.ndarray,
+    queue: np.ndarray,
+    units: np.ndarray,
+    peers: np.ndarray,
+    found: np.ndarray,
+    max_guesses: int,
+) -> tuple[int, int]:
+    """Searches depth-first from the propagated candidates `levels[0]`.
+
+    Args:
+        levels: int64 of shape (cells + 1, cells), room for the candidates of every depth.
+        queue: int64 of shape (cells,), room.
+        units: see the module.
+        peers: see the module.
+        found: uint8 of shape (limit, cells), receives the solutions in a fixed order.
+        max_guesses: gives up after so many.
+
+    Returns:
+        How many solutions were found (at most `limit`; -1 if the search was given up), and how many
+        guesses it took: cells at which neither naked nor hidden singles helped on.
+    """
+    cells = levels.shape[1]
+    branch = np.zeros(cells + 1, np.int64)  # the cell that a depth guesses at
+    left = np.zeros(cells + 1, np.int64)  # its digits still to be tried
+    depth, count, guesses = 0, 0, 0
+    cell = _most_constrained(levels[0])
+    branch[0] = cell
+    if cell >= 0:
+        left[0] = levels[0, cell]
+        guesses = 1
+    while depth >= 0:
+        if branch[depth] < 0:
+            for i in range(cells):
+                digit, here = 1, levels[depth, i]
+                while here > 1:
+                    here >>= 1
+                    digit += 1
+                found[count, i] = digit
+            count += 1
+            if count == len(found):
+                return count, guesses
+            depth -= 1
+            continue
+        if left[depth] == 0:
+            depth -= 1
+            continue
+        bit = left[depth] & -left[depth]
+        left[depth] ^= bit
+        levels[depth + 1] = levels[depth]
+        cell = branch[depth]
+        levels[depth + 1, cell] = bit
+        queue[0] = cell
+        if _propagate(levels[depth + 1], queue, 1, units, peers):
+            depth += 1
+            cell = _most_constrained(levels[depth])
+            branch[depth] = cell
+            if cell >= 0:
+                left[depth] = levels[depth, cell]
+                guesses += 1
+                if guesses > max_guesses:
+                    return -1, guesses
+    return count, guesses
+
+
+@njit(cache=True)
+def solve(
+    grids: np.ndarray,
+    units: np.ndarray,
+    peers: np.ndarray,
+    max_guesses: int,
+    found: np.ndarray,
+    counts: np.ndarray,
+    guesses: np.ndarray,
+) -> None:
+    """Finds the solutions of every grid, with the guesses that it takes.
+
+    Args:
+        grids: uint8 of shape (B, cells).
+        units: see the module.
+        peers: see the module.
+        max_guesses: gives a grid up after so many.
+        found: uint8 of shape (B, limit, cells), receives the solutions.
+        counts: int64 of shape (B,), receives how many there are, at most `limit`; -1: given up.
+        guesses: int64 of shape (B,), receives the guesses.
+    """
+    cells = grids.shape[1]
+    levels = np.zeros((cells + 1, cells), np.int64)
+    queue = np.zeros(cells, np.int64)
+    for row in range(len(grids)):
+        counts[row], guesses[row] = 0, 0
+        if _read_candidates(grids[row], levels[0], queue, units, peers):
+            counts[row], guesses[row] = _search(
+                levels, queue, units, peers, found[row], max_guesses
+            )
+
+
+@njit(cache=True)
+def _fill(
+    state: np.uint64,
+    grid: np.ndarray,
+    levels: np.ndarray,
+    queue: np.ndarray,
+    units: np.ndarray,
+    peers: np.ndarray,
+) -> np.uint64:
+    """Fills a grid with a random solution: random digits in the most constrained cell."""
+    n, cells = units.shape[1], len(grid)
+    left = np.zeros(cells + 1, np.int64)
+    branch = np.zeros(cells + 1, np.int64)
+    levels[0, :] = (1 << n) - 1
+    depth, branch[0], left[0] = 0, 0, (1 << n) - 1
+    while branch[depth] >= 0:
+        if left[depth] == 0:
+            depth -= 1
+            continue
+        bit = 0
+        while bit & left[depth] == 0:
+            state = step_stream(state)
+            bit = 1 << draw_below(state, n)
+        left[depth] ^= bit
+        levels[depth + 1] = levels[depth]
+        levels[depth + 1, branch[depth]] = bit
+        queue[0] = branch[depth]
+        if _propagate(levels[depth + 1], queue, 1, units, peers):
+            depth += 1
+            branch[depth] = _most_constrained(levels[depth])
+            left[depth] = levels[depth, branch[depth]] if branch[depth] >= 0 else 0
+    for i in range(cells):
+        digit, here = 1, levels[depth, i]
+        while here > 1:
+            here >>= 1
+            digit += 1
+        grid[i] = digit
+    return state
+
+
+@njit(cache=True)
+def _follows(puzzle: np.ndarray, cell: int, units: np.ndarray, peers: np.ndarray) -> bool:
+    """Says whether a clue is a naked or hidden single of the other clues (so it can be removed)."""
+    n, digit = units.shape[1], puzzle[cell]
+    seen = 1 << (digit - 1)
+    for peer in peers[cell]:
+        if puzzle[peer] > 0:
+            seen |= 1 << (puzzle[peer] - 1)
+    if seen == (1 << n) - 1:
+        return True
+    barred = np.zeros(len(puzzle), np.bool_)  # cells that cannot hold the digit
+    for other in range(len(puzzle)):
+        if puzzle[other] > 0:
+            barred[other] = True
+            if puzzle[other] == digit and other != cell:
+                for peer in peers[other]:
+                    barred[peer] = True
+    for unit in range(len(units)):
+        places = 0
+        inside = False
+        for i in range(n):
+            other = units[unit, i]
+            inside |= other == cell
+            places += not barred[other]
+        if inside and places == 0:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _dig(
+    state: np.uint64,
+    puzzle: np.ndarray,
+    clues: int,
+    levels: np.ndarray,
+    queue: np.ndarray,
+    units: np.ndarray,
+    peers: np.ndarray,
+) -> tuple[np.uint64, int]:
+    """Blanks cells of a full grid in random order while its solution stays the only one.
+
+    Returns:
+        The stream, and how many clues are left: `clues`, or more if the puzzle is minimal before.
+    """
+    cells = len(puzzle)
+    order = np.arange(cells)
+    other = np.zeros((1, cells), np.uint8)
+    left = cells
+    for i in range(cells):
+        if left == clues:
+            break
+        state = step_stream(state)
+        j = i + draw_below(state, cells - i)
+        cell = order[j]
+        order[j] = order[i]
+        digit = puzzle[cell]
+        removable = _follows(puzzle, cell, units, peers)
+        if not removable:
+            puzzle[cell] = 0
+            possible = _read_candidates(puzzle, levels[0], queue, units, peers)
+            if possible:
+                # The clue may go if no solution has another digit in its place.
+                levels[0, cell] &= ~(1 << (digit - 1))
+                if levels[0, cell] == 0:
+                    possible = False
+                elif _is_single(levels[0, cell]):
+                    queue[0] = cell
+                    possible = _propagate(levels[0], queue, 1, units, peers)
+            count = 0
+            if possible:
+                count, _ = _search(levels, queue, units, peers, other, MAX_GUESSES_PER_TEST)
+            removable = count == 0
+        puzzle[cell] = 0 if removable else digit
+        left -= removable
+    return state, left
+
+
+@njit(cache=True)
+def generate(
+    first_index: int,
+    seed: int,
+    split: int,
+    key_range: int,
+    keys: tuple[int, int],
+    clues: tuple[int, int],
+    guesses: tuple[int, int],
+    box_height: int,
+    box_width: int,
+    units: np.ndarray,
+    peers: np.ndarray,
+    puzzles: np.ndarray,
+    grids: np.ndarray,
+) -> bool:
+    """Fills one row per instance: a random grid, dug out to a puzzle with one solution.
+
+    Args:
+        first_index: index of the first instance.
+        seed: names the stream, with `split`.
+        split: number of the split.
+        key_range: modulus of the keys.
+        keys: half-open range of key % key_range that belongs to the split.
+        clues: fewest and most clues; a target is drawn from it. Minimal puzzles if the most is 0.
+        guesses: fewest and most guesses that solving may take; any if the most is negative.
+        box_height: rows of a box.
+        box_width: columns of a box.
+        units: see the module.
+        peers: see the module.
+        puzzles: uint8 of shape (count, cells), receives the puzzles.
+        grids: uint8 of shape (count, cells), receives their solutions.
+
+    Returns:
+        False if some instance was not found within `MAX_ATTEMPTS` draws.
+    """
+    cells = puzzles.shape[1]
+    levels = np.zeros((cells + 1, cells), np.int64)
+    queue = np.zeros(cells, np.int64)
+    found = np.zeros((2, cells), np.uint8)
+    for row in range(len(puzzles)):
+        state = open_stream(seed, split, first_index + row)
+        puzzle = puzzles[row]
+        for attempt in range(MAX_ATTEMPTS + 1):
+            if attempt == MAX_ATTEMPTS:
+                return False
+            state = _fill(state, grids[row], levels, queue, units, peers)
+            puzzle[:] = grids[row]
+            target = 0
+            if clues[1] > 0:
+                state = step_stream(state)
+                target = clues[0] + draw_below(state, clues[1] - clues[0] + 1)
+            state, left = _dig(state, puzzle, target, levels, queue, units, peers)
+            if clues[1] > 0 and left > clues[1]:
+                continue
+            if not keys[0] <= puzzle_key(puzzle, box_height, box_width) % key_range < keys[1]:
+                continue
+            if guesses[1] >= 0:
+                _read_candidates(puzzle, levels[0], queue, units, peers)
+                _, needed = _search(levels, queue, units, peers, found, guesses[1])
+                if not guesses[0] <= needed <= guesses[1]:
+                    continue
+            break
+    return True

@@ -1,0 +1,1 @@
+"""Lights Out, a plug-in for pir."""

@@ -1,0 +1,50 @@
+"""`pir gif`: an answer that improves step by step, as an animation."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pir.config import check_choice
+from pir.errors import UserError
+from pir.run_folder import RunFolder
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/gif.yaml for the settings."""
+    if config.index < 0:
+        raise UserError(f"index={config.index}: must be at least 0")
+    if config.improvement_steps is not None and config.improvement_steps < 1:
+        raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
+
+    import torch
+    from tensordict import TensorDict
+
+    from pir.analysis.draw import save_animation
+    from pir.components import load_trained
+    from pir.evaluate import EVALUATION_SEED
+    from pir.improvement import Lanes, improvement_steps
+    from pir.puzzle import SPLITS
+
+    check_choice("split", config.split, SPLITS)
+    folder = RunFolder(config.run)
+    parts, _, _ = load_trained(folder, config.device)
+    puzzle, reasoner = parts.puzzle, parts.reasoner
+    if config.puzzle is None:
+        sample = puzzle.sample(1, config.split, seed=EVALUATION_SEED, start=config.index)
+        question = sample["question"][0]
+    else:
+        question = puzzle.parse(config.puzzle)
+    pictures, captions = [puzzle.picture(question, question)], ["the question"]
+    with torch.no_grad():
+        batch = TensorDict({"question": question[None]}, batch_size=[1]).to(parts.device)
+        lanes = Lanes.begin(reasoner, puzzle, batch)
+        count = config.improvement_steps or reasoner.improvement_steps
+        for step in improvement_steps(reasoner, puzzle, lanes, count):
+            pictures.append(puzzle.picture(question, step.answer[0].cpu()))
+            solved, score = bool(step.after.solved[0]), float(step.after.score[0])
+            captions.append(
+                f"step {int(step.k[0])}: {'solved' if solved else f'score {score:.2f}'}"
+            )
+    out = Path(config.out) if config.out else folder.figures / f"{config.split}{config.index}.gif"
+    save_animation(pictures, captions, out)
+    print(out)

@@ -1,0 +1,32 @@
+"""`pir show`: an instance of a puzzle, with its answer, as text and as a figure."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pir.config import build, check_choice
+from pir.errors import UserError
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/show.yaml for the settings."""
+    from pir.picture import as_text
+    from pir.puzzle import SPLITS, Puzzle
+
+    check_choice("split", config.split, SPLITS)
+    if config.index < 0:
+        raise UserError(f"index={config.index}: must be at least 0")
+    puzzle = build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
+    sample = puzzle.sample(1, config.split, seed=config.seed, start=config.index)
+    question, solution = sample["question"][0], sample["solution"][0]
+    rating = float(puzzle.rating(sample["question"])[0])
+    print(f"question  {puzzle.format_question(question)}")
+    print(f"answer    {puzzle.format_answer(question, solution)}")
+    print(f"rating    {rating:g} {puzzle.rating_name}\n")
+    pictures = [puzzle.picture(question, tokens) for tokens in (question, solution)]
+    print(as_text(pictures[1]))
+    if config.out is not None:
+        from pir.analysis.draw import save_pictures
+
+        save_pictures(pictures, ["question", "answer"], Path(config.out))
+        print(config.out)

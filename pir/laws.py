@@ -1,0 +1,424 @@
+"""The laws that every puzzle keeps, as checks that say in plain words what is wrong.
+
+`pir check-env` runs them on a puzzle of yours, the test suite on every puzzle of this repository.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import PuzzleTextError, UserError
+from pir.picture import as_text
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, split_range
+
+COUNT = 200
+"""Instances per split that a law looks at."""
+
+JUNK = ("", " ", "x", "?", "..", "-1", "é", "/", ",", "=", "999999999999", "\x00")
+"""What is put into a text to malform it."""
+
+
+class LawError(Exception):
+    """A law is broken; the message says how, and shows the instance."""
+
+
+@dataclass
+class Ruling:
+    """The outcome of one law.
+
+    Attributes:
+        law: what must hold.
+        kept: whether it does.
+        detail: what was found; empty if there is nothing to say.
+    """
+
+    law: str
+    kept: bool
+    detail: str
+
+
+@dataclass
+class Case:
+    """What the laws look at.
+
+    Attributes:
+        puzzle: the puzzle.
+        samples: `COUNT` instances of every split (fewer where a split has fewer).
+        answers: for the test instances, answers of every sort, uint8 of shape (A, L).
+        questions: the questions they answer, uint8 of shape (A, L).
+    """
+
+    puzzle: Puzzle
+    samples: dict[str, TensorDict]
+    questions: Tensor
+    answers: Tensor
+
+
+def build_case(puzzle: Puzzle, count: int = COUNT) -> Case:
+    """Draws the instances and answers that the laws look at."""
+    samples = {}
+    for split in SPLITS:
+        size = puzzle.size(split)
+        samples[split] = puzzle.sample(count if size is None else min(count, size), split, seed=0)
+    questions, answers = sundry_answers(puzzle, samples["test"], per_puzzle=8, seed=0)
+    return Case(puzzle, samples, questions, answers)
+
+
+def sundry_answers(
+    puzzle: Puzzle, puzzles: TensorDict, per_puzzle: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Makes answers of every sort to some puzzles.
+
+    Per puzzle, so many times: random ones, the label with one to three cells changed or two
+    exchanged; once the label of another puzzle with its clues and with this puzzle's, the label
+    with a clamped cell changed, the question itself, and the label.
+
+    Returns:
+        questions and answers, uint8 of shape (A, L).
+    """
+    rng = torch.Generator().manual_seed(seed)
+    question, label = puzzles["question"], puzzles["solution"]
+    count, length = question.shape
+    written = puzzle.written(question)
+
+    def drawn_tokens() -> Tensor:
+        weights = puzzle.slot_mask.float()
+        tokens = torch.multinomial(weights, count, replacement=True, generator=rng).T
+        return puzzle.clamp(question, tokens.to(torch.uint8))
+
+    def some_cells(cells: int) -> Tensor:
+        chance = torch.rand(question.shape, generator=rng).masked_fill(~written, -1)
+        return (chance >= chance.topk(min(cells, length), 1).values[:, -1:]) & written
+
+    other = label.roll(1, 0)
+    sorts: list[Tensor] = [question, label, other, puzzle.clamp(question, other)]
+    clamped_changed = label.clone()
+    rows = torch.arange(count)
+    place = torch.where(written, -1.0, torch.rand(question.shape, generator=rng)).argmax(1)
+    vocabulary = len(puzzle.vocabulary)
+    clamped_changed[rows, place] = (clamped_changed[rows, place] + 1) % vocabulary
+    sorts.append(clamped_changed)
+    for repetition in range(per_puzzle):
+        sorts.append(drawn_tokens())
+        sorts.append(torch.where(some_cells(1 + repetition % 3), drawn_tokens(), label))
+        pair = some_cells(2)
+        first, last = pair.int().argmax(1), length - 1 - pair.flip(1).int().argmax(1)
+        exchanged = label.clone()
+        exchanged[rows, first], exchanged[rows, last] = label[rows, last], label[rows, first]
+        sorts.append(puzzle.clamp(question, exchanged))
+    return question.repeat(len(sorts), 1), torch.cat(sorts)
+
+
+def rulings(puzzle: Puzzle, case: Case | None = None) -> Iterator[Ruling]:
+    """Judges a puzzle by every law, one after the other."""
+    try:
+        case = case or build_case(puzzle)
+    except (UserError, NotImplementedError) as error:
+        yield Ruling("instances can be drawn", False, str(error))
+        return
+    for law, check in LAWS.items():
+        try:
+            detail = check(case) or ""
+        except LawError as error:
+            yield Ruling(law, False, str(error))
+        except Exception as error:  # a plug-in may fail in any way; the other laws still run
+            yield Ruling(law, False, f"{type(error).__name__}: {error}")
+        else:
+            yield Ruling(law, True, detail)
+
+
+def _require(holds: Tensor, case: Case, questions: Tensor, message: str) -> None:
+    """Breaks the law where some entry of `holds`, bool of shape (B,), is false."""
+    if not bool(holds.all()):
+        row = int((~holds).int().argmax())
+        share = f"{int((~holds).sum())} of {len(holds)}"
+        raise LawError(f"{message} ({share}); {case.puzzle.format_question(questions[row])}")
+
+
+# -------------------------------------------------------------------------- instances
+
+
+def _shapes(case: Case) -> str:
+    puzzle = case.puzzle
+    length, vocabulary = puzzle.slot_mask.shape
+    if vocabulary != len(puzzle.vocabulary) or vocabulary > 256:
+        raise LawError(f"slot_mask has {vocabulary} tokens, vocabulary {len(puzzle.vocabulary)}")
+    for split, sample in case.samples.items():
+        for name in ("question", "solution"):
+            tokens = sample[name]
+            if tokens.dtype != torch.uint8 or tokens.shape[1:] != (length,):
+                raise LawError(f"{name} is {tokens.dtype} {tuple(tokens.shape)} in {split}")
+            if int(tokens.max()) >= vocabulary:
+                raise LawError(f"{name} holds token {int(tokens.max())} of {vocabulary}")
+        question, solution = sample["question"], sample["solution"]
+        written = puzzle.written(question)
+        _require(written.any(1), case, question, "no position is written")
+        place = torch.arange(length).expand_as(question)
+        fits = puzzle.slot_mask[place, solution.long()] | ~written
+        _require(fits.all(1), case, question, "slot_mask forbids a token of the label")
+    return f"{length} tokens, vocabulary {vocabulary}"
+
+
+def _same_instance_in_any_batch(case: Case) -> None:
+    puzzle, seed = case.puzzle, 11
+    whole = puzzle.sample(24, "train", seed=seed, start=7)
+    for first, count in ((30, 1), (7, 1), (12, 5), (7, 24)):
+        part = puzzle.sample(count, "train", seed=seed, start=first)
+        for name in ("question", "solution"):
+            if not bool((part[name] == whole[name][first - 7 : first - 7 + count]).all()):
+                raise LawError(f"{name} {first} of a stream depends on the batch it is drawn in")
+    other = puzzle.sample(24, "train", seed=seed + 1, start=7)
+    if bool((other["question"] == whole["question"]).all()):
+        raise LawError("two seeds give the same stream")
+
+
+def _splits_share_no_key(case: Case) -> str:
+    puzzle = case.puzzle
+    if not puzzle.disjoint_splits:
+        return "not claimed: disjoint_splits is false"
+    keys = {}
+    for split, sample in case.samples.items():
+        images = puzzle.augment(sample.clone(), seed=3)
+        found = torch.cat([puzzle.key(sample["question"]), puzzle.key(images["question"])])
+        if int(found.min()) < 0 or int(found.max()) >= 1 << 62:
+            raise LawError("a key lies outside [0, 2**62)")
+        keys[split] = set(found.tolist())
+    for one in SPLITS:
+        for other in SPLITS:
+            if one < other and keys[one] & keys[other]:
+                raise LawError(f"{one} and {other} share {len(keys[one] & keys[other])} keys")
+    return ", ".join(f"{len(found)} keys in {split}" for split, found in keys.items())
+
+
+def _key_is_invariant(case: Case) -> str | None:
+    sample = case.samples["train"]
+    question = sample["question"]
+    changed = torch.zeros(len(question), dtype=torch.bool)
+    for seed in range(3):
+        image = case.puzzle.augment(sample.clone(), seed=seed)
+        same = case.puzzle.key(image["question"]) == case.puzzle.key(question)
+        _require(same, case, question, "a symmetric image has another key")
+        solved = case.puzzle.verify(image["question"], image["solution"]).solved
+        _require(solved, case, image["question"], "the label of a symmetric image is wrong")
+        changed |= (image["question"] != question).any(1)
+    return None if changed.any() else "the puzzle states no symmetries"
+
+
+def _key_decides_the_split(case: Case) -> str | None:
+    if not case.puzzle.disjoint_splits:
+        return "not claimed: disjoint_splits is false"
+    inside = []
+    for split, sample in case.samples.items():
+        low, high = split_range(split)
+        remainder = case.puzzle.key(sample["question"]) % KEY_RANGE
+        inside.append(bool(((remainder >= low) & (remainder < high)).all()))
+    return None if all(inside) else "the puzzle parts its splits in another way"
+
+
+def _label_is_first(case: Case) -> str | None:
+    sample = case.samples["train"]
+    try:
+        answers, valid = case.puzzle.solutions(sample["question"], 2)
+    except NotImplementedError:
+        return "the puzzle does not list its answers"
+    _require(valid[:, 0], case, sample["question"], "the list of answers is empty")
+    if case.puzzle.unique:
+        _require(~valid[:, 1], case, sample["question"], "there is a second answer")
+    image = case.puzzle.augment(sample.clone(), seed=5)
+    image_answers = case.puzzle.solutions(image["question"], 1)[0]
+    for puzzles, listed in ((sample, answers), (image, image_answers)):
+        if case.puzzle.disjoint_splits:
+            same = (listed[:, 0] == puzzles["solution"]).all(1)
+            _require(same, case, puzzles["question"], "the label is not the first listed answer")
+    return None
+
+
+def _listed_answers_are_right(case: Case) -> str:
+    puzzle, limit = case.puzzle, 16
+    question = case.samples["test"]["question"]
+    try:
+        answers, valid = puzzle.solutions(question, limit)
+    except NotImplementedError:
+        return "the puzzle does not list its answers"
+    repeated = question[:, None].expand_as(answers)
+    solved = puzzle.verify(repeated[valid], answers[valid]).solved
+    _require(solved, case, repeated[valid], "a listed answer is wrong")
+    for row, ok in zip(answers, valid, strict=True):
+        listed = [tuple(answer) for answer in row[ok].tolist()]
+        if len(set(listed)) < len(listed):
+            raise LawError("an answer is listed twice")
+    if bool((valid[:, 1:] & ~valid[:, :-1]).any()):
+        raise LawError("valid answers do not come first in the list")
+    return f"{valid.sum(1).float().mean():.1f} answers on average, {limit} at most"
+
+
+# -------------------------------------------------------------------------- the verifier
+
+
+def _labels_verify(case: Case) -> None:
+    for sample in case.samples.values():
+        question, solution = sample["question"], sample["solution"]
+        verdict = case.puzzle.verify(question, solution)
+        _require(verdict.solved, case, question, "the label is not solved")
+        _require(verdict.score == 1, case, question, "the label's score is not 1")
+
+
+def _score_is_graded(case: Case) -> str:
+    verdict = case.puzzle.verify(case.questions, case.answers)
+    score, solved = verdict
+    if score.dtype != torch.float32 or solved.dtype != torch.bool:
+        raise LawError(f"score is {score.dtype}, solved {solved.dtype}; float32 and bool are due")
+    _require((score >= 0) & (score <= 1), case, case.questions, "a score lies outside [0, 1]")
+    _require((score == 1) == solved, case, case.questions, "a score is 1 but not solved, or solved "
+             "but not 1")  # fmt: skip
+    return f"{len(score)} answers, {len(set(score.tolist()))} different scores"
+
+
+def _clues_are_clamped(case: Case) -> None:
+    puzzle, question = case.puzzle, case.samples["test"]["question"]
+    written = puzzle.written(question)
+    noise = torch.randint(0, len(puzzle.vocabulary), question.shape, dtype=torch.uint8,
+                          generator=torch.Generator().manual_seed(0))  # fmt: skip
+    clamped = puzzle.clamp(question, noise)
+    _require(((clamped == question) | written).all(1), case, question, "clamp changes a clue")
+    kept = ((case.answers == case.questions) | puzzle.written(case.questions)).all(1)
+    solved = puzzle.verify(case.questions, case.answers).solved
+    _require(kept | ~solved, case, case.questions, "an answer that changes a clue is solved")
+
+
+def _verifier_knows_no_label(case: Case) -> None:
+    """Answers are judged alike in any order and in any company: nothing is remembered."""
+    puzzle = case.puzzle
+    once = puzzle.verify(case.questions, case.answers)
+    puzzle.sample(3, "train", seed=99)
+    order = torch.randperm(len(case.answers), generator=torch.Generator().manual_seed(1))
+    again = puzzle.verify(case.questions[order], case.answers[order])
+    one = puzzle.verify(case.questions[order[:1]], case.answers[order[:1]])
+    for whole, shuffled, alone in zip(once, again, one, strict=True):
+        if not bool((whole[order] == shuffled).all()) or not bool(shuffled[0] == alone[0]):
+            raise LawError("a verdict depends on the other answers of the batch")
+
+
+def _no_conflicts_in_solved_answers(case: Case) -> str:
+    puzzle = case.puzzle
+    conflicts = puzzle.conflicts(case.questions, case.answers)
+    solved = puzzle.verify(case.questions, case.answers).solved
+    _require(~(conflicts.any(1) & solved), case, case.questions, "a solved answer has conflicts")
+    inside = (conflicts & ~puzzle.written(case.questions)).any(1)
+    _require(~inside, case, case.questions, "a clamped position is marked as a conflict")
+    return (
+        f"{float(conflicts.any(1)[~solved].float().mean()):.0%} of wrong answers have some marked"
+    )
+
+
+# -------------------------------------------------------------------------- text and picture
+
+
+def _text_round_trip(case: Case) -> None:
+    puzzle = case.puzzle
+    for sample in case.samples.values():
+        for question, solution in zip(sample["question"][:50], sample["solution"], strict=False):
+            text = puzzle.format_question(question)
+            if "\n" in text or not bool((puzzle.parse(text) == question).all()):
+                raise LawError(f"parse does not read back {text!r}")
+            printed = puzzle.format_answer(question, solution)
+            answer = puzzle.parse_answer(question, printed)
+            if not bool(puzzle.verify(question[None], answer[None]).solved):
+                raise LawError(f"parse_answer does not read back {printed!r} to {text!r}")
+
+
+def _malformed_text_is_refused(case: Case) -> str:
+    """Every text is read or refused with a column; what is read prints and reads back alike."""
+    puzzle, refused = case.puzzle, 0
+    rng = np.random.Generator(np.random.Philox(key=[0, 0]))
+    sample = case.samples["test"]
+    for question, solution in zip(sample["question"][:40], sample["solution"], strict=False):
+        for text, is_answer in (
+            (puzzle.format_question(question), False),
+            (puzzle.format_answer(question, solution), True),
+        ):
+            for junk in JUNK:
+                start = int(rng.integers(len(text) + 1))
+                broken = text[:start] + junk + text[start + int(rng.integers(3)) :]
+                try:
+                    if is_answer:
+                        puzzle.parse_answer(question, broken)
+                        continue
+                    read = puzzle.parse(broken)
+                    again = puzzle.parse(puzzle.format_question(read))
+                    if not bool((again == read).all()):
+                        raise LawError(f"{broken!r} is read, but printed as another puzzle")
+                except PuzzleTextError as error:
+                    refused += 1
+                    if not 1 <= error.column <= len(broken) + 1:
+                        raise LawError(f"{broken!r} is refused at column {error.column}") from error
+    if refused == 0:
+        raise LawError("no malformed text was refused")
+    return f"{refused} malformed texts refused with their column"
+
+
+def _every_answer_can_be_drawn(case: Case) -> None:
+    for question, answer in zip(case.questions[::7][:200], case.answers[::7], strict=False):
+        case.puzzle.format_answer(question, answer)
+        as_text(case.puzzle.picture(question, answer))
+
+
+def _relations_fit(case: Case) -> str:
+    relations = case.puzzle.relations
+    if relations is None:
+        return "the puzzle states none"
+    length = case.puzzle.length
+    if relations.dtype != torch.int64 or relations.shape != (length, length):
+        raise LawError(f"relations are {relations.dtype} {tuple(relations.shape)}")
+    if int(relations.min()) < 0:
+        raise LawError("a relation is negative")
+    return f"{int(relations.max()) + 1} classes"
+
+
+LAWS: dict[str, Callable[[Case], str | None]] = {
+    "shapes, dtypes and slot mask fit": _shapes,
+    "an instance depends on seed, split and index alone": _same_instance_in_any_batch,
+    "no key occurs in two splits, also among symmetric images": _splits_share_no_key,
+    "key % 10000 decides the split": _key_decides_the_split,
+    "symmetric images keep key and right label": _key_is_invariant,
+    "every instance is solvable, and the label the first answer": _label_is_first,
+    "listed answers are right and differ": _listed_answers_are_right,
+    "labels verify with score 1": _labels_verify,
+    "scores lie in [0, 1], 1 exactly when solved": _score_is_graded,
+    "clamped cells cannot be changed": _clues_are_clamped,
+    "a verdict depends on question and answer alone": _verifier_knows_no_label,
+    "solved answers have no conflicts": _no_conflicts_in_solved_answers,
+    "text reads back": _text_round_trip,
+    "malformed text is refused with its column": _malformed_text_is_refused,
+    "every answer prints and draws": _every_answer_can_be_drawn,
+    "relations fit": _relations_fit,
+}
+
+
+def fingerprint(puzzle: Puzzle, count: int = 64) -> str:
+    """Hashes the first instances of every split; the same on every machine."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        size = puzzle.size(split)
+        sample = puzzle.sample(count if size is None else min(count, size), split, seed=0)
+        digest.update(bytes([PAD]))
+        for name in ("question", "solution"):
+            digest.update(np.ascontiguousarray(sample[name].numpy()).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def per_second(work: Callable[[], int], seconds: float = 0.3) -> float:
+    """Repeats some work, which returns how much it did, for a while; returns the best rate."""
+    work()
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        done = work()
+        best = max(best, done / (time.perf_counter() - started))
+    return best

@@ -1,0 +1,162 @@
+"""Every puzzle keeps every law, and every law can be broken."""
+
+import json
+
+import pytest
+import torch
+from pir.envs.countdown import Countdown
+from pir.envs.maze import Maze
+from pir.envs.sudoku import Sudoku
+
+from pir.errors import PuzzleTextError
+from pir.laws import LAWS, build_case, fingerprint, rulings
+from pir.puzzle import PAD, Verdict
+from tests.golden import FINGERPRINTS
+from tests.puzzles import VARIANTS
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_puzzle_keeps_the_laws(name):
+    count = 30 if name == "maze_hard" else 120
+    puzzle = VARIANTS[name]()
+    broken = [r for r in rulings(puzzle, build_case(puzzle, count)) if not r.kept]
+    assert not broken
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_first_instances_are_the_same_everywhere(name):
+    """The first 64 instances of every split, as on the machine that wrote the golden file."""
+    assert fingerprint(VARIANTS[name]()) == json.loads(FINGERPRINTS.read_text())[name]
+
+
+class WrongLabel(Countdown):
+    def sample(self, count, split, *, seed, start=0):
+        drawn = super().sample(count, split, seed=seed, start=start)
+        drawn["solution"] = drawn["solution"].roll(1, 0)
+        return drawn
+
+
+class DependsOnTheBatch(Countdown):
+    def sample(self, count, split, *, seed, start=0):
+        return super().sample(count, split, seed=seed + count, start=start)
+
+
+class SplitsOverlap(Countdown):
+    def sample(self, count, split, *, seed, start=0):
+        return super().sample(count, "train", seed=seed, start=start)
+
+
+class KeyOfTheRawGrid(Sudoku):
+    def key(self, question):
+        place = torch.arange(self.length)
+        return ((question.long() * 31 + place) ** 3).sum(1)
+
+
+class AugmentForgetsTheLabel(Maze):
+    def augment(self, puzzles, *, seed, start=0):
+        images = super().augment(puzzles, seed=seed, start=start)
+        images["solution"] = puzzles["solution"]
+        return images
+
+
+class SecondAnswers(Sudoku):
+    def sample(self, count, split, *, seed, start=0):
+        drawn = super().sample(count, split, seed=seed, start=start)
+        drawn["question"][:, :8] = 1
+        return drawn
+
+
+class ScoreAboveOne(Countdown):
+    def verify(self, question, answer):
+        score, solved = super().verify(question, answer)
+        return Verdict(2 * score, solved)
+
+
+class ScoreOneForNothing(Countdown):
+    def verify(self, question, answer):
+        score, solved = super().verify(question, answer)
+        return Verdict(torch.ones_like(score), solved)
+
+
+class CluesMayChange(Sudoku):
+    def verify(self, question, answer):
+        return super().verify(torch.ones_like(question), answer)
+
+
+class KnowsTheLabel(Countdown):
+    def verify(self, question, answer):
+        score, solved = super().verify(question, answer)
+        solved = solved & (torch.arange(len(solved)) % 3 > 0)
+        return Verdict(torch.where(solved, 1.0, score.clamp(max=0.5)), solved)
+
+
+class ListsWrongAnswers(Countdown):
+    def solutions(self, question, limit):
+        answers, valid = super().solutions(question, limit)
+        return answers, torch.ones_like(valid)
+
+
+class MarksSolvedAnswers(Countdown):
+    def conflicts(self, question, answer):
+        return self.written(question)
+
+
+class PrintsSomethingElse(Countdown):
+    def format_question(self, question):
+        return super().format_question(question.flip(0).flip(0)).replace("1", "2")
+
+
+class ReadsAnything(Countdown):
+    def parse(self, text):
+        try:
+            return super().parse(text)
+        except PuzzleTextError as error:
+            raise ValueError from error
+
+
+class CannotDraw(Countdown):
+    def picture(self, question, answer):
+        raise IndexError
+
+
+class RelationsOfAnotherLength(Maze):
+    def __init__(self):
+        super().__init__()
+        self.relations = self.relations[1:]
+
+
+class MaskForbidsTheLabel(Sudoku):
+    def __init__(self):
+        super().__init__()
+        self.slot_mask[:, 3] = False
+        self.slot_mask[:, PAD] = True
+
+
+@pytest.mark.parametrize(
+    ("puzzle", "law"),
+    [
+        (WrongLabel, "labels verify"),
+        (DependsOnTheBatch, "seed, split and index alone"),
+        (SplitsOverlap, "no key occurs in two splits"),
+        (KeyOfTheRawGrid, "symmetric images"),
+        (AugmentForgetsTheLabel, "symmetric images"),
+        (SecondAnswers, "every instance is solvable"),
+        (ScoreAboveOne, "scores lie in"),
+        (ScoreOneForNothing, "scores lie in"),
+        (CluesMayChange, "clamped cells"),
+        (KnowsTheLabel, "question and answer alone"),
+        (ListsWrongAnswers, "listed answers"),
+        (MarksSolvedAnswers, "no conflicts"),
+        (PrintsSomethingElse, "text reads back"),
+        (ReadsAnything, "malformed text"),
+        (CannotDraw, "prints and draws"),
+        (RelationsOfAnotherLength, "relations fit"),
+        (MaskForbidsTheLabel, "shapes, dtypes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_every_law_can_be_broken(puzzle, law):
+    made = puzzle()
+    broken = {r.law for r in rulings(made, build_case(made, 60)) if not r.kept}
+    assert any(law in name for name in broken), broken
+    assert broken <= set(LAWS)
