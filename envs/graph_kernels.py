@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, uint64
 from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
 
-MAX_ATTEMPTS = 1_000_000
+MAX_ATTEMPTS = 50_000
 FAR = 1 << 30
 
 

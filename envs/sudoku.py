@@ -76,6 +76,7 @@ class Sudoku(Puzzle):
         self.vocabulary = ("PAD", ".", *SYMBOLS[:n])
         self.slot_mask = torch.zeros(n * n, n + 2, dtype=torch.bool)
         self.slot_mask[:, 2:] = True
+        self.relations = _shared_units(*box)
         self.units, self.peers = kernels.build_tables(*box)
         self._units = torch.from_numpy(self.units)
         bits = np.arange(1 << n)
@@ -273,6 +274,16 @@ class Sudoku(Puzzle):
             )
         ]
         return Picture(tuple(cells), tuple(strokes))
+
+
+def _shared_units(box_height: int, box_width: int) -> Tensor:
+    """Returns which units two cells share, int64 (L, L): row 1 + column 2 + box 4."""
+    n = box_height * box_width
+    cell = torch.arange(n * n)
+    row, column = cell // n, cell % n
+    box = row // box_height * n + column // box_width
+    same = [(unit == unit[:, None]).long() for unit in (row, column, box)]
+    return same[0] + 2 * same[1] + 4 * same[2]
 
 
 def _as_instances(question: Tensor, solution: Tensor) -> TensorDict:

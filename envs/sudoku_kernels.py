@@ -10,7 +10,7 @@ from numba import njit
 from pir.envs.counter_random import draw_below, open_stream, step_stream
 from pir.envs.sudoku_symmetry import puzzle_key
 
-MAX_ATTEMPTS = 1_000_000
+MAX_ATTEMPTS = 50_000
 MAX_GUESSES_PER_TEST = 2_000
 """A clue stays where uniqueness without it is not settled within so many guesses (large grids)."""
 
@@ -112,11 +112,6 @@ def _read_candidates(
             cand[cell] = 1 << (grid[cell] - 1)
             queue[waiting] = cell
             waiting += 1
-    for i in range(waiting):
-        cell = queue[i]
-        for peer in peers[cell]:
-            if grid[peer] == grid[cell]:
-                return False
     return _propagate(cand, queue, waiting, units, peers)
 
 
@@ -233,10 +228,14 @@ def _fill(
     branch = np.zeros(cells + 1, np.int64)
     levels[0, :] = (1 << n) - 1
     depth, branch[0], left[0] = 0, 0, (1 << n) - 1
+    tried = 0
     while branch[depth] >= 0:
         if left[depth] == 0:
             depth -= 1
             continue
+        tried += 1
+        if tried == 4 * cells:  # a dead end high up costs more than to begin again
+            depth, left[0], tried = 0, (1 << n) - 1, 0
         bit = 0
         while bit & left[depth] == 0:
             state = step_stream(state)
@@ -259,8 +258,13 @@ def _fill(
 
 
 @njit(cache=True)
-def _follows(puzzle: np.ndarray, cell: int, units: np.ndarray, peers: np.ndarray) -> bool:
-    """Says whether a clue is a naked or hidden single of the other clues (so it can be removed)."""
+def _follows(
+    puzzle: np.ndarray, cell: int, units: np.ndarray, peers: np.ndarray, barred: np.ndarray
+) -> bool:
+    """Says whether a clue is a naked or hidden single of the other clues (so it can be removed).
+
+    `barred`, bool of shape (cells,), is room.
+    """
     n, digit = units.shape[1], puzzle[cell]
     seen = 1 << (digit - 1)
     for peer in peers[cell]:
@@ -268,7 +272,7 @@ def _follows(puzzle: np.ndarray, cell: int, units: np.ndarray, peers: np.ndarray
             seen |= 1 << (puzzle[peer] - 1)
     if seen == (1 << n) - 1:
         return True
-    barred = np.zeros(len(puzzle), np.bool_)  # cells that cannot hold the digit
+    barred[:] = False  # cells that cannot hold the digit
     for other in range(len(puzzle)):
         if puzzle[other] > 0:
             barred[other] = True
@@ -305,6 +309,7 @@ def _dig(
     cells = len(puzzle)
     order = np.arange(cells)
     other = np.zeros((1, cells), np.uint8)
+    barred = np.zeros(cells, np.bool_)
     left = cells
     for i in range(cells):
         if left == clues:
@@ -314,7 +319,7 @@ def _dig(
         cell = order[j]
         order[j] = order[i]
         digit = puzzle[cell]
-        removable = _follows(puzzle, cell, units, peers)
+        removable = _follows(puzzle, cell, units, peers, barred)
         if not removable:
             puzzle[cell] = 0
             possible = _read_candidates(puzzle, levels[0], queue, units, peers)

@@ -98,8 +98,9 @@ def evaluate_run(
 
 
 def puzzle_rows(puzzle: Any, sample: Any, result: Any) -> list[dict[str, Any]]:
-    """Returns one row per puzzle: its text, the first step that solves it, the last score."""
+    """Returns one row per puzzle: text, first step that solves it, last score, difficulty."""
     rows = []
+    ratings = puzzle.rating(sample["question"]).tolist()
     for index, question in enumerate(sample["question"].cpu()):
         solved = result.solved[index]
         first = int(solved.int().argmax()) + 1 if bool(solved.any()) else ""
@@ -110,6 +111,7 @@ def puzzle_rows(puzzle: Any, sample: Any, result: Any) -> list[dict[str, Any]]:
                 "first_solved": first,
                 "solved": int(solved[-1]),
                 "score": float(result.score[index, -1]),
+                "rating": ratings[index],
             }
         )
     return rows

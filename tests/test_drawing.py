@@ -1,0 +1,89 @@
+"""Puzzles as text, as figures and as animations."""
+
+import sys
+
+import pytest
+from PIL import Image
+from pir.analysis.draw import save_animation, save_pictures
+from pir.envs.maze import Maze
+from pir.envs.sudoku import Sudoku
+
+from pir.cli import main
+from pir.errors import UserError
+from pir.picture import Cell, Picture, as_text
+from tests.puzzles import VARIANTS
+
+
+def frames(path):
+    with Image.open(path) as image:
+        return getattr(image, "n_frames", 1), image.size
+
+
+def test_text_marks_what_is_wrong():
+    cells = (
+        Cell(0, 0, "1", "given"),
+        Cell(1, 0, "", "blank"),
+        Cell(0, 1, "10", "wrong"),
+        Cell(1, 1, "", "wall"),
+    )
+    assert as_text(Picture(cells)) == "1  .\n10!##"
+
+
+def test_conflicts_reach_the_picture():
+    puzzle = Sudoku()
+    question = puzzle.parse("1" + "." * 15)
+    answer = question.clone()
+    answer[1:4] = 2
+    lines = as_text(puzzle.picture(question, answer)).splitlines()
+    assert lines[0] == "1 1!1!1!"
+    maze = Maze(5, 5)
+    question = maze.parse("#####/#S..#/#.#.#/#..G#/#####")
+    answer = maze.parse_answer(question, "#####/#So.#/#o#.#/#ooG#/#####")
+    assert as_text(maze.picture(question, answer)).splitlines()[1] == "##S o!. ##"
+
+
+@pytest.mark.parametrize("name", ["countdown", "sudoku9", "maze", "queens", "graph"])
+def test_figures(name, tmp_path):
+    puzzle = VARIANTS[name]()
+    sample = puzzle.sample(1, "test", seed=0)
+    pictures = [puzzle.picture(sample["question"][0], part[0]) for part in sample.values()]
+    save_pictures(pictures, ["question", "answer"], tmp_path / "figure.png")
+    _, (width, height) = frames(tmp_path / "figure.png")
+    assert width > height > 50
+
+
+def test_animations_are_small_and_have_a_frame_per_step(tmp_path):
+    puzzle = VARIANTS["maze_hard"]()
+    sample = puzzle.sample(1, "val", seed=0)
+    question, answer = sample["question"][0], sample["solution"][0]
+    pictures = [puzzle.picture(question, part) for part in (question, answer, question, answer)]
+    save_animation(pictures, list("abcd"), tmp_path / "a.gif")
+    assert frames(tmp_path / "a.gif")[0] == 4
+    assert (tmp_path / "a.gif").stat().st_size < 300_000
+    with pytest.raises(UserError, match="must be .gif"):
+        save_animation(pictures, list("abcd"), tmp_path / "a.png")
+
+
+def test_show(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    out = tmp_path / "maze.png"
+    assert main(["show", "env=maze", "index=3", f"out={out}"]) == 0
+    printed = capsys.readouterr().out
+    assert "question  ###########/" in printed
+    assert " steps\n" in printed
+    assert out.is_file()
+    assert main(["show", "env=maze", "index=-1"]) == 2
+    assert main(["show", "env=maze", "split=all"]) == 2
+
+
+def test_gif(tiny_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    out = tmp_path / "answer.gif"
+    assert main(["gif", f"run={tiny_run}", "index=2", f"out={out}"]) == 0
+    assert frames(out)[0] == 3  # the question and two steps
+    words = ["gif", f"run={tiny_run}", "puzzle=3 7 8 = 29", "improvement_steps=5", f"out={out}"]
+    assert main(words) == 0
+    assert frames(out)[0] == 6
+    assert main(["gif", f"run={tiny_run}", "index=-1"]) == 2
+    assert main(["gif", f"run={tiny_run}", f"out={tmp_path}/a.mp4"]) == 2
+    assert "the ending must be .gif" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""Puzzles from outside: an installed package, a bare folder, a class without settings."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pir import plugins
+from pir.cli import main
+from tests.conftest import TINY
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "examples" / "pir_lights"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder for PYTHONPATH into which the example package was installed."""
+    source = tmp_path_factory.mktemp("source") / "pir_lights"
+    shutil.copytree(EXAMPLE, source)
+    target = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--target", str(target), str(source)], check=True)
+    return str(target)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A bare folder with a module and its settings."""
+    (tmp_path / "env").mkdir()
+    module = (EXAMPLE / "pir_lights" / "puzzle.py").read_text()
+    (tmp_path / "my_lights.py").write_text(module)
+    settings = (EXAMPLE / "pir_lights" / "configs" / "env" / "lights.yaml").read_text()
+    (tmp_path / "env" / "my_lights.yaml").write_text(
+        settings.replace("pir_lights.puzzle", "my_lights")
+    )
+    return tmp_path
+
+
+def test_an_installed_package_is_listed_and_trained(pir, installed, tmp_path):
+    envs = json.loads(pir("list", "envs", "output=json", PYTHONPATH=installed).stdout)
+    (lights,) = [env for env in envs if env["name"] == "lights"]
+    assert lights["summary"].startswith("Lights Out")
+    run = tmp_path / "run"
+    pir("train", "env=lights", "env.size=3", f"run={run}", *TINY, PYTHONPATH=installed)
+    assert json.loads((run / "summary.json").read_text())["env"] == "lights"
+    done = pir("solve", f"run={run}", "puzzle=*..*.....", "output=json", PYTHONPATH=installed)
+    assert set(json.loads(done.stdout)["answer"]) <= set(".x")
+    missing = pir("solve", f"run={run}", "puzzle=*..*.....", code=2)
+    assert "no such class" in missing.stderr
+
+
+def test_a_bare_folder_is_found_by_config_dir(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    run = tmp_path / "runs" / "a"
+    words = ["env=my_lights", "env.size=3", f"run={run}", *TINY, f"--config-dir={folder}"]
+    assert main(["train", *words]) == 0
+    assert main(["list", "envs", "output=json", "--config-dir", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "my_lights" in out.splitlines()[-1]
+    assert main(["eval", f"run={run}", "eval.puzzles=10", f"--config-dir={folder}"]) == 0
+
+
+def test_a_class_is_checked_without_settings(pir, folder):
+    done = pir("check-env", "my_lights:LightsOut", "output=json", cwd=folder)
+    result = json.loads(done.stdout)
+    assert result["kept"]
+    assert len(result["laws"]) == 18
+    assert result["puzzles_per_second"] > 0
+
+
+def test_a_faulty_puzzle_is_named_in_plain_words(pir, folder):
+    module = folder / "my_lights.py"
+    module.write_text(module.read_text().replace("score == 1)", "score > 2)"))
+    done = pir("check-env", "my_lights:LightsOut", cwd=folder, code=2)
+    assert "BROKEN  labels verify with score 1: the label is not solved" in done.stdout
+    assert "my_lights:LightsOut breaks" in done.stderr
+
+
+def test_missing_folders_and_packages_are_reported(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    assert main(["list", "envs", "--config-dir=/nonexistent"]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+
+    class Entry:
+        name, value = "gone", "no_such_package.configs"
+
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry()])
+    assert plugins.config_packages() == {}
+    assert "the plug-in gone names no package no_such_package.configs" in capsys.readouterr().err
