@@ -1,7 +1,7 @@
 """What `pir bench envs` measures: every generator and verifier, and the views, on one core.
 
 Peers that are installed are timed in the same run, as absolute times of a machine say little:
-reasoning-gym (extra `bench`) for generators, and for Sudoku the plain back-tracking search below.
+reasoning-gym (extra `bench`), and for Sudoku a naive back-tracking search.
 """
 
 import time
@@ -22,26 +22,31 @@ from pir.puzzle import Puzzle
 
 BATCH = 256
 
-GENERATORS: list[tuple[str, Callable[[], Puzzle], int, int, str | None]] = [
-    # what, puzzle, instances per call, goal per second, reasoning-gym's name for it
-    ("Countdown n = 3", lambda: Countdown(3), 20_000, 1_000_000, "countdown 3"),
-    ("Countdown n = 4", lambda: Countdown(4), 20_000, 700_000, "countdown 4"),
-    ("Countdown n = 6", lambda: Countdown(6), 1_000, 4_000, "countdown 6"),
-    ("Sudoku 9x9, minimal", lambda: Sudoku((3, 3)), 200, 1_000, "sudoku"),
-    ("Sudoku 9x9, 30 clues", lambda: Sudoku((3, 3), clues=(30, 30)), 500, 6_000, "sudoku"),
+Peer = tuple[str, dict[str, int]]
+"""A data set of reasoning-gym and its options."""
+
+THIRTY_CLUES: Peer = ("sudoku", {"min_empty": 51, "max_empty": 51})
+MAZE_31: Peer = ("maze", {"min_grid_size": 31, "max_grid_size": 31, "max_dist": 60})
+
+
+def _countdown(numbers: int) -> Peer:
+    return "countdown", {"min_numbers": numbers, "max_numbers": numbers}
+
+
+GENERATORS: list[tuple[str, Callable[[], Puzzle], int, int | None, Peer | None]] = [
+    # what, puzzle, instances per call, goal per second, reasoning-gym's nearest
+    ("Countdown n = 3", lambda: Countdown(3), 20_000, 1_000_000, _countdown(3)),
+    ("Countdown n = 4", lambda: Countdown(4), 20_000, 700_000, _countdown(4)),
+    ("Countdown n = 6", lambda: Countdown(6), 1_000, 4_000, _countdown(6)),
+    ("Sudoku 9x9, minimal", lambda: Sudoku((3, 3)), 200, 1_000, ("sudoku", {})),
+    ("Sudoku 9x9, 30 clues", lambda: Sudoku((3, 3), (30, 30)), 500, 6_000, THIRTY_CLUES),
     ("Sudoku 6x6, minimal", lambda: Sudoku((2, 3)), 2_000, 14_000, None),
-    ("Sudoku 4x4, minimal", lambda: Sudoku((2, 2)), 5_000, 80_000, "mini_sudoku"),
+    ("Sudoku 4x4, minimal", lambda: Sudoku((2, 2)), 5_000, 80_000, ("mini_sudoku", {})),
     ("Maze 31x31, perfect", lambda: Maze(31, 31, loops=0), 2_000, 50_000, None),
-    ("Maze 31x31, loops", lambda: Maze(31, 31), 2_000, 40_000, "maze"),
-    (
-        "Maze 30x30, walls, 109 steps",
-        lambda: Maze(30, 30, "walls", min_path=109),
-        50,
-        450,
-        None,
-    ),
-    ("Queens 8x8, partial boards", Queens, 50_000, 1_000_000, "n_queens"),
-    ("Graph, 12 nodes", Graph, 5_000, 0, None),
+    ("Maze 31x31, loops", lambda: Maze(31, 31), 2_000, 40_000, MAZE_31),
+    ("Maze 30x30, 109 steps", lambda: Maze(30, 30, "walls", min_path=109), 50, 450, None),
+    ("Queens 8x8, partial boards", Queens, 50_000, 1_000_000, ("n_queens", {})),
+    ("Graph, 10 nodes", Graph, 5_000, None, None),
 ]
 
 VERIFIERS: list[tuple[str, Callable[[], Puzzle], float]] = [
@@ -61,11 +66,12 @@ def measure(seconds: float) -> Iterator[dict[str, Any]]:
     for name, make, count, goal, peer in GENERATORS:
         puzzle, rated = make(), "Sudoku" in name
         row = _row(f"generate: {name}", round(_generates(puzzle, count, rated, seconds)), "per s")
-        row["goal"] = goal or None
+        row["goal"] = goal
         if peer is not None and find_spec("reasoning_gym") is not None:
-            row |= {"peer": f"reasoning-gym {peer}", "peer_value": round(_peer(peer, seconds), 1)}
+            rate = round(_peer(*peer, seconds), 1)
+            row |= {"peer": f"reasoning-gym {peer[0]}", "peer_value": rate}
         yield row
-    yield _row("generate: Sudoku 9x9, minimal, plain Python", _plain_sudoku(), "per s")
+    yield _row("generate: Sudoku 9x9, minimal, naive Python", _naive_sudoku(), "per s")
     for name, make, limit in VERIFIERS:
         sample = make().sample(BATCH, "train", seed=0)
         row = _row(name, _milliseconds(make(), sample, seconds), "ms")
@@ -106,12 +112,10 @@ def _milliseconds(puzzle: Puzzle, sample: Any, seconds: float) -> float:
     return round(1000 / per_second(work, seconds), 3)
 
 
-def _peer(name: str, seconds: float) -> float:
+def _peer(dataset: str, options: dict[str, int], seconds: float) -> float:
     """Times a generator of reasoning-gym, which makes one puzzle at a time."""
     import reasoning_gym
 
-    dataset, _, numbers = name.partition(" ")
-    options = {"min_numbers": int(numbers), "max_numbers": int(numbers)} if numbers else {}
     generator = reasoning_gym.create_dataset(dataset, size=1_000_000, seed=0, **options)
     started = time.perf_counter()
     index = made = 0
@@ -123,7 +127,7 @@ def _peer(name: str, seconds: float) -> float:
     return made / (time.perf_counter() - started)
 
 
-def _plain_sudoku() -> float:
+def _naive_sudoku() -> float:
     """Times digging one minimal 9x9 puzzle in plain Python, for scale."""
     puzzle = Sudoku((3, 3), clues=(30, 30))
     grid = (puzzle.sample(1, "train", seed=0)["solution"][0] - 1).tolist()

@@ -170,7 +170,8 @@ class Countdown(Puzzle):
     def key(self, question: Tensor) -> Tensor:
         """Hashes the multiset of numbers, so that no number set is shared between splits."""
         numbers = self.decode(question)[0].cpu().numpy()
-        return torch.tensor([kernels.number_key(row) for row in numbers], dtype=torch.int64)
+        keys = [kernels.number_key(row) for row in numbers]
+        return torch.tensor(keys, dtype=torch.int64, device=question.device)
 
     # ---------------------------------------------------------------- rules
 

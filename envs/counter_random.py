@@ -42,3 +42,14 @@ def draw_below(state: np.uint64, bound: int) -> int:
     """Reads an integer in [0, bound) off a stream's state, bound < 2**31."""
     high = (uint64(state) * uint64(0x2545F4914F6CDD1D)) >> uint64(33)
     return np.int64((high * uint64(bound)) >> uint64(31))
+
+
+@njit(cache=True)
+def shuffle(state: np.uint64, order: np.ndarray) -> np.uint64:
+    """Writes a random order of 0 .. len - 1 into `order`; returns the stream."""
+    for i in range(len(order)):
+        state = step_stream(state)
+        j = draw_below(state, i + 1)
+        order[i] = order[j]
+        order[j] = i
+    return state

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role, Stroke
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Verdict, split_range
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Verdict, instances, split_range
 
 BLANK, STOP, FIRST_NODE = 1, 2, 3
 
@@ -37,7 +37,7 @@ class Graph(Puzzle):
 
     Args:
         nodes: nodes of the graph, 6 to 200.
-        branching: most successors of a node, 1 to 8.
+        branching: most successors of a node, 2 to 8.
         distractors: share of the nodes that the source cannot reach.
         extra: chance of every free successor of a node to get an edge.
         hops: fewest and most steps from the source to the target.
@@ -51,11 +51,11 @@ class Graph(Puzzle):
 
     def __init__(
         self,
-        nodes: int = 12,
+        nodes: int = 10,
         branching: int = 2,
         distractors: float = 0.4,
         extra: float = 0.3,
-        hops: tuple[int, int] = (2, 4),
+        hops: tuple[int, int] = (2, 3),
         path: bool = True,
     ) -> None:
         """Lays out the tokens."""
@@ -124,17 +124,17 @@ class Graph(Puzzle):
                 f"no graph found in the {split} split with env.nodes={self.nodes}, "
                 f"env.hops={list(self.hops)}; lower the hops or take more nodes"
             )
-        return self._as_instances(self._encode(graphs, sources, targets))
+        return self._labelled(self._encode(graphs, sources, targets))
 
     def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
         """Renames nodes and swaps targets at random, and labels anew; see `Puzzle.augment`."""
         graphs, sources, targets = self._decode(puzzles["question"])
         kernels.rename_all(seed, start, graphs, sources, targets)
-        return self._as_instances(self._encode(graphs, sources, targets)).to(puzzles.device)
+        return self._labelled(self._encode(graphs, sources, targets)).to(puzzles.device)
 
-    def _as_instances(self, question: Tensor) -> TensorDict:
+    def _labelled(self, question: Tensor) -> TensorDict:
         solution = self.solutions(question, 1)[0][:, 0]
-        return TensorDict({"question": question, "solution": solution}, batch_size=[len(question)])
+        return instances(question, solution)
 
     def _encode(self, graphs: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> Tensor:
         question = np.full((len(graphs), self.length), BLANK, np.uint8)
@@ -155,7 +155,7 @@ class Graph(Puzzle):
         """Hashes without regard to names and the targets' order; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
         kernels.graph_keys(*self._decode(question), keys)
-        return torch.from_numpy(keys)
+        return torch.from_numpy(keys).to(question.device)
 
     def rating(self, question: Tensor) -> Tensor:
         """Counts the steps of the shortest walk; see `Puzzle.rating`."""
@@ -298,7 +298,14 @@ class Graph(Puzzle):
             raise PuzzleTextError("source and targets must differ", places[0].start() + 1)
         graph = np.sort(np.where(graph < 0, self.nodes, graph), axis=1)
         graph[graph == self.nodes] = -1
-        return self._encode(graph[None], np.array([source]), np.array([targets]))[0]
+        question = self._encode(graph[None], np.array([source]), np.array([targets]))[0]
+        steps = int(self.rating(question[None])[0])
+        if self.path and steps > self.hops[1]:
+            raise PuzzleTextError(
+                f"the shortest walk takes {steps} steps, more than env.hops' {self.hops[1]}",
+                places[1].start() + 1,
+            )
+        return question
 
     def _read_node(self, word: str, column: int) -> int:
         if not re.fullmatch(r"[0-9]{1,3}", word) or int(word) >= self.nodes:
@@ -315,7 +322,7 @@ class Graph(Puzzle):
 
     def parse_answer(self, question: Tensor, text: str) -> Tensor:
         """Reads a walk `0>3>7`, or a node; see `Puzzle.parse_answer`."""
-        words = text.strip().split(">")
+        words = text.split(">")
         columns = [1 + len(">".join(words[:i])) + (i > 0) for i in range(len(words))]
         nodes = [self._read_node(w.strip(), c) for w, c in zip(words, columns, strict=True)]
         source = int(question[self.table_end]) - FIRST_NODE

@@ -6,7 +6,7 @@ up with -1.
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
+from pir.envs.counter_random import draw_below, mix, open_stream, shuffle, step_stream
 
 MAX_ATTEMPTS = 50_000
 FAR = 1 << 30
@@ -80,12 +80,12 @@ def list_walks(
     found: np.ndarray,
     counts: np.ndarray,
 ) -> None:
-    """Lists walks from the source to the target that can be reached, for every graph.
+    """Lists walks from the source to the targets, those to the first one first, for every graph.
 
     Args:
         graphs: int64 of shape (B, nodes, branching).
         sources: int64 of shape (B,).
-        targets: int64 of shape (B, 2); where both can be reached, the first counts first.
+        targets: int64 of shape (B, 2).
         found: int64 of shape (B, limit, longest), see `walks`.
         counts: int64 of shape (B,), receives how many were written.
     """
@@ -192,17 +192,6 @@ def _rename(names: np.ndarray, successors: np.ndarray, out: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def _shuffle(state: np.uint64, order: np.ndarray) -> np.uint64:
-    """Writes a random order of 0 .. len - 1."""
-    for i in range(len(order)):
-        state = step_stream(state)
-        j = draw_below(state, i + 1)
-        order[i] = order[j]
-        order[j] = i
-    return state
-
-
-@njit(cache=True)
 def rename_all(
     seed: int, first_index: int, graphs: np.ndarray, sources: np.ndarray, targets: np.ndarray
 ) -> None:
@@ -210,7 +199,7 @@ def rename_all(
     names = np.zeros(graphs.shape[1], np.int64)
     old = np.zeros(graphs.shape[1:], np.int64)
     for b in range(len(graphs)):
-        state = _shuffle(open_stream(seed, -1, first_index + b), names)
+        state = shuffle(open_stream(seed, -1, first_index + b), names)
         old[:] = graphs[b]
         _rename(names, old, graphs[b])
         sources[b] = names[sources[b]]
@@ -274,7 +263,7 @@ def generate(
             distances_to(successors, right, field)
             if not hops[0] <= field[0] <= hops[1]:
                 continue
-            state = _shuffle(state, names)
+            state = shuffle(state, names)
             _rename(names, successors, graphs[b])
             state = step_stream(state)
             first = draw_below(state, 2)

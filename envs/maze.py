@@ -20,9 +20,11 @@ Score:
     is right if it lies on a shortest path and is alone in its distance from the goal.
 """
 
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -34,7 +36,7 @@ from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
+from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
 from pir.puzzle_file import GivenPuzzles, parse_lines
 
 SYMBOLS = "#.SGo"
@@ -95,8 +97,19 @@ class Maze(Puzzle):
         self.slot_mask = torch.zeros(height * width, len(self.vocabulary), dtype=torch.bool)
         self.slot_mask[:, [OPEN, PATH]] = True
         self.board = (height, width)
-        self.relations = _offsets(height, width)
         self.around = kernels.build_neighbours(height, width)
+
+    @cached_property
+    def relations(self) -> Tensor:  # type: ignore[override]
+        """Classes of the offset between two cells, int64 of shape (L, L); large, so made on demand.
+
+        Offsets are told apart up to `REACH` rows and columns, beyond that by direction.
+        """
+        cell = torch.arange(self.length)
+        row, column = cell // self.width, cell % self.width
+        down = (row - row[:, None]).clamp(-REACH, REACH) + REACH
+        right = (column - column[:, None]).clamp(-REACH, REACH) + REACH
+        return down * (2 * REACH + 1) + right
 
     # ---------------------------------------------------------------- rules
 
@@ -178,7 +191,7 @@ class Maze(Puzzle):
             raise UserError(
                 f"no maze found in the {split} split with env.min_path={self.min_path}; lower it"
             )
-        return _as_instances(torch.from_numpy(mazes), torch.from_numpy(answers))
+        return instances(torch.from_numpy(mazes), torch.from_numpy(answers))
 
     def size(self, split: str) -> int | None:
         """Returns how many mazes of the file a split holds; see `Puzzle.size`."""
@@ -190,21 +203,31 @@ class Maze(Puzzle):
         assert self.puzzles is not None
         if Path(self.puzzles).suffix == ".npz":
             mazes = self._read_archive(self.puzzles)
+            lines = list(range(1, len(mazes) + 1))
         else:
-            mazes = parse_lines(self.puzzles, "env.puzzles", self.parse)[0]
+            mazes, lines = parse_lines(self.puzzles, "env.puzzles", self.parse)
         steps = self._label(mazes)[1]
-        if (steps < 0).any() or (steps == kernels.FAR).any():
-            row = int(np.flatnonzero((steps < 0) | (steps == kernels.FAR))[0])
-            raise UserError(f"env.puzzles={self.puzzles}, maze {row + 1}: no way leads from S to G")
+        if (steps == kernels.FAR).any():
+            row = int(np.flatnonzero(steps == kernels.FAR)[0])
+            raise UserError(f"env.puzzles={self.puzzles}, {lines[row]}: no way leads from S to G")
         keys = self.key(mazes).numpy()
         return mazes, GivenPuzzles(self.puzzles, keys, self.train_puzzles)
 
     def _read_archive(self, path: str) -> Tensor:
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 mazes = np.ascontiguousarray(archive["inputs"])
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"env.puzzles={path} cannot be read: {error}") from error
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
+            reason = str(error) or type(error).__name__
+            raise UserError(f"env.puzzles={path} cannot be read: {reason}") from error
         if mazes.dtype != np.uint8 or mazes.ndim != 2 or mazes.shape[1] != self.length:
             raise UserError(
                 f"env.puzzles={path}: inputs are {mazes.dtype} {mazes.shape}; uint8 (N, "
@@ -223,7 +246,7 @@ class Maze(Puzzle):
     def _sample_file(self, count: int, split: str, seed: int, start: int) -> TensorDict:
         mazes, given = self._given
         question = mazes[given.draw(count, split, seed, start)]
-        puzzles = _as_instances(question, self._label(question)[0])
+        puzzles = instances(question, self._label(question)[0])
         if split == "train" and self.augment_file:
             return self.augment(puzzles, seed=seed, start=start)
         return puzzles
@@ -239,7 +262,7 @@ class Maze(Puzzle):
         symmetry.draw_images(seed, start, len(images), choice)
         rows = torch.arange(len(question), device=question.device)
         chosen = images[torch.from_numpy(choice).to(question.device), rows].contiguous()
-        return _as_instances(chosen, self._label(chosen)[0])
+        return instances(chosen, self._label(chosen)[0])
 
     def symmetric_images(self, question: Tensor) -> Tensor:
         """Returns the 8 images of square mazes (4 of others), uint8 of shape (8 or 4, B, L)."""
@@ -253,7 +276,7 @@ class Maze(Puzzle):
         """Hashes the least symmetric image, start and goal alike; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
         symmetry.maze_keys(question.cpu().numpy(), self.height, self.width, keys)
-        return torch.from_numpy(keys)
+        return torch.from_numpy(keys).to(question.device)
 
     # ---------------------------------------------------------------- text and picture
 
@@ -269,7 +292,7 @@ class Maze(Puzzle):
     def _read(self, text: str, symbols: str) -> Tensor:
         rows = text.strip().split("/")
         tokens: list[int] = []
-        column = 1
+        column = 1 + len(text) - len(text.lstrip())
         for row in rows:
             for place, symbol in enumerate(row[: self.width]):
                 if symbol not in symbols:
@@ -283,7 +306,7 @@ class Maze(Puzzle):
             column += len(row) + 1
         if len(rows) != self.height:
             raise PuzzleTextError(
-                f"{len(rows)} rows where this maze has {self.height}", len(text.strip()) + 1
+                f"{len(rows)} rows where this maze has {self.height}", len(text.rstrip()) + 1
             )
         return torch.tensor(tokens, dtype=torch.uint8)
 
@@ -323,16 +346,3 @@ class Maze(Puzzle):
                 role = "wrong" if wrong[place] else "answer"
             cells.append(Cell(column, row, {START: "S", GOAL: "G", PATH: "o"}.get(token, ""), role))
         return Picture(tuple(cells))
-
-
-def _offsets(height: int, width: int) -> Tensor:
-    """Returns classes of the offset between two cells: exact up to REACH, beyond by direction."""
-    cell = torch.arange(height * width)
-    row, column = cell // width, cell % width
-    down = (row - row[:, None]).clamp(-REACH, REACH) + REACH
-    right = (column - column[:, None]).clamp(-REACH, REACH) + REACH
-    return down * (2 * REACH + 1) + right
-
-
-def _as_instances(question: Tensor, solution: Tensor) -> TensorDict:
-    return TensorDict({"question": question, "solution": solution}, batch_size=question.shape[:1])

@@ -11,7 +11,7 @@ from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
 from pir.envs.maze_symmetry import GOAL, OPEN, PATH, START, WALL, maze_key
 
 ROOMS, WALLS = range(2)
-MAX_ATTEMPTS = 1_000_000
+MAX_ATTEMPTS = 100_000
 FAR = 1 << 30
 
 
@@ -377,7 +377,11 @@ def generate(
                 # The farthest cell from any cell has far cells itself.
                 if 2 * field[queue[reached - 1]] < min_path:
                     continue
-                goal = queue[reached - 1]
+                farthest = reached - 1
+                while field[queue[farthest - 1]] == field[queue[reached - 1]]:
+                    farthest -= 1
+                state = step_stream(state)
+                goal = queue[farthest + draw_below(state, reached - farthest)]
                 reached = distances(maze, around, goal, -1, field, queue)
             candidates = 0
             for i in range(reached - 1, 0, -1):
@@ -390,6 +394,11 @@ def generate(
                 continue
             state = step_stream(state)
             start = queue[length - 1 - draw_below(state, candidates)]
+            if layout == WALLS:
+                state = step_stream(state)
+                if draw_below(state, 2) == 1:
+                    start, goal = goal, start
+                    distances(maze, around, goal, -1, field, queue)
             maze[start], maze[goal] = START, GOAL
             if keys[0] <= maze_key(maze, height, width) % key_range < keys[1]:
                 break

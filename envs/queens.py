@@ -34,7 +34,8 @@ from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
+from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
+from pir.puzzle_file import shuffled_epochs
 
 BLANK, FIRST_COLUMN = 1, 2
 PUBLISHED_BOARDS = {"train": (800, 42), "val": (200, 2042), "test": (200, 1042)}
@@ -92,7 +93,7 @@ class Queens(Puzzle):
     """N-Queens with some queens given.
 
     Args:
-        n: rows and columns, 4 to 12.
+        n: rows and columns, 5 to 12 (7 to 12 for orbits).
         hide: fewest and most hidden queens, within 1..n.
         split: "board", "orbits" or "published"; see the module.
 
@@ -109,15 +110,17 @@ class Queens(Puzzle):
         split: Literal["board", "orbits", "published"] = "board",
     ) -> None:
         """Finds all solutions."""
-        if not 4 <= n <= 12 or (n == 6 and split == "orbits"):
-            few = " (not 6, which has a single orbit)" if n == 6 else ""
-            raise UserError(f"env.n={n}: allowed are 4 to 12{few}")
+        least = 7 if split == "orbits" else 5
+        if not least <= n <= 12:
+            few = "; smaller boards have too few orbits of solutions" if split == "orbits" else ""
+            raise UserError(f"env.n={n}: allowed are {least} to 12{few}")
         if not 1 <= hide[0] <= hide[1] <= n:
             raise UserError(f"env.hide={list(hide)}: allowed is 1 <= fewest <= most <= {n}")
         if split not in ("board", "orbits", "published"):
             raise UserError(f"env.split={split}: allowed are board, orbits, published")
         self.n, self.hide, self.split = n, hide, split
         self.disjoint_splits = split != "published"
+        self.splits_by_key = split == "board"
         self.vocabulary = ("PAD", ".", *map(str, range(n)))
         self.slot_mask = torch.zeros(n, n + 2, dtype=torch.bool)
         self.slot_mask[:, FIRST_COLUMN:] = True
@@ -189,7 +192,8 @@ class Queens(Puzzle):
         if not found:
             raise UserError(
                 f"no board found in the {split} split with env.n={self.n}, "
-                f"env.hide={list(self.hide)}, env.split={self.split}; hide fewer queens"
+                f"env.hide={list(self.hide)}, env.split={self.split}; hide fewer queens or take "
+                "a larger board"
             )
         return _as_instances(boards, labels)
 
@@ -224,13 +228,7 @@ class Queens(Puzzle):
             if start + count > len(boards):
                 raise UserError(f"the published set-up has {len(boards)} {split} boards")
             return _as_instances(boards[start : start + count], labels[start : start + count])
-        rows = np.arange(start, start + count)
-        epochs = rows // len(boards)
-        order = {
-            e: np.random.Generator(np.random.Philox(key=[seed, e])).permutation(len(boards))
-            for e in np.unique(epochs).tolist()
-        }
-        chosen = [order[e][i] for e, i in zip(epochs.tolist(), rows % len(boards), strict=True)]
+        chosen = shuffled_epochs(len(boards), count, seed, start)
         return _as_instances(boards[chosen], labels[chosen])
 
     def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
@@ -243,7 +241,7 @@ class Queens(Puzzle):
         """Hashes the least of the eight images; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
         kernels.board_keys(_to_boards(question), keys)
-        return torch.from_numpy(keys)
+        return torch.from_numpy(keys).to(question.device)
 
     # ---------------------------------------------------------------- text and picture
 
@@ -307,5 +305,5 @@ def _to_boards(question: Tensor) -> np.ndarray:
 
 
 def _as_instances(boards: np.ndarray, labels: np.ndarray) -> TensorDict:
-    tokens = [torch.from_numpy((part + FIRST_COLUMN).astype(np.uint8)) for part in (boards, labels)]
-    return TensorDict({"question": tokens[0], "solution": tokens[1]}, batch_size=[len(boards)])
+    tokens = ((part + FIRST_COLUMN).astype(np.uint8) for part in (boards, labels))
+    return instances(*map(torch.from_numpy, tokens))

@@ -23,12 +23,16 @@ from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role, Stroke
-from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
+from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
 from pir.puzzle_file import GivenPuzzles, parse_lines
 
 SYMBOLS = "123456789ABCDEFG"
 BLANK = 1
-NO_LIMIT = 1 << 60
+ATTEMPTS = 50_000
+"""Grids of 9x9 that are dug for one instance before giving up; fewer of larger ones."""
+
+MAX_GUESSES = 100_000
+"""A search is given up after so many; the hardest 9x9 puzzles known take some thousand."""
 
 
 class Sudoku(Puzzle):
@@ -118,6 +122,8 @@ class Sudoku(Puzzle):
     def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         """Searches with naked and hidden singles and guesses; see `Puzzle.solutions`."""
         found, counts, _ = self._solve(question, limit)
+        if (counts < 0).any():
+            raise NotImplementedError(f"a search took more than {MAX_GUESSES} guesses")
         answers = torch.from_numpy(found + 1).to(question.device)
         valid = torch.from_numpy(np.arange(limit) < counts[:, None]).to(question.device)
         return answers, valid
@@ -130,7 +136,7 @@ class Sudoku(Puzzle):
         grids = question.cpu().numpy() - 1
         found = np.zeros((len(grids), limit, self.length), np.uint8)
         counts, guesses = np.zeros((2, len(grids)), np.int64)
-        kernels.solve(grids, self.units, self.peers, NO_LIMIT, found, counts, guesses)
+        kernels.solve(grids, self.units, self.peers, MAX_GUESSES, found, counts, guesses)
         return found, counts, guesses
 
     # ---------------------------------------------------------------- instances
@@ -151,6 +157,7 @@ class Sudoku(Puzzle):
             *self.box,
             self.units,
             self.peers,
+            max(50, int(ATTEMPTS * (81 / self.length) ** 6)),
             puzzles,
             grids,
         )
@@ -159,33 +166,32 @@ class Sudoku(Puzzle):
                 f"no Sudoku found in the {split} split with env.clues={self.clues} and "
                 f"env.guesses={self.guesses}; widen a range"
             )
-        return _as_instances(torch.from_numpy(puzzles + 1), torch.from_numpy(grids + 1))
+        return instances(torch.from_numpy(puzzles + 1), torch.from_numpy(grids + 1))
 
     def size(self, split: str) -> int | None:
         """Returns how many puzzles of the file a split holds; see `Puzzle.size`."""
-        return None if self.puzzles is None else self._given[2].size(split)
+        return None if self.puzzles is None else self._given[1].size(split)
 
     @cached_property
-    def _given(self) -> tuple[Tensor, list[int], GivenPuzzles, dict[int, Tensor]]:
-        """The file: questions, numbers of their lines, splits, and answers found so far."""
+    def _given(self) -> tuple[TensorDict, GivenPuzzles]:
+        """The file: its puzzles, solved as far as a split holds them, and the splits."""
         assert self.puzzles is not None
         questions, lines = parse_lines(self.puzzles, "env.puzzles", self._parse_line)
-        keys = self.key(questions).numpy()
-        return questions, lines, GivenPuzzles(self.puzzles, keys, self.train_puzzles), {}
+        given = GivenPuzzles(self.puzzles, self.key(questions).numpy(), self.train_puzzles)
+        rows = np.concatenate(list(given.rows.values()))
+        found, counts, _ = self._solve(questions[rows], 2)
+        faulty = np.flatnonzero(counts != 1)
+        if len(faulty):
+            first = faulty[rows[faulty].argmin()]
+            reason = {0: "no answer", 2: "more than one answer"}.get(int(counts[first]), "too hard")
+            raise UserError(f"env.puzzles={self.puzzles}, line {lines[rows[first]]}: {reason}")
+        solutions = torch.zeros_like(questions)
+        solutions[rows] = torch.from_numpy(found[:, 0] + 1)
+        return instances(questions, solutions), given
 
     def _sample_file(self, count: int, split: str, seed: int, start: int) -> TensorDict:
-        questions, lines, given, solved = self._given
-        rows = given.draw(count, split, seed, start).tolist()
-        unsolved = sorted(set(rows) - set(solved))
-        if unsolved:
-            answers, valid = self.solutions(questions[unsolved], 2)
-            for row, answer, is_right in zip(unsolved, answers, valid, strict=True):
-                if int(is_right.sum()) != 1:
-                    count_text = "more than one answer" if is_right.any() else "no answer"
-                    raise UserError(f"env.puzzles={self.puzzles}, line {lines[row]}: {count_text}")
-                solved[row] = answer[0]
-        solutions = torch.stack([solved[row] for row in rows])
-        puzzles = _as_instances(questions[rows], solutions)
+        given_puzzles, given = self._given
+        puzzles = given_puzzles[torch.from_numpy(given.draw(count, split, seed, start))]
         if split == "train" and self.augment_file:
             return self.augment(puzzles, seed=seed, start=start)
         return puzzles
@@ -194,30 +200,31 @@ class Sudoku(Puzzle):
         """Exchanges digits, lines, bands and stacks and mirrors at random; see `Puzzle.augment`."""
         images = [puzzles[name].cpu().numpy().copy() for name in ("question", "solution")]
         symmetry.augment(seed, start, *self.box, images[0], images[1])
-        return _as_instances(*(torch.from_numpy(i).to(puzzles.device) for i in images))
+        return instances(*(torch.from_numpy(i).to(puzzles.device) for i in images))
 
     def key(self, question: Tensor) -> Tensor:
         """Hashes by colour refinement, without regard to symmetries; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
         symmetry.puzzle_keys(question.cpu().numpy() - 1, *self.box, keys)
-        return torch.from_numpy(keys)
+        return torch.from_numpy(keys).to(question.device)
 
     # ---------------------------------------------------------------- text and picture
 
     def parse(self, text: str) -> Tensor:
         """Reads n * n characters; see `Puzzle.parse`."""
+        indent = len(text) - len(text.lstrip())
         text = text.strip()
         known = "." + SYMBOLS[: self.n]
-        readable = text[: self.length].upper().replace("0", ".")
+        readable = [s.upper() if s.isascii() else s for s in text[: self.length].replace("0", ".")]
         for place, symbol in enumerate(readable):
             if symbol not in known:
                 raise PuzzleTextError(
-                    f"{text[place]!r} is neither . nor one of 1 to {known[-1]}", place + 1
+                    f"{text[place]!r} is neither . nor one of 1 to {known[-1]}", indent + place + 1
                 )
         if len(text) != self.length:
             raise PuzzleTextError(
                 f"{len(text)} characters where a grid has {self.length}",
-                min(len(text), self.length) + 1,
+                indent + min(len(text), self.length) + 1,
             )
         return torch.tensor([known.index(symbol) + 1 for symbol in readable], dtype=torch.uint8)
 
@@ -284,7 +291,3 @@ def _shared_units(box_height: int, box_width: int) -> Tensor:
     box = row // box_height * n + column // box_width
     same = [(unit == unit[:, None]).long() for unit in (row, column, box)]
     return same[0] + 2 * same[1] + 4 * same[2]
-
-
-def _as_instances(question: Tensor, solution: Tensor) -> TensorDict:
-    return TensorDict({"question": question, "solution": solution}, batch_size=question.shape[:1])

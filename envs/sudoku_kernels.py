@@ -10,7 +10,6 @@ from numba import njit
 from pir.envs.counter_random import draw_below, open_stream, step_stream
 from pir.envs.sudoku_symmetry import puzzle_key
 
-MAX_ATTEMPTS = 50_000
 MAX_GUESSES_PER_TEST = 2_000
 """A clue stays where uniqueness without it is not settled within so many guesses (large grids)."""
 
@@ -353,6 +352,7 @@ def generate(
     box_width: int,
     units: np.ndarray,
     peers: np.ndarray,
+    max_attempts: int,
     puzzles: np.ndarray,
     grids: np.ndarray,
 ) -> bool:
@@ -370,11 +370,12 @@ def generate(
         box_width: columns of a box.
         units: see the module.
         peers: see the module.
+        max_attempts: gives up after so many grids for one instance.
         puzzles: uint8 of shape (count, cells), receives the puzzles.
         grids: uint8 of shape (count, cells), receives their solutions.
 
     Returns:
-        False if some instance was not found within `MAX_ATTEMPTS` draws.
+        False if some instance was not found within `max_attempts` draws.
     """
     cells = puzzles.shape[1]
     levels = np.zeros((cells + 1, cells), np.int64)
@@ -383,8 +384,8 @@ def generate(
     for row in range(len(puzzles)):
         state = open_stream(seed, split, first_index + row)
         puzzle = puzzles[row]
-        for attempt in range(MAX_ATTEMPTS + 1):
-            if attempt == MAX_ATTEMPTS:
+        for attempt in range(max_attempts + 1):
+            if attempt == max_attempts:
                 return False
             state = _fill(state, grids[row], levels, queue, units, peers)
             puzzle[:] = grids[row]

@@ -5,7 +5,7 @@ A grid has n * n cells in rows; cells hold 0 (blank) or a digit 1..n.
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
+from pir.envs.counter_random import draw_below, mix, open_stream, shuffle, step_stream
 
 
 @njit(cache=True)
@@ -68,22 +68,11 @@ def _shuffle_lines(
     state: np.uint64, groups: int, size: int, order: np.ndarray, lines: np.ndarray
 ) -> np.uint64:
     """Writes a random order of lines that keeps groups of `size` lines together."""
-    state = _shuffle(state, groups, order)
+    state = shuffle(state, order[:groups])
     for group in range(groups):
-        state = _shuffle(state, size, lines[group * size : (group + 1) * size])
+        state = shuffle(state, lines[group * size : (group + 1) * size])
         for i in range(group * size, (group + 1) * size):
             lines[i] += order[group] * size
-    return state
-
-
-@njit(cache=True)
-def _shuffle(state: np.uint64, count: int, order: np.ndarray) -> np.uint64:
-    """Writes a random order of 0 .. count - 1."""
-    for i in range(count):
-        state = step_stream(state)
-        j = draw_below(state, i + 1)
-        order[i] = order[j]
-        order[j] = i
     return state
 
 
@@ -108,7 +97,7 @@ def augment(
     old = np.zeros(n * n, np.uint8)
     for i in range(len(puzzles)):
         state = open_stream(seed, -1, first_index + i)
-        state = _shuffle(state, n, digits)
+        state = shuffle(state, digits)
         state = _shuffle_lines(state, box_width, box_height, order, rows)
         state = _shuffle_lines(state, box_height, box_width, order, columns)
         state = step_stream(state)

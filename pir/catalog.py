@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.initialize import initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
@@ -69,7 +69,10 @@ def explain(error: Exception, command: str, settings: list[str]) -> str:
     if unknown:
         key = unknown.group(1)
         parent, _, name = key.rpartition(".")
-        return f"{key} is no setting{suggest(name, _keys_at(command, parent, settings))}"
+        try:
+            return f"{key} is no setting{suggest(name, _keys_at(command, parent, settings))}"
+        except HydraException:  # a choice that only a --config-dir has
+            return f"{key} is no setting"
     lines = [message.split("\nSee https")[0], *([str(cause)] if cause else [])]
     first = [line.splitlines()[0] if i else " ".join(line.split()) for i, line in enumerate(lines)]
     return ": ".join(first)

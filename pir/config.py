@@ -240,8 +240,11 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
         raise UserError(f"{', '.join(missing)} must be given")
     try:
         return component(**arguments, **extra)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"{path} ({node['_target_']}) cannot be built: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # a plug-in may fail in any way
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} ({node['_target_']}) cannot be built: {reason}") from error
 
 
 def _find_class(target: str, key: str) -> type:
@@ -249,8 +252,9 @@ def _find_class(target: str, key: str) -> type:
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{key}={target}: no such class ({error})") from error
+    except Exception as error:  # importing a plug-in may fail in any way
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{key}={target}: no such class ({reason})") from error
     if not inspect.isclass(found):
         raise UserError(f"{key}={target}: no such class ({name} is no class)")
     return found

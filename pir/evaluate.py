@@ -54,7 +54,7 @@ class Evaluation:
 
 
 class Sampled(NamedTuple):
-    """Answers drawn from the policy after the trained number of steps.
+    """Answers drawn from the policy after the trained number of steps (the last, if fewer).
 
     Attributes:
         solved: share of right ones among all that were drawn.
@@ -90,24 +90,27 @@ def evaluate(
     """
     ledger = Ledger(num_steps, reasoner.passes_per_step, puzzles["question"].device)
     solved, score = [], []
-    sampled = None
+    to_sample: list[tuple[Tensor, Tensor]] = []
     for batch in puzzles.split(batch_size):
         lanes = Lanes.begin(reasoner, puzzle, batch)
         verdicts = []
         for step in improvement_steps(reasoner, puzzle, lanes, num_steps):
             ledger.record(step)
             verdicts.append(step.after)
-            at_trained_depth = int(step.k[0]) == min(reasoner.improvement_steps, num_steps)
-            if samples and sampled is None and at_trained_depth:
-                sampled = sample_policy(puzzle, batch["question"], step.improved.logits, samples)
+            if samples and int(step.k[0]) == min(reasoner.improvement_steps, num_steps):
+                room = SAMPLED_PUZZLES - sum(len(question) for question, _ in to_sample)
+                to_sample.append((batch["question"][:room], step.improved.logits[:room]))
         solved.append(torch.stack([verdict.solved for verdict in verdicts], 1))
         score.append(torch.stack([verdict.score for verdict in verdicts], 1))
+    sampled = None
+    if samples:
+        question, logits = (torch.cat(parts) for parts in zip(*to_sample, strict=True))
+        sampled = sample_policy(puzzle, question, logits, samples)
     return Evaluation(ledger, torch.cat(solved).cpu(), torch.cat(score).cpu(), sampled)
 
 
 def sample_policy(puzzle: Puzzle, question: Tensor, logits: Tensor, samples: int) -> Sampled:
-    """Draws answers to the first questions (B, L) from their policies (B, L, V)."""
-    question, logits = question[:SAMPLED_PUZZLES], logits[:SAMPLED_PUZZLES]
+    """Draws answers to questions (B, L) from their policies (B, L, V)."""
     generator = torch.Generator(question.device).manual_seed(EVALUATION_SEED)
     answers = sample_answers(puzzle, question, logits, samples, generator)
     repeated = question.repeat_interleave(samples, 0)
@@ -115,12 +118,14 @@ def sample_policy(puzzle: Puzzle, question: Tensor, logits: Tensor, samples: int
     shares = []
     for row in range(len(question)):
         try:
-            valid = puzzle.solutions(question[row : row + 1], MOST_ANSWERS)[1]
+            listed, valid = puzzle.solutions(question[row : row + 1], MOST_ANSWERS)
         except NotImplementedError:
             break
-        if not bool(valid.all()):
+        if valid.any() and not valid.all():
+            # Right answers that are spelled in another way than listed would count twice.
             right = {tuple(answer) for answer in answers[row][solved[row]].tolist()}
-            shares.append(len(right) / int(valid.sum()))
+            every = {tuple(answer) for answer in listed[valid].tolist()}
+            shares.append(len(right & every) / len(every))
     coverage = sum(shares) / len(shares) if shares else None
     return Sampled(float(solved.float().mean()), coverage, len(question))
 

@@ -5,6 +5,7 @@
 
 import hashlib
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -65,6 +66,8 @@ def build_case(puzzle: Puzzle, count: int = COUNT) -> Case:
     samples = {}
     for split in SPLITS:
         size = puzzle.size(split)
+        if size == 0:
+            raise UserError(f"the {split} split is empty")
         samples[split] = puzzle.sample(count if size is None else min(count, size), split, seed=0)
     questions, answers = sundry_answers(puzzle, samples["test"], per_puzzle=8, seed=0)
     return Case(puzzle, samples, questions, answers)
@@ -89,6 +92,7 @@ def sundry_answers(
 
     def drawn_tokens() -> Tensor:
         weights = puzzle.slot_mask.float()
+        weights[weights.sum(1) == 0, PAD] = 1  # positions that are never written
         tokens = torch.multinomial(weights, count, replacement=True, generator=rng).T
         return puzzle.clamp(question, tokens.to(torch.uint8))
 
@@ -119,8 +123,8 @@ def rulings(puzzle: Puzzle, case: Case | None = None) -> Iterator[Ruling]:
     """Judges a puzzle by every law, one after the other."""
     try:
         case = case or build_case(puzzle)
-    except (UserError, NotImplementedError) as error:
-        yield Ruling("instances can be drawn", False, str(error))
+    except Exception as error:  # a plug-in may fail in any way
+        yield Ruling("instances can be drawn", False, _where(error))
         return
     for law, check in LAWS.items():
         try:
@@ -128,9 +132,17 @@ def rulings(puzzle: Puzzle, case: Case | None = None) -> Iterator[Ruling]:
         except LawError as error:
             yield Ruling(law, False, str(error))
         except Exception as error:  # a plug-in may fail in any way; the other laws still run
-            yield Ruling(law, False, f"{type(error).__name__}: {error}")
+            yield Ruling(law, False, _where(error))
         else:
             yield Ruling(law, True, detail)
+
+
+def _where(error: Exception) -> str:
+    """Says what went wrong, and for other than our own errors in which line of code."""
+    if isinstance(error, UserError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
 
 
 def _require(holds: Tensor, case: Case, questions: Tensor, message: str) -> None:
@@ -211,14 +223,14 @@ def _key_is_invariant(case: Case) -> str | None:
 
 
 def _key_decides_the_split(case: Case) -> str | None:
-    if not case.puzzle.disjoint_splits:
-        return "not claimed: disjoint_splits is false"
-    inside = []
+    if not case.puzzle.splits_by_key:
+        return "not claimed: splits_by_key is false"
     for split, sample in case.samples.items():
         low, high = split_range(split)
         remainder = case.puzzle.key(sample["question"]) % KEY_RANGE
-        inside.append(bool(((remainder >= low) & (remainder < high)).all()))
-    return None if all(inside) else "the puzzle parts its splits in another way"
+        inside = (remainder >= low) & (remainder < high)
+        _require(inside, case, sample["question"], f"a key of {split} belongs to another split")
+    return None
 
 
 def _label_is_first(case: Case) -> str | None:
@@ -369,16 +381,24 @@ def _every_answer_can_be_drawn(case: Case) -> None:
         as_text(case.puzzle.picture(question, answer))
 
 
-def _relations_fit(case: Case) -> str:
-    relations = case.puzzle.relations
+def _layout_fits(case: Case) -> str:
+    puzzle, length = case.puzzle, case.puzzle.length
+    if puzzle.board is not None and puzzle.board[0] * puzzle.board[1] != length:
+        raise LawError(f"the board {puzzle.board} has not {length} cells")
+    owners = puzzle.owners
+    if owners is not None:
+        if owners.dtype != torch.int64 or owners.shape != (length,):
+            raise LawError(f"owners are {owners.dtype} {tuple(owners.shape)}")
+        if not 0 <= int(owners.min()) <= int(owners.max()) < len(puzzle.vocabulary):
+            raise LawError("an owner is no token")
+    relations = puzzle.relations
     if relations is None:
-        return "the puzzle states none"
-    length = case.puzzle.length
+        return "no relations stated"
     if relations.dtype != torch.int64 or relations.shape != (length, length):
         raise LawError(f"relations are {relations.dtype} {tuple(relations.shape)}")
     if int(relations.min()) < 0:
         raise LawError("a relation is negative")
-    return f"{int(relations.max()) + 1} classes"
+    return f"{int(relations.max()) + 1} classes of relations"
 
 
 LAWS: dict[str, Callable[[Case], str | None]] = {
@@ -397,7 +417,7 @@ LAWS: dict[str, Callable[[Case], str | None]] = {
     "text reads back": _text_round_trip,
     "malformed text is refused with its column": _malformed_text_is_refused,
     "every answer prints and draws": _every_answer_can_be_drawn,
-    "relations fit": _relations_fit,
+    "board, owners and relations fit the layout": _layout_fits,
 }
 
 
@@ -417,7 +437,7 @@ def per_second(work: Callable[[], int], seconds: float = 0.3) -> float:
     """Repeats some work, which returns how much it did, for a while; returns the best rate."""
     work()
     best, end = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while best == 0 or time.perf_counter() < end:
         started = time.perf_counter()
         done = work()
         best = max(best, done / (time.perf_counter() - started))

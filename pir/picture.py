@@ -25,7 +25,6 @@ class Stroke(NamedTuple):
     y1: float
     bold: bool = False
     arrow: bool = False
-    wrong: bool = False
 
 
 class Picture(NamedTuple):

@@ -30,8 +30,9 @@ def config_packages() -> dict[str, str]:
     for entry in entry_points(group=GROUP):
         try:
             exists = find_spec(entry.value) is not None
-        except ImportError:
-            exists = False
+        except Exception as error:  # looking for it runs the code of its parent package
+            print(f"pir: the plug-in {entry.name} fails: {error!r}", file=sys.stderr)
+            continue
         if exists:
             found[entry.name] = entry.value
         else:

@@ -66,6 +66,7 @@ class Puzzle(ABC):
         unique: whether every sampled puzzle has exactly one answer.
         disjoint_splits: whether no key occurs in two splits; False only for protocols of others
             that leak.
+        splits_by_key: whether `key % KEY_RANGE` decides the split (`split_range`), as it should.
         rating_name: what `rating` counts.
         relations: int64 of shape (L, L), the class of the relation between two positions, such as
             their offset on a board or the unit that they share, from 0 on; reasoners may attend by
@@ -81,6 +82,7 @@ class Puzzle(ABC):
     slot_mask: Tensor
     unique: bool = False
     disjoint_splits: bool = True
+    splits_by_key: bool = True
     rating_name: str = "written cells"
     relations: Tensor | None = None
     owners: Tensor | None = None
@@ -131,7 +133,7 @@ class Puzzle(ABC):
             the valid ones come first.
 
         Raises:
-            NotImplementedError: if this puzzle does not enumerate its answers.
+            NotImplementedError: if this puzzle lists no answers, or gives a search up.
         """
         raise NotImplementedError(f"{type(self).__name__} does not enumerate its solutions")
 
@@ -172,14 +174,18 @@ class Puzzle(ABC):
                     drawn.append((question, solution))
                     break
         questions, solutions = (torch.stack(part) for part in zip(*drawn, strict=True))
-        return TensorDict({"question": questions, "solution": solutions}, batch_size=[count])
+        return instances(questions, solutions)
 
     def generate(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Draws one puzzle and one right answer, uint8 of shape (L,) each, from `rng` alone."""
-        raise NotImplementedError(f"{type(self).__name__} has neither generate nor sample")
+        """Draws one puzzle and one right answer, uint8 of shape (L,) each, from `rng` alone.
+
+        Raises:
+            UserError: if the puzzle has neither this nor `sample`.
+        """
+        raise UserError(f"{type(self).__name__} has neither generate nor sample")
 
     def size(self, split: str) -> int | None:
-        """Returns how many instances a split's stream holds; None if it is endless."""
+        """Returns how many instances a held-out split holds; None for endless ones and training."""
         return None
 
     def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
@@ -234,3 +240,8 @@ class Puzzle(ABC):
                 for place, token in enumerate(answer.tolist())
             )
         )
+
+
+def instances(question: Tensor, solution: Tensor) -> TensorDict:
+    """Packs questions and labels, uint8 of shape (B, L) each, as `Puzzle.sample` returns them."""
+    return TensorDict({"question": question, "solution": solution}, batch_size=question.shape[:1])

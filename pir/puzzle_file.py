@@ -1,6 +1,7 @@
 """Files with one puzzle per line, and given puzzles as instances of the splits."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,21 @@ class GivenPuzzles:
             return rows[start : start + count]
         if len(rows) == 0:
             raise UserError(f"{self.source} holds no puzzle for training")
-        epochs = range(start // len(rows), (start + count - 1) // len(rows) + 1)
-        orders = [np.random.Generator(np.random.Philox(key=[seed, e])) for e in epochs]
-        stream = np.concatenate([rng.permutation(rows) for rng in orders])
-        offset = start - epochs[0] * len(rows)
-        return stream[offset : offset + count]
+        return rows[shuffled_epochs(len(rows), count, seed, start)]
+
+
+def shuffled_epochs(length: int, count: int, seed: int, start: int) -> np.ndarray:
+    """Returns a part of an endless stream that goes through 0 .. length - 1 in ever new orders.
+
+    Returns:
+        int64 of shape (count,), the entries `start .. start + count - 1` of the stream.
+    """
+    epochs = range(start // length, (start + count - 1) // length + 1)
+    stream: np.ndarray = np.concatenate([_order(length, seed, epoch) for epoch in epochs])
+    return stream[start - epochs[0] * length :][:count]
+
+
+@lru_cache(maxsize=4)
+def _order(length: int, seed: int, epoch: int) -> np.ndarray:
+    order: np.ndarray = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(length)
+    return order

@@ -71,6 +71,8 @@ class Trainer:
         self.interval: dict[str, float] = {}
         self.interval_steps = 0
         self.watch = Stopwatch()
+        if self.puzzle.size("test") == 0:
+            raise UserError("the puzzles given leave none for the test split")
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
         self._rehearse()

@@ -109,6 +109,9 @@ def test_info(pir):
         (["train", "run=" + "a" * 300], "File name too long"),
         (["train", "run=/dev/null/x"], "/dev/null/x"),
         (["train", "resume=/nonexistent"], "holds no run"),
+        (["train", "recipe=nosuch"], "recipe=nosuch: allowed are"),
+        (["show", "index=99999999999999999999"], "allowed are 0 to 2**62 - 1"),
+        (["bench", "seconds=nan"], "must be above 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -44,7 +44,7 @@ def test_bench(capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "VERIFIERS", verifiers)
     assert main(["bench", "envs", "seconds=0.01", "output=json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["name"] for row in rows][0] == "generate: Countdown n = 3"
+    assert rows[0]["name"] == "generate: Countdown n = 3"
     assert all(row["value"] is not None and row["unit"] for row in rows)
     assert {row["unit"] for row in rows} == {"per s", "ms", "% of step"}
     assert main(["bench", "envs", "seconds=0.01"]) == 0

@@ -60,7 +60,7 @@ def test_animations_are_small_and_have_a_frame_per_step(tmp_path):
     save_animation(pictures, list("abcd"), tmp_path / "a.gif")
     assert frames(tmp_path / "a.gif")[0] == 4
     assert (tmp_path / "a.gif").stat().st_size < 300_000
-    with pytest.raises(UserError, match="must be .gif"):
+    with pytest.raises(UserError, match=r"must be \.gif"):
         save_animation(pictures, list("abcd"), tmp_path / "a.png")
 
 

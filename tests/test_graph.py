@@ -20,7 +20,7 @@ def test_exactly_one_target_can_be_reached_in_as_many_hops():
     puzzle = Graph(20, hops=(3, 5))
     sample = puzzle.sample(200, "train", seed=0)
     hops = puzzle.rating(sample["question"]).tolist()
-    assert {3, 4, 5} == set(hops)
+    assert set(hops) == {3, 4, 5}
     first = 0
     for question, length in zip(sample["question"], hops, strict=True):
         text = puzzle.format_question(question)
@@ -138,3 +138,9 @@ def test_malformed_answers(text):
 def test_settings_out_of_range(options, message):
     with pytest.raises(UserError, match=message):
         Graph(**options)
+
+
+def test_a_graph_whose_walk_is_too_long_is_refused():
+    """It has an answer, but none that this layout could hold."""
+    with pytest.raises(PuzzleTextError, match="takes 5 steps, more than"):
+        Graph(8, hops=(2, 3)).parse("0>1 1>3 3>4 4>5 5>2 | 0 ? 2 7")

@@ -46,6 +46,30 @@ class SplitsOverlap(Countdown):
         return super().sample(count, "train", seed=seed, start=start)
 
 
+class SplitsOfItsOwn(Sudoku):
+    """Each split is another stream: nothing keeps a puzzle out of two of them."""
+
+    def sample(self, count, split, *, seed, start=0):
+        return super().sample(count, "train", seed=seed + 100 * len(split), start=start)
+
+
+class OwnersAreNoTokens(Countdown):
+    def __init__(self):
+        super().__init__()
+        self.owners = torch.full((self.length,), 999)
+
+
+class BoardOfAnotherSize(Maze):
+    def __init__(self):
+        super().__init__()
+        self.board = (3, 3)
+
+
+class CannotBeDrawn(Countdown):
+    def sample(self, count, split, *, seed, start=0):
+        raise IndexError("list index out of range")
+
+
 class KeyOfTheRawGrid(Sudoku):
     def key(self, question):
         place = torch.arange(self.length)
@@ -138,6 +162,9 @@ class MaskForbidsTheLabel(Sudoku):
         (WrongLabel, "labels verify"),
         (DependsOnTheBatch, "seed, split and index alone"),
         (SplitsOverlap, "no key occurs in two splits"),
+        (SplitsOfItsOwn, "decides the split"),
+        (OwnersAreNoTokens, "fit the layout"),
+        (BoardOfAnotherSize, "fit the layout"),
         (KeyOfTheRawGrid, "symmetric images"),
         (AugmentForgetsTheLabel, "symmetric images"),
         (SecondAnswers, "every instance is solvable"),
@@ -150,7 +177,7 @@ class MaskForbidsTheLabel(Sudoku):
         (PrintsSomethingElse, "text reads back"),
         (ReadsAnything, "malformed text"),
         (CannotDraw, "prints and draws"),
-        (RelationsOfAnotherLength, "relations fit"),
+        (RelationsOfAnotherLength, "fit the layout"),
         (MaskForbidsTheLabel, "shapes, dtypes"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
@@ -160,3 +187,10 @@ def test_every_law_can_be_broken(puzzle, law):
     broken = {r.law for r in rulings(made, build_case(made, 60)) if not r.kept}
     assert any(law in name for name in broken), broken
     assert broken <= set(LAWS)
+
+
+def test_a_puzzle_that_cannot_be_drawn_gets_one_ruling():
+    (ruling,) = rulings(CannotBeDrawn())
+    assert ruling.law == "instances can be drawn"
+    assert "IndexError: list index out of range (" in ruling.detail
+    assert "test_laws.py, line" in ruling.detail

@@ -133,6 +133,22 @@ def test_faulty_archives_are_refused(tmp_path, inputs, message):
         Maze(8, 8, "walls", puzzles=str(tmp_path / "mazes.npz")).size("test")
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "array", "flipped"])
+def test_damaged_archives_are_refused(tmp_path, damage):
+    path = tmp_path / "mazes.npz"
+    mazes = Maze(8, 8, "walls", wall_density=0.3).sample(50, "train", seed=0)["question"]
+    np.savez_compressed(path, inputs=mazes.numpy())
+    whole = path.read_bytes()
+    middle = bytearray(whole)
+    middle[len(whole) // 2] ^= 255
+    np.save(tmp_path / "array.npy", mazes.numpy())
+    content = {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"#####"}
+    content |= {"array": (tmp_path / "array.npy").read_bytes(), "flipped": bytes(middle)}
+    path.write_bytes(content[damage])
+    with pytest.raises(UserError, match="cannot be read"):
+        Maze(8, 8, "walls", puzzles=str(path)).size("test")
+
+
 def test_nothing_is_unpickled(tmp_path):
     np.savez(tmp_path / "mazes.npz", inputs=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UserError, match="cannot be read"):

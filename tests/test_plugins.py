@@ -91,4 +91,7 @@ def test_missing_folders_and_packages_are_reported(monkeypatch, capsys):
 
     monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry()])
     assert plugins.config_packages() == {}
-    assert "the plug-in gone names no package no_such_package.configs" in capsys.readouterr().err
+    assert "the plug-in gone fails: ModuleNotFoundError" in capsys.readouterr().err
+    Entry.value = "json.configs"
+    assert plugins.config_packages() == {}
+    assert "the plug-in gone" in capsys.readouterr().err

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from pir.envs import queens_kernels as kernels
+from pir.envs.countdown import Countdown
 from pir.envs.queens import BLANK, Queens, solutions_of
 
 from pir.errors import PuzzleTextError, UserError
-from pir.evaluate import sample_policy
+from pir.evaluate import evaluate, sample_policy
+from pir.models.trm import TRM
 from tests import slow_checkers as slow
 
 COUNTS = {4: 2, 5: 10, 6: 4, 7: 40, 8: 92, 9: 352, 10: 724}
@@ -147,9 +149,9 @@ def test_malformed_text(text, message, column):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 3}, r"env\.n=3"),
+        ({"n": 4}, r"env\.n=4"),
         ({"n": 13}, r"env\.n=13"),
-        ({"n": 6, "split": "orbits"}, "single orbit"),
+        ({"n": 6, "split": "orbits"}, "too few orbits"),
         ({"hide": (0, 3)}, r"env\.hide=\[0, 3\]"),
         ({"hide": (5, 9)}, r"env\.hide"),
         ({"split": "seed"}, r"env\.split=seed: allowed are board, orbits, published"),
@@ -163,3 +165,22 @@ def test_settings_out_of_range(options, message):
 def test_impossible_settings_end_with_a_message():
     with pytest.raises(UserError, match="hide fewer queens"):
         Queens(hide=(8, 8), split="orbits").sample(1, "test", seed=0)
+
+
+def test_coverage_counts_no_spelling_twice():
+    """With equal numbers the verifier accepts programs that the list leaves out."""
+    puzzle = Countdown(number_range=(1, 9))
+    question = puzzle.parse("4 4 4 = 20")[None]
+    logits = torch.where(puzzle.slot_mask, 0.0, -1e4)[None]
+    sampled = sample_policy(puzzle, question, logits, 3000)
+    assert 0 < sampled.coverage <= 1
+
+
+def test_sampling_does_not_depend_on_the_batch():
+    puzzle = Queens()
+    torch.manual_seed(0)
+    model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32")
+    puzzles = puzzle.sample(30, "test", seed=0)
+    results = [evaluate(model, puzzle, puzzles, 4, size, samples=5) for size in (30, 7)]
+    assert results[0].sampled == results[1].sampled
+    assert results[0].sampled.puzzles == 30

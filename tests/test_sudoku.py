@@ -117,6 +117,8 @@ def test_score_by_hand():
         ("12x" + "." * 13, "'x' is neither", 3),
         ("5" + "." * 15, "'5' is neither", 1),
         ("٣" + "." * 15, "is neither", 1),
+        ("..\ufb00" + "." * 13, "is neither", 3),
+        ("  12x" + "." * 13, "'x' is neither", 5),
     ],
 )
 def test_malformed_text(text, message, column):

@@ -14,7 +14,7 @@ def run(config: DictConfig) -> None:
     """Runs the command; see configs/bench.yaml for the settings."""
     check_choice("what", config.what, ("envs",))
     check_choice("output", config.output, ("text", "json"))
-    if config.seconds <= 0:
+    if not config.seconds > 0:
         raise UserError(f"seconds={config.seconds}: must be above 0")
     import torch
 

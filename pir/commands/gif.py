@@ -11,8 +11,8 @@ from pir.run_folder import RunFolder
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/gif.yaml for the settings."""
-    if config.index < 0:
-        raise UserError(f"index={config.index}: must be at least 0")
+    if not 0 <= config.index < 1 << 62:
+        raise UserError(f"index={config.index}: allowed are 0 to 2**62 - 1")
     if config.improvement_steps is not None and config.improvement_steps < 1:
         raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
 
@@ -45,6 +45,7 @@ def run(config: DictConfig) -> None:
             captions.append(
                 f"step {int(step.k[0])}: {'solved' if solved else f'score {score:.2f}'}"
             )
-    out = Path(config.out) if config.out else folder.figures / f"{config.split}{config.index}.gif"
+    name = "puzzle" if config.puzzle else f"{config.split}{config.index}"
+    out = Path(config.out) if config.out else folder.figures / f"{name}.gif"
     save_animation(pictures, captions, out)
     print(out)

@@ -14,8 +14,9 @@ def run(config: DictConfig) -> None:
     from pir.puzzle import SPLITS, Puzzle
 
     check_choice("split", config.split, SPLITS)
-    if config.index < 0:
-        raise UserError(f"index={config.index}: must be at least 0")
+    for key in ("index", "seed"):
+        if not 0 <= config[key] < 1 << 62:
+            raise UserError(f"{key}={config[key]}: allowed are 0 to 2**62 - 1")
     puzzle = build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
     sample = puzzle.sample(1, config.split, seed=config.seed, start=config.index)
     question, solution = sample["question"][0], sample["solution"][0]

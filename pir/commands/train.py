@@ -9,7 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pir.catalog import GROUPS
+from pir.catalog import GROUPS, choices
+from pir.config import check_choice
 from pir.errors import UserError
 from pir.run_folder import RunFolder, write_json
 from pir.trainer_settings import CHANGEABLE
@@ -20,6 +21,10 @@ def run(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
     resuming = config.resume is not None
+    recipe = hydra.runtime.choices.get("recipe")
+    if any(override.startswith("recipe=") for override in hydra.overrides.task):
+        known = [row["name"] for row in choices("recipe", hydra.runtime.config_sources)]
+        check_choice("recipe", str(recipe), known)
     if resuming and sweeping:
         raise UserError("resume= goes on with one run; it cannot be swept with -m")
     if resuming:

@@ -51,8 +51,9 @@ class LightsOut(Puzzle):
         board = (question == LIT).view(-1, size, size)
         images = [board.rot90(turns, (1, 2)) for turns in range(4)]
         images += [image.flip(2) for image in images]
-        place = torch.arange(size * size, device=question.device)
-        weights = torch.randint(1 << 60, place.shape, generator=torch.Generator().manual_seed(1))
+        rng = torch.Generator().manual_seed(1)
+        weights = torch.randint(1 << 60, (size * size,), generator=rng)
+        weights = weights.to(question.device)
         hashes = torch.stack([(image.flatten(1) * weights).sum(1) for image in images])
         return hashes.amin(0) % (1 << 61)
 
@@ -71,7 +72,6 @@ class LightsOut(Puzzle):
         return self._read(text, ".x", REST)
 
     def _read(self, text: str, symbols: str, first: int) -> Tensor:
-        text = text.strip()
         for place, symbol in enumerate(text):
             if symbol not in symbols:
                 raise PuzzleTextError(f"{symbol!r} is none of {symbols}", place + 1)
