@@ -102,7 +102,8 @@ class GivenPuzzles:
             return rows[start : start + count]
         if len(rows) == 0:
             raise UserError(f"{self.source} holds no puzzle for training")
-        return rows[shuffled_epochs(len(rows), count, seed, start)]
+        chosen: np.ndarray = rows[shuffled_epochs(len(rows), count, seed, start)]
+        return chosen
 
 
 def shuffled_epochs(length: int, count: int, seed: int, start: int) -> np.ndarray:
