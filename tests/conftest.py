@@ -10,8 +10,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
+from pir.envs.registration import build_puzzle, puzzle_names
 
 from pir.config import register_schemas
+from pir.puzzle import Puzzle
 
 TINY = [
     "model.hidden_size=16",
@@ -70,3 +72,9 @@ def tiny_run(pir: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     pir("train", "env=countdown", f"run={folder}", *TINY)
     return folder
+
+
+@pytest.fixture(scope="module", params=puzzle_names())
+def puzzle(request: pytest.FixtureRequest) -> Puzzle:
+    """Every built-in puzzle, for the tests that hold of all."""
+    return build_puzzle(request.param)

@@ -1,0 +1,151 @@
+"""The TorchRL view against TorchRL's own checks, and against the Gymnasium view."""
+
+import re
+
+import pytest
+import torch
+from pir.envs.countdown import Countdown
+from pir.envs.gymnasium_view import RevisionVectorEnv
+from pir.envs.torchrl_view import PuzzleEnv
+from tensordict import TensorDict, TensorDictBase
+from torchrl.envs import RewardSum, StepCounter, TransformedEnv
+from torchrl.envs.utils import check_env_specs
+
+from pir.errors import UserError
+from tests.views import ROOT, ROWS, labelled
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_torchrls_checker(puzzle, stop):
+    env = PuzzleEnv(puzzle, 2, horizon=2, stop_when_solved=stop)
+    check_env_specs(env)
+    check_env_specs(env, break_when_any_done="both")
+    check_env_specs(env, seed=0)
+
+
+def test_both_views_tell_the_same_story(puzzle):
+    env, envs = (
+        PuzzleEnv(puzzle, ROWS, horizon=3, seed=6),
+        RevisionVectorEnv(puzzle, ROWS, horizon=3),
+    )
+    steps = env.rollout(3, break_when_any_done=False)
+    observation, _ = envs.reset(seed=6)
+    for step in steps.unbind(1):
+        for key, value in observation.items():
+            assert (step[key].numpy() == value).all()
+        observation, reward, terminated, truncated, _ = envs.step(step["action"].numpy())
+        assert (step["next", "reward"][:, 0].numpy() == reward).all()
+        assert (step["next", "terminated"][:, 0].numpy() == terminated).all()
+        assert (step["next", "truncated"][:, 0].numpy() == truncated).all()
+    assert terminated.all()
+    assert "solution" not in steps.keys(True, True)
+
+
+def test_same_seed_same_stream():
+    env = PuzzleEnv(Countdown(), 3, seed=1)
+    first = [env.reset()["question"] for _ in range(2)]
+    expected = Countdown().sample(6, "train", seed=1)["question"]
+    assert (torch.cat(first) == expected).all()
+    env.set_seed(1)
+    assert (env.reset()["question"] == first[0]).all()
+    torch.manual_seed(0)
+    drawn = PuzzleEnv(Countdown(), 3).reset()["question"]
+    torch.manual_seed(0)
+    assert (PuzzleEnv(Countdown(), 3).reset()["question"] == drawn).all()
+    assert (PuzzleEnv(Countdown(), 3).reset()["question"] != drawn).any()
+
+
+def test_rows_that_are_solved_take_the_next_puzzles():
+    puzzle = Countdown()
+    batch = puzzle.sample(40, "train", seed=3)
+    env = PuzzleEnv(puzzle, 4, horizon=3, stop_when_solved=True, seed=3)
+
+    def half_solve(tensordict: TensorDictBase) -> TensorDictBase:
+        """Solves the even rows, in every step."""
+        same = (tensordict["question"][:, None] == batch["question"][None]).all(-1)
+        solution = batch["solution"][same.float().argmax(1)]
+        even = (torch.arange(4) % 2 == 0)[:, None]
+        return tensordict.set("action", torch.where(even, solution, tensordict["question"]))
+
+    steps = env.rollout(6, half_solve, break_when_any_done=False)
+    done, step = steps["next", "done"][..., 0], steps["step"][..., 0]
+    assert done[::2].all()
+    assert (step[::2] == 0).all()
+    assert (step[1::2] == torch.arange(6) % 3).all()
+    assert (steps["next", "question"] == steps["question"]).all()
+    rows = [batch["question"].tolist().index(q) for q in steps["question"].flatten(0, 1).tolist()]
+    assert sorted(set(rows)) == list(range(4 + 5 * 2 + 2))  # every puzzle once, none left out
+    whole = env.rollout(6, half_solve, break_when_all_done=True)
+    assert whole.shape == (4, 3)
+    assert (whole["next", "score"][::2] == 1).all()  # ended rows keep their last transition
+    assert (whole["next", "step"][::2] == 1).all()
+
+
+def test_rows_that_are_not_stepped_stay():
+    env = PuzzleEnv(Countdown(), 3, seed=0)
+    start = env.reset()
+    mask = torch.tensor([True, False, True])
+    after = env.step(env.rand_action(start.clone()).set("_step", mask))["next"]
+    assert after["step"][:, 0].tolist() == [1, 0, 1]
+    assert (after["answer"][1] == start["answer"][1]).all()
+    assert after["reward"][1] == 0
+
+
+def test_states_can_be_set(puzzle):
+    batch = labelled(puzzle)
+    env = PuzzleEnv(puzzle, ROWS, horizon=4, seed=0)
+    start = env.reset(batch.select("question"), set_state=True)
+    assert (start["answer"] == batch["question"]).all()
+    given = TensorDict({"question": batch["question"], "answer": batch["solution"]}, [ROWS])
+    assert (env.reset(given, set_state=True)["score"] == 1).all()
+    drawn = env.reset(given.clone(), set_state=False)["question"]
+    assert (drawn == puzzle.sample(ROWS, "train", seed=0)["question"]).all()
+    half = env.rollout(2, break_when_any_done=False)[:, -1]["next"]
+    again = env.rollout(
+        9, tensordict=env.reset(half.exclude("reward"), set_state=True), auto_reset=False
+    )
+    assert again["step"][0, :, 0].tolist() == [2, 3]
+    assert (again["score"][:, 0] == half["score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({}, "needs a tensordict with a question"),
+        ({"question": torch.zeros(2, 5, dtype=torch.uint8)}, "question has the shape (2, 5)"),
+        (
+            {"question": torch.zeros(2, 6, dtype=torch.uint8), "step": torch.full((2, 1), 8)},
+            "step: a state to go on from has 0..7",
+        ),
+    ],
+)
+def test_states_that_cannot_be_set(entries, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        PuzzleEnv(Countdown(), 2).reset(TensorDict(entries, [2]), set_state=True)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchrl's, of its own classes
+def test_transforms_and_a_collector():
+    from torchrl.collectors import Collector
+
+    env = PuzzleEnv(Countdown(), 4, horizon=3, seed=0)
+    steps = TransformedEnv(env, RewardSum()).append_transform(StepCounter()).rollout(3)
+    last = steps["next"][:, -1]
+    torch.testing.assert_close(last["episode_reward"], last["score"] - steps["score"][:, 0])
+    assert (last["step_count"] == last["step"]).all()
+    collector = Collector(env, frames_per_batch=24, total_frames=48)
+    batches = list(collector)
+    collector.shutdown()
+    assert [batch.shape for batch in batches] == [(4, 6), (4, 6)]
+    questions = torch.cat([batch["question"][:, ::3] for batch in batches], 1)
+    assert len(set(map(tuple, questions.flatten(0, 1).tolist()))) == 16
+
+
+def test_only_the_view_and_its_check_import_torchrl():
+    importing = {
+        file.name
+        for folder in ("envs", "pir")
+        for file in (ROOT / folder).rglob("*.py")
+        if re.search(r"^\s*(import|from) torchrl", file.read_text(), re.MULTILINE)
+    }
+    assert importing == {"torchrl_view.py", "check_env.py"}
