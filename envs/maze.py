@@ -98,6 +98,11 @@ class Maze(Puzzle):
         self.slot_mask[:, [OPEN, PATH]] = True
         self.board = (height, width)
         self.around = kernels.build_neighbours(height, width)
+        cells = np.arange(self.length)
+        is_room = (cells // width % 2 == 1) & (cells % width % 2 == 1)
+        self._ends = cells[is_room] if layout == "rooms" else cells
+        self._next_rooms = kernels.build_neighbours(height, width, reach=2)
+        self._next_rooms[~np.append(is_room, False)[self._next_rooms]] = self.length
 
     @cached_property
     def relations(self) -> Tensor:  # type: ignore[override]
@@ -165,10 +170,6 @@ class Maze(Puzzle):
         if self.puzzles is not None:
             return self._sample_file(count, split, seed, start)
         mazes, answers = np.zeros((2, count, self.length), np.uint8)
-        cells = np.arange(self.length)
-        is_room = (cells // self.width % 2 == 1) & (cells % self.width % 2 == 1)
-        next_rooms = kernels.build_neighbours(self.height, self.width, reach=2)
-        next_rooms[~np.append(is_room, False)[next_rooms]] = self.length
         found = kernels.generate(
             start,
             seed,
@@ -182,8 +183,8 @@ class Maze(Puzzle):
             self.wall_density,
             self.min_path,
             self.around,
-            cells[is_room] if self.layout == "rooms" else cells,
-            next_rooms,
+            self._ends,
+            self._next_rooms,
             mazes,
             answers,
         )

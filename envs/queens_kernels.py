@@ -112,6 +112,18 @@ def complete(
                 place += 1
 
 
+@njit(cache=True, inline="always")
+def _image_of(row: int, column: int, which: int, n: int) -> tuple[int, int]:
+    """Returns where one of the eight symmetries of an n x n board takes a cell."""
+    if which & 1:
+        row = n - 1 - row
+    if which & 2:
+        column = n - 1 - column
+    if which & 4:
+        row, column = column, row
+    return row, column
+
+
 @njit(cache=True)
 def image(board: np.ndarray, which: int, out: np.ndarray) -> None:
     """Writes one of the eight images of a board under turning and mirroring."""
@@ -119,13 +131,7 @@ def image(board: np.ndarray, which: int, out: np.ndarray) -> None:
     out[:] = -1
     for row in range(n):
         if board[row] >= 0:
-            r, c = row, board[row]
-            if which & 1:
-                r = n - 1 - r
-            if which & 2:
-                c = n - 1 - c
-            if which & 4:
-                r, c = c, r
+            r, c = _image_of(row, board[row], which, n)
             out[r] = c
 
 
@@ -148,13 +154,7 @@ def board_key(board: np.ndarray) -> int:
         total = uint64(n)
         for row in range(n):
             if board[row] >= 0:
-                r, c = row, board[row]
-                if which & 1:
-                    r = n - 1 - r
-                if which & 2:
-                    c = n - 1 - c
-                if which & 4:
-                    r, c = c, r
+                r, c = _image_of(row, board[row], which, n)
                 total += mix(uint64(r * n + c))
         least = min(least, total)
     return np.int64(mix(least) >> uint64(2))

@@ -115,6 +115,17 @@ def _read_candidates(
 
 
 @njit(cache=True)
+def _write_digits(cand: np.ndarray, grid: np.ndarray) -> None:
+    """Writes the digits of cells that have a single candidate each."""
+    for cell in range(len(cand)):
+        digit, here = 1, cand[cell]
+        while here > 1:
+            here >>= 1
+            digit += 1
+        grid[cell] = digit
+
+
+@njit(cache=True)
 def _search(
     levels: np.ndarray,
     queue: np.ndarray,
@@ -148,12 +159,7 @@ def _search(
         guesses = 1
     while depth >= 0:
         if branch[depth] < 0:
-            for i in range(cells):
-                digit, here = 1, levels[depth, i]
-                while here > 1:
-                    here >>= 1
-                    digit += 1
-                found[count, i] = digit
+            _write_digits(levels[depth], found[count])
             count += 1
             if count == len(found):
                 return count, guesses
@@ -247,12 +253,7 @@ def _fill(
             depth += 1
             branch[depth] = _most_constrained(levels[depth])
             left[depth] = levels[depth, branch[depth]] if branch[depth] >= 0 else 0
-    for i in range(cells):
-        digit, here = 1, levels[depth, i]
-        while here > 1:
-            here >>= 1
-            digit += 1
-        grid[i] = digit
+    _write_digits(levels[depth], grid)
     return state
 
 

@@ -23,15 +23,24 @@ MOST_ANSWERS = 2048
 """Puzzles with more answers than that are left out of the coverage."""
 
 
+def refuse_empty(puzzle: Puzzle, split: str) -> None:
+    """Refuses a split that holds no puzzle.
+
+    Raises:
+        UserError: naming the split.
+    """
+    if puzzle.size(split) == 0:
+        raise UserError(f"the puzzles given leave none for the {split} split")
+
+
 def held_out(puzzle: Puzzle, split: str, count: int, device: torch.device) -> TensorDict:
     """Returns the first `count` puzzles of a split (all, if it has fewer), the same for every run.
 
     Raises:
         UserError: if the split is empty.
     """
+    refuse_empty(puzzle, split)
     size = puzzle.size(split)
-    if size == 0:
-        raise UserError(f"the puzzles given leave none for the {split} split")
     wanted = count if size is None else min(count, size)
     return puzzle.sample(wanted, split, seed=EVALUATION_SEED).to(device)
 

@@ -13,7 +13,7 @@ from pir import checkpoint
 from pir.components import Components
 from pir.device import prepare_cpu
 from pir.errors import NonFiniteLossError, UserError
-from pir.evaluate import Evaluation, evaluate, held_out
+from pir.evaluate import Evaluation, evaluate, held_out, refuse_empty
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.interrupt import Interrupt
 from pir.ledger import Ledger
@@ -71,8 +71,7 @@ class Trainer:
         self.interval: dict[str, float] = {}
         self.interval_steps = 0
         self.watch = Stopwatch()
-        if self.puzzle.size("test") == 0:
-            raise UserError("the puzzles given leave none for the test split")
+        refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
         self._rehearse()

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from itertools import chain
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -30,9 +31,7 @@ def run(config: DictConfig) -> None:
     puzzle = build(node, "env", Puzzle)  # type: ignore[type-abstract]
     name = config.target or type(puzzle).__name__
     text = config.output == "text"
-    found = []
-    for ruling in [*_while_printing(rulings(puzzle), text), *_while_printing(_views(puzzle), text)]:
-        found.append(ruling)
+    found = list(_while_printing(chain(rulings(puzzle), _views(puzzle)), text))
     broken = [ruling.law for ruling in found if not ruling.kept]
     result: dict[str, Any] = {
         "puzzle": name,
