@@ -1,5 +1,6 @@
 """One look for every figure: colour-blind-safe, readable in grey, no more ink than needed."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -13,18 +14,40 @@ from pir.errors import UserError
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, in an order that keeps neighbours apart."""
 
+SOLVED, FAILED = COLOURS[0], COLOURS[1]
+"""Puzzles that are solved after the trained depth, and those that are not."""
+
+GAIN, LOSS = COLOURS[2], COLOURS[1]
+
+INK, MUTED, GRID, PAPER = "#1b1b1d", "#5e5e61", "#e4e4e7", "#fefefe"
+"""Text, axes, grid and background. No other element has these colours, so that a page can put its
+own in their place."""
+
 FORMATS = (".png", ".pdf", ".svg")
 
 plt.rcParams.update(
     {
+        "font.family": "sans-serif",
         "font.size": 10,
+        "text.color": INK,
+        "figure.facecolor": PAPER,
+        "axes.facecolor": PAPER,
         "axes.spines.top": False,
         "axes.spines.right": False,
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": INK,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
         "axes.grid": True,
-        "grid.color": "#e6e6e6",
-        "grid.linewidth": 0.8,
         "axes.axisbelow": True,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "grid.color": GRID,
+        "grid.linewidth": 0.8,
         "legend.frameon": False,
+        "legend.fontsize": 9,
         "figure.dpi": 100,
         "savefig.dpi": 160,
         "svg.hashsalt": "pir",
@@ -38,12 +61,14 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         UserError: if the ending is none of `FORMATS` or the file cannot be written.
     """
-    if path.suffix not in FORMATS:
-        plt.close(figure)
-        raise UserError(f"out={path}: the ending must be one of {', '.join(FORMATS)}")
     try:
+        if path.suffix not in FORMATS:
+            raise UserError(f"out={path}: the ending must be one of {', '.join(FORMATS)}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, bbox_inches="tight", metadata=_without_date(path))
+        with warnings.catch_warnings():
+            # names of runs may be in any script; what the font lacks shows as a box
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            figure.savefig(path, bbox_inches="tight", metadata=_without_date(path))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
     finally:

@@ -140,6 +140,10 @@ class Queens(Puzzle):
         score = peaceful * torch.where(given.any(1), kept, 1.0)
         return Verdict(score, score == 1)
 
+    def reveal(self, question: Tensor, answer: Tensor, positions: Tensor) -> Tensor:
+        """Fills cells in; see `Puzzle.reveal`."""
+        return torch.where(positions, answer, question)
+
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks written queens under attack; see `Puzzle.conflicts`."""
         return self._attacked(answer) & self.written(question)

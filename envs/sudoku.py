@@ -109,6 +109,10 @@ class Sudoku(Puzzle):
         score = present * torch.where(is_clue.any(1), kept, 1.0)
         return Verdict(score, score == 1)
 
+    def reveal(self, question: Tensor, answer: Tensor, positions: Tensor) -> Tensor:
+        """Fills cells in; see `Puzzle.reveal`."""
+        return torch.where(positions, answer, question)
+
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks written digits that stand twice in a unit; see `Puzzle.conflicts`."""
         units = self._units.to(question.device)

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.initialize import initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from pir.config import suggest
+from pir.config import check_choice, suggest
 
 GROUPS = {
     "envs": "env",
@@ -21,6 +21,7 @@ GROUPS = {
     "optims": "optim",
     "trainers": "trainer",
     "loggers": "logger",
+    "exits": "exit",
     "recipes": "recipe",
     "experiments": "experiment",
 }
@@ -36,7 +37,24 @@ def choices(group: str, sources: Iterable[Any]) -> list[dict[str, str]]:
     Returns:
         One `{"name", "summary"}` per choice; the summary is the first comment of its file.
     """
-    found: dict[str, str] = {}
+    found = _files(group, sources)
+    return [{"name": name, "summary": _summary(found[name].read_text())} for name in sorted(found)]
+
+
+def load_choice(group: str, name: str, sources: Iterable[Any]) -> Any:
+    """Reads the settings of one choice of a config group, as a config node.
+
+    Raises:
+        UserError: if there is no such choice.
+    """
+    found = _files(group, sources)
+    check_choice(group, name, sorted(found))
+    return OmegaConf.create(found[name].read_text())
+
+
+def _files(group: str, sources: Iterable[Any]) -> dict[str, Any]:
+    """Returns the settings files of a group by name; the first source that has a name wins."""
+    found: dict[str, Any] = {}
     for source in sources:
         if source.schema == "pkg" and source.path:
             folder: Any = files(source.path).joinpath(group)
@@ -47,8 +65,8 @@ def choices(group: str, sources: Iterable[Any]) -> list[dict[str, str]]:
         if folder.is_dir():
             for file in folder.iterdir():
                 if file.name.endswith(".yaml"):
-                    found.setdefault(file.name[: -len(".yaml")], _summary(file.read_text()))
-    return [{"name": name, "summary": found[name]} for name in sorted(found)]
+                    found.setdefault(file.name[: -len(".yaml")], file)
+    return found
 
 
 def _summary(text: str) -> str:

@@ -9,7 +9,7 @@ from pir.errors import UserError
 from pir.run_folder import write_atomically
 
 FORMAT = "pir checkpoint"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CONTENT = (
     "config",
     "weights",
@@ -18,6 +18,7 @@ CONTENT = (
     "random",
     "lanes",
     "ledger",
+    "ledger_depth",
     "interval",
     "seconds",
     "numbers",

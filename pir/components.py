@@ -62,7 +62,9 @@ def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig
     parts = Components.build(config)
     path = next((p for p in (folder.end, folder.best) if p.is_file()), folder.last)
     average = averaged(parts.reasoner, config.trainer.ema_decay)
-    checkpoint.load_weights(average, checkpoint.load(path, parts.device)["average"], path)
+    saved = checkpoint.load(path, parts.device)
+    checkpoint.load_weights(average, saved["average"], path)
     parts.reasoner.load_state_dict(average.module.state_dict())
+    parts.reasoner.improvement_steps = saved["numbers"]["best_depth"]
     parts.reasoner.eval()
     return parts, config, path

@@ -70,13 +70,19 @@ class EvalSettings:
     split: str = MISSING
     batch_size: int = MISSING
     samples: int = MISSING
+    guidance: list[float] = MISSING
+    step_size: list[float] = MISSING
+    breadth: int = MISSING
+    noise: float = MISSING
+    exit: Any = None
 
 
 @dataclass
 class EvalConfig:
     """The settings of `pir eval`."""
 
-    run: str = MISSING
+    run: str | None = None
+    runs: str | None = None
     eval: EvalSettings = MISSING
     device: str = MISSING
     output: str = MISSING
@@ -90,6 +96,7 @@ class SolveConfig:
     puzzle: str | None = None
     puzzles: str | None = None
     improvement_steps: int | None = None
+    exit: Any = MISSING
     device: str = MISSING
     output: str = MISSING
 
@@ -100,6 +107,25 @@ class PlotConfig:
 
     run: str | None = None
     runs: str | None = None
+    kind: str = MISSING
+    out: str | None = None
+
+
+@dataclass
+class ReportConfig:
+    """The settings of `pir report`."""
+
+    run: str = MISSING
+    out: str | None = None
+
+
+@dataclass
+class CompareConfig:
+    """The settings of `pir compare`."""
+
+    runs: str = MISSING
+    metric: str = MISSING
+    output: str = MISSING
     out: str | None = None
 
 
@@ -167,6 +193,8 @@ SCHEMAS = {
     "eval": EvalConfig,
     "solve": SolveConfig,
     "plot": PlotConfig,
+    "report": ReportConfig,
+    "compare": CompareConfig,
     "list": ListConfig,
     "info": InfoConfig,
     "show": ShowConfig,

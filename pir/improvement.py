@@ -4,8 +4,8 @@ Training, evaluation and solving all iterate over `improvement_steps`; nothing e
 `Reasoner.improve`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -27,7 +27,9 @@ class Lanes:
         state: the reasoner's state, without gradient.
         k: int64 of shape (B,), improvement steps taken.
         logits: float32 of shape (B, L, V), the policy held now: the next step's reference.
-        verdict: the verifier's word on that policy's most likely answer.
+        answer: uint8 of shape (B, L), that policy's most likely answer.
+        verdict: the verifier's word on it.
+        first_solved: int64 of shape (B,), the first step whose answer was right; 0 if none yet.
         finished: bool of shape (B,), lanes that may be refilled.
     """
 
@@ -35,19 +37,29 @@ class Lanes:
     state: TensorDict
     k: Tensor
     logits: Tensor
+    answer: Tensor
     verdict: Verdict
+    first_solved: Tensor
     finished: Tensor
 
     @classmethod
     @torch.no_grad()
-    def begin(cls, reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict) -> "Lanes":
-        """Puts one puzzle into every lane, at the reasoner's starting state."""
+    def begin(
+        cls,
+        reasoner: Reasoner,
+        puzzle: Puzzle,
+        puzzles: TensorDict,
+        state: TensorDict | None = None,
+    ) -> "Lanes":
+        """Puts one puzzle into every lane, at the reasoner's starting state or at a given one."""
         question = puzzles["question"]
-        state = reasoner.start(question)
+        state = reasoner.start(question) if state is None else state
         logits = reasoner.read_out(state).logits
-        verdict = puzzle.verify(question, puzzle.clamp(question, logits.argmax(-1)))
+        answer = puzzle.clamp(question, logits.argmax(-1))
+        verdict = puzzle.verify(question, answer)
         k = torch.zeros(len(question), dtype=torch.int64, device=question.device)
-        return cls(puzzles, state, k, logits, verdict, torch.zeros_like(k, dtype=torch.bool))
+        finished = torch.zeros_like(k, dtype=torch.bool)
+        return cls(puzzles, state, k, logits, answer, verdict, k.clone(), finished)
 
     def refill(self, fresh: "Lanes") -> "Lanes":
         """Returns lanes in which the finished ones, in order, are replaced by `fresh` ones."""
@@ -58,14 +70,25 @@ class Lanes:
         def merged(old: Tensor, new: Tensor) -> Tensor:
             return old.index_copy(0, rows, new.to(old.dtype))
 
-        return Lanes(
-            self.puzzles.apply(merged, fresh.puzzles),
-            self.state.apply(merged, fresh.state),
-            merged(self.k, fresh.k),
-            merged(self.logits, fresh.logits),
-            Verdict(*map(merged, self.verdict, fresh.verdict)),
-            merged(self.finished, fresh.finished),
-        )
+        return self._each(merged, fresh)
+
+    def keep(self, rows: Tensor) -> "Lanes":
+        """Returns the lanes that `rows`, bool of shape (B,) or indices, choose."""
+        return self._each(lambda values: values[rows])
+
+    def _each(self, change: Callable[..., Tensor], *others: "Lanes") -> "Lanes":
+        """Applies a function to every tensor, together with those of other lanes."""
+        size = change(self.k, *(other.k for other in others)).shape
+
+        def one(name: str) -> Any:
+            values = [getattr(lanes, name) for lanes in (self, *others)]
+            if isinstance(values[0], TensorDict):
+                return values[0].apply(change, *values[1:], batch_size=size)
+            if isinstance(values[0], Verdict):
+                return Verdict(*map(change, *values))
+            return change(*values)
+
+        return Lanes(**{field.name: one(field.name) for field in fields(self)})
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain tensors for a checkpoint."""
@@ -74,7 +97,9 @@ class Lanes:
             "state": self.state.to_dict(),
             "k": self.k,
             "logits": self.logits,
+            "answer": self.answer,
             "verdict": list(self.verdict),
+            "first_solved": self.first_solved,
             "finished": self.finished,
         }
 
@@ -83,12 +108,12 @@ class Lanes:
         """Takes lanes back from a checkpoint."""
         size = state["k"].shape
         return cls(
-            TensorDict(state["puzzles"], batch_size=size),
-            TensorDict(state["state"], batch_size=size),
-            state["k"],
-            state["logits"],
-            Verdict(*state["verdict"]),
-            state["finished"],
+            **state
+            | {
+                "puzzles": TensorDict(state["puzzles"], batch_size=size),
+                "state": TensorDict(state["state"], batch_size=size),
+                "verdict": Verdict(*state["verdict"]),
+            }
         )
 
 
@@ -102,9 +127,13 @@ class Step:
         written: bool of shape (B, L), the positions that the policy writes.
         reference: float32 of shape (B, L, V), logits of the policy before the step, no gradient.
         improved: the policy after the step, with gradient while training.
+        previous: uint8 of shape (B, L), the most likely answer under the reference policy.
         answer: uint8 of shape (B, L), the most likely answer under the improved policy.
-        before: the verdict on the most likely answer before the step.
+        before: the verdict on `previous`.
         after: the verdict on `answer`.
+        first_solved: int64 of shape (B,), the first step whose answer was right; 0 if none yet.
+        state_before: the reasoner's state before the step, no gradient.
+        state_after: the state after it, no gradient.
     """
 
     k: Tensor
@@ -112,38 +141,79 @@ class Step:
     written: Tensor
     reference: Tensor
     improved: Policy
+    previous: Tensor
     answer: Tensor
     before: Verdict
     after: Verdict
+    first_solved: Tensor
+    state_before: TensorDict
+    state_after: TensorDict
+
+    def first(self, count: int) -> "Step":
+        """Returns the step as its first `count` lanes saw it."""
+
+        def part(value: Any) -> Any:
+            if isinstance(value, tuple):  # Policy or Verdict, of which some part may be missing
+                return value._make(v if v is None else v[:count] for v in value)  # type: ignore[attr-defined]
+            return value[:count]
+
+        return Step(**{field.name: part(getattr(self, field.name)) for field in fields(self)})
+
+    def state_change(self) -> Tensor:
+        """Returns |s_k - s_(k-1)| / |s_(k-1)|, float32 of shape (B,), over the whole state."""
+
+        def square(state: TensorDict) -> Tensor:
+            leaves = [state[key].flatten(1).float() for key in state.keys(True, True)]
+            return torch.stack([leaf.square().sum(1) for leaf in leaves]).sum(0)
+
+        moved = square(self.state_after - self.state_before)
+        return (moved / square(self.state_before).clamp(min=1e-12)).sqrt()
 
 
 def improvement_steps(
-    reasoner: Reasoner, puzzle: Puzzle, lanes: Lanes, num_steps: int
+    reasoner: Reasoner, puzzle: Puzzle, lanes: Lanes, num_steps: int, step_size: float = 1.0
 ) -> Iterator[Step]:
     """Improves the policy in every lane step by step.
 
     The state passes from step to step without gradient (deep supervision, Wang et al. 2025,
     arXiv:2506.21734, section 2): an objective differentiates through one step. `lanes` is updated
     in place before a step is handed out.
+
+    Args:
+        reasoner: does the steps.
+        puzzle: judges the answers.
+        lanes: the puzzles and how far they are.
+        num_steps: how many steps.
+        step_size: how much of every change of the state is made, alpha in s + alpha (s' - s).
     """
     for _ in range(num_steps):
         question, reference, before = lanes.puzzles["question"], lanes.logits, lanes.verdict
+        earlier, previous = lanes.state, lanes.answer
         lanes.k = lanes.k + 1
-        state = reasoner.improve(question, lanes.state, lanes.k)
+        state = reasoner.improve(question, earlier, lanes.k)
+        if step_size != 1.0:
+            state = earlier.lerp(state, step_size)
         improved = reasoner.read_out(state)
         answer = puzzle.clamp(question, improved.logits.argmax(-1))
         after = puzzle.verify(question, answer)
 
-        lanes.state, lanes.logits, lanes.verdict = state.detach(), improved.logits.detach(), after
+        lanes.state, lanes.logits = state.detach(), improved.logits.detach()
+        lanes.answer, lanes.verdict = answer, after
+        first_time = after.solved & (lanes.first_solved == 0)
+        lanes.first_solved = torch.where(first_time, lanes.k, lanes.first_solved)
         yield Step(
             k=lanes.k,
             puzzles=lanes.puzzles,
             written=puzzle.written(question),
             reference=reference,
             improved=improved,
+            previous=previous,
             answer=answer,
             before=before,
             after=after,
+            first_solved=lanes.first_solved,
+            state_before=earlier,
+            state_after=lanes.state,
         )
 
 

@@ -1,143 +1,145 @@
 """The ledger: what every improvement step gained, and what it wasted.
 
-Streaming: it keeps sums per step k, on the device of the data, and the same code serves training
-and evaluation. For the reference policy u, the improved policy c and the solution y*, per written
-cell, with the guided policy p_w ~ u^(1-w) c^w (Asadulaev et al. 2025, arXiv:2511.16886v2, section 4
-and Prop. 4.1: log p_w(y*) rises with w iff the advantage A(y*) exceeds its mean under p_w):
-
-* A = log c(y*) - log u(y*), the realised gain in log-probability;
-* at w = 0 that mean is -KL(u || c): the step points the right way iff A > -KL(u || c);
-* at w = 1 it is KL(c || u): the advantage margin A - KL(c || u) is positive where a longer step
-  would gain still more.
-
-A step of one puzzle is *dead* if its score did not rise. A dead step is *idle* if the policy hardly
-moved (mean KL(c || u) below `IDLE_KL` nats per cell), an *overshoot* if it moved the right way but
-too far (-sum KL(u || c) < sum A < 0), and *busy* otherwise.
+Streaming, on the device of the data, and the same code serves training and evaluation: the values
+of `pir.statistics` are kept for the rollouts that are under way, and when a rollout ends they are
+added to sums per step k, those of solved puzzles apart from those of failed ones. What the columns
+mean is written in docs/metrics.md.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pir.errors import UserError
 from pir.improvement import Step
+from pir.statistics import STATISTICS, finished, puzzle_statistics
 
-IDLE_KL = 1e-3
-"""Mean KL(improved || reference) per written cell, in nats, below which a step counts as idle."""
-
-STATISTICS = (
-    "solved",
-    "exact_accuracy",
-    "cell_accuracy",
-    "score",
-    "gain",
-    "log_prob_gain",
-    "improved",
-    "worsened",
-    "unchanged",
-    "kl",
-    "advantage_margin",
-    "dead",
-    "idle",
-    "busy",
-    "overshoot",
-)
-"""The columns of the ledger, each a mean over puzzles (docs/metrics.md says what they mean)."""
+OUTCOMES = ("failed", "solved")
+"""How a rollout may end."""
 
 
 class Ledger:
-    """Sums of `STATISTICS` per improvement step.
+    """Sums of `STATISTICS` per outcome and improvement step.
 
     Args:
-        num_steps: the largest k that is kept.
+        lanes: rollouts that are under way side by side, B.
+        num_steps: the largest k that is kept, K.
         passes_per_step: forward passes of one step.
         device: where the sums live.
     """
 
-    def __init__(self, num_steps: int, passes_per_step: int, device: torch.device) -> None:
+    def __init__(
+        self, lanes: int, num_steps: int, passes_per_step: int, device: torch.device
+    ) -> None:
         """Starts empty."""
         self.passes_per_step = passes_per_step
+        self.names = tuple(STATISTICS)
+        width = sum(statistic.width for statistic in STATISTICS.values())
         dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-        self.counts = torch.zeros(num_steps, dtype=dtype, device=device)
-        self.sums = torch.zeros(num_steps, len(STATISTICS), dtype=dtype, device=device)
+        self.under_way = torch.zeros(lanes, num_steps, width, device=device)
+        self.counts = torch.zeros(len(OUTCOMES), num_steps, dtype=dtype, device=device)
+        self.sums = torch.zeros(len(OUTCOMES), num_steps, width, dtype=dtype, device=device)
 
     @torch.no_grad()
-    def record(self, step: Step) -> None:
-        """Adds one step of every lane."""
-        values = torch.stack(puzzle_statistics(step), dim=1).to(self.sums.dtype)
-        self.counts.index_add_(0, step.k - 1, torch.ones_like(values[:, 0]))
-        self.sums.index_add_(0, step.k - 1, values)
+    def record(self, step: Step, ends: Tensor, solved: Tensor | None = None) -> None:
+        """Adds one step.
 
-    def rows(self) -> list[dict[str, float]]:
-        """Returns one row per step that was seen: k, forward passes, then the statistics."""
-        counts, sums = self.counts.cpu(), self.sums.cpu()
+        Args:
+            step: of the first lanes, at most B.
+            ends: bool, one per lane of `step`: the rollout ends with this step.
+            solved: bool, one per lane: the outcome of the rollouts that end; by default whether
+                the answer after this step is right.
+        """
+        outcomes = step.after.solved if solved is None else solved
+        lanes, num_steps = len(step.k), self.under_way.shape[1]
+        lane = torch.arange(lanes, device=ends.device)
+        self.under_way[lane, step.k - 1] = puzzle_statistics(step)
+        seen = torch.arange(num_steps, device=ends.device) < step.k[:, None]
+        for outcome in (0, 1):
+            taken = seen & (ends & (outcomes == outcome))[:, None]
+            values = torch.where(taken[..., None], self.under_way[:lanes], 0.0)
+            self.counts[outcome] += taken.sum(0)
+            self.sums[outcome] += values.sum(0, dtype=self.sums.dtype)
+
+    def values(self, count: int) -> dict[str, Tensor]:
+        """Returns the present rollouts of the first `count` lanes, (count, K) per statistic.
+
+        A statistic with parts is left out: it is no mean of values of single puzzles.
+        """
+        widths = [statistic.width for statistic in STATISTICS.values()]
+        split = torch.split(self.under_way[:count], widths, dim=-1)
+        return {
+            name: part.squeeze(-1).clone()
+            for name, part in zip(STATISTICS, split, strict=True)
+            if STATISTICS[name].width == 1
+        }
+
+    def rows(self, outcome: str | None = None) -> list[dict[str, Any]]:
+        """Returns one row per step that was seen: k, forward passes, then the statistics.
+
+        Args:
+            outcome: of the rollouts, one of `OUTCOMES`; None for all of them.
+        """
+        chosen = slice(None) if outcome is None else [OUTCOMES.index(outcome)]
+        counts, sums = self.counts[chosen].sum(0).cpu(), self.sums[chosen].sum(0).cpu()
+        columns = finished(sums / counts[:, None])
         return [
             {"k": k + 1, "forward_passes": (k + 1) * self.passes_per_step}
-            | dict(zip(STATISTICS, (sums[k] / counts[k]).tolist(), strict=True))
+            | {name: float(column[k]) for name, column in columns.items()}
             for k in range(len(counts))
             if counts[k] > 0
         ]
 
+    def outcome_rows(self) -> list[dict[str, Any]]:
+        """Returns the rows of solved and of failed puzzles, with how many there are."""
+        return [
+            {"outcome": outcome, "puzzles": int(self.counts[OUTCOMES.index(outcome), row["k"] - 1])}
+            | row
+            for outcome in reversed(OUTCOMES)
+            for row in self.rows(outcome)
+        ]
+
     def dead_fraction(self, num_steps: int | None = None) -> float:
         """Returns the forward passes of dead steps over all, in the first `num_steps` steps."""
-        total = self.counts[:num_steps].sum()
-        dead = self.sums[:num_steps, STATISTICS.index("dead")].sum()
-        return float(dead / total) if total else 0.0
+        return self._per_step("dead", num_steps)
+
+    def live_depth(self, num_steps: int | None = None) -> float:
+        """Returns the live steps of a puzzle, mean over puzzles, among the first `num_steps`."""
+        steps = self.counts[:, :num_steps].sum() / self.counts[:, 0].sum().clamp(min=1)
+        return self._per_step("live", num_steps) * float(steps)
+
+    def _per_step(self, name: str, num_steps: int | None) -> float:
+        """Returns the mean of a share over all steps of all puzzles."""
+        counts, sums = self.counts.sum(0)[:num_steps], self.sums.sum(0)[:num_steps]
+        total = float(counts.sum())
+        return float(finished(sums)[name].sum()) / total if total else 0.0
 
     def clear(self) -> None:
-        """Forgets everything recorded."""
+        """Forgets the rollouts that have ended."""
         self.counts.zero_()
         self.sums.zero_()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Returns the sums for a checkpoint."""
-        return {"counts": self.counts, "sums": self.sums}
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything, for a checkpoint."""
+        return {
+            "names": list(self.names),
+            "under_way": self.under_way,
+            "counts": self.counts,
+            "sums": self.sums,
+        }
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes sums back from a checkpoint."""
-        self.counts.copy_(state["counts"])
-        self.sums.copy_(state["sums"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes everything back from a checkpoint.
 
-
-def puzzle_statistics(step: Step) -> list[Tensor]:
-    """Computes the `STATISTICS` of one step for every puzzle, each of shape (B,)."""
-    written, label = step.written, step.puzzles["solution"]
-    index = written.flatten().nonzero().squeeze(1)
-    rows = index // written.shape[1]
-    cells = written.sum(1).clamp(min=1)
-
-    def per_puzzle(cell_values: Tensor) -> Tensor:
-        return torch.zeros(len(written), device=rows.device).index_add_(0, rows, cell_values)
-
-    def log_policy(logits: Tensor) -> Tensor:
-        return logits.detach().flatten(0, 1).index_select(0, index).log_softmax(-1)
-
-    reference, improved = log_policy(step.reference), log_policy(step.improved.logits)
-    shift = improved - reference
-    solution = label.flatten().index_select(0, index).long()
-    log_prob_gain = per_puzzle(shift.gather(1, solution[:, None]).squeeze(1))
-    kl = per_puzzle((improved.exp() * shift).sum(-1))
-    reverse_kl = per_puzzle((reference.exp() * -shift).sum(-1))
-
-    right = (step.answer == label) | ~written
-    gain = step.after.score - step.before.score
-    dead = gain <= 0
-    idle = dead & (kl / cells < IDLE_KL)
-    overshoot = dead & ~idle & (log_prob_gain < 0) & (log_prob_gain > -reverse_kl)
-    busy = dead & ~idle & ~overshoot
-    statistics = {
-        "solved": step.after.solved,
-        "exact_accuracy": right.all(1),
-        "cell_accuracy": (right & written).sum(1) / cells,
-        "score": step.after.score,
-        "gain": gain,
-        "log_prob_gain": log_prob_gain,
-        "improved": gain > 0,
-        "worsened": gain < 0,
-        "unchanged": gain == 0,
-        "kl": kl / cells,
-        "advantage_margin": (log_prob_gain - kl) / cells,
-        "dead": dead,
-        "idle": idle,
-        "busy": busy,
-        "overshoot": overshoot,
-    }
-    return [statistics[name].float() for name in STATISTICS]
+        Raises:
+            UserError: if it was written with other statistics.
+        """
+        if tuple(state["names"]) != self.names:
+            changed = sorted({*state["names"]} ^ {*self.names})
+            raise UserError(
+                "the checkpoint's ledger has other statistics than this version of pir: "
+                + (", ".join(changed) or "another order")
+            )
+        for name in ("under_way", "counts", "sums"):
+            getattr(self, name).copy_(state[name])

@@ -118,6 +118,19 @@ class Puzzle(ABC):
         """Returns the answer with every position that is not written taken from the question."""
         return torch.where(self.written(question), answer.to(question.dtype), question)
 
+    def reveal(self, question: Tensor, answer: Tensor, positions: Tensor) -> Tensor:
+        """Returns questions in which further positions are given, as in an answer.
+
+        Args:
+            question: uint8 of shape (B, L).
+            answer: uint8 of shape (B, L), right answers.
+            positions: bool of shape (B, L), written positions that become given.
+
+        Raises:
+            NotImplementedError: if an answer cannot be given in parts.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot give parts of an answer")
+
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks the written positions that break a rule, bool of shape (B, L); none if solved.
 

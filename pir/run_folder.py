@@ -5,6 +5,7 @@ killed at any moment leaves a folder that can be read and resumed.
 """
 
 import csv
+import glob
 import io
 import json
 import os
@@ -14,10 +15,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, cast
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from pir.config import TrainConfig
@@ -67,6 +70,11 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, _as_csv(rows, header=True))
 
 
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes numpy arrays as a compressed archive (.npz), to be read without pickle."""
+    write_atomically(path, lambda file: np.savez_compressed(file, **dict(arrays)))  # type: ignore[arg-type]
+
+
 class RunFolder:
     """Paths and files of one run.
 
@@ -80,8 +88,11 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
         self.improvement = self.path / "improvement.csv"
+        self.outcomes = self.path / "improvement_outcomes.csv"
         self.training_ledger = self.path / "improvement_train.csv"
+        self.training_outcomes = self.path / "improvement_train_outcomes.csv"
         self.timing = self.path / "timing.csv"
+        self.logged = (self.metrics, self.training_ledger, self.training_outcomes, self.timing)
         self.summary = self.path / "summary.json"
         self.last = self.path / "checkpoints" / "last.pt"
         self.best = self.path / "checkpoints" / "best.pt"
@@ -110,7 +121,8 @@ class RunFolder:
         Raises:
             UserError: if the folder cannot be written.
         """
-        write_json(self.path / "info.json", run_info() | {"seed": config.seed})
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(self.path / "info.json", run_info() | {"seed": config.seed, "date": started})
         write_text(self.path / "command.txt", shlex.join(command) + "\n")
         self.write_config(config)
 
@@ -167,11 +179,13 @@ class RunFolder:
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Appends rows to a CSV file, with a header if it is new.
+    """Appends rows to a CSV file, with a header if it is new; no rows leave it as it is.
 
     Raises:
         UserError: if the file cannot be written.
     """
+    if not rows:
+        return
     try:
         with path.open("a", newline="") as file:
             file.write(_as_csv(rows, header=file.tell() == 0))
@@ -265,3 +279,25 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor()
+
+
+def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
+    """Returns the run folders that a path or blank-separated patterns name, sorted.
+
+    Args:
+        patterns: as the user typed them.
+        evaluated: only runs with an evaluation, which training writes when it ends.
+
+    Raises:
+        UserError: if a pattern matches no such run.
+    """
+    found: dict[Path, None] = {}
+    for pattern in [patterns] if Path(patterns).exists() else patterns.split():
+        found_by = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
+        runs = [RunFolder(match) for match in found_by if RunFolder(match).config.is_file()]
+        chosen = [r for r in runs if not evaluated or (r.evaluation / "eval.json").is_file()]
+        if not chosen:
+            reason = "none of its runs has ended" if runs else "there is no run"
+            raise UserError(f"runs={pattern}: {reason}")
+        found |= dict.fromkeys(run.path for run in chosen)
+    return list(found)

@@ -1,6 +1,7 @@
 """Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,9 +12,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from pir import checkpoint
 from pir.components import Components
+from pir.depth import LedgerDepth
 from pir.device import prepare_cpu
 from pir.errors import NonFiniteLossError, UserError
-from pir.evaluate import Evaluation, evaluate, held_out, refuse_empty
+from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.interrupt import Interrupt
 from pir.ledger import Ledger
@@ -24,6 +26,9 @@ from pir.run_folder import RunFolder, append_rows, drop_rows_after
 from pir.trainer_settings import CHANGEABLE, check_settings
 
 EVALUATION_BATCH = 1000
+
+MEASURED_SHARE, MEASURED_AT_LEAST = 4, 64
+"""While training, the ledger looks at every fourth lane, and at this many at least."""
 
 
 class Trainer:
@@ -57,20 +62,24 @@ class Trainer:
             group["initial_lr"] = group["lr"]
         self.average = averaged(self.reasoner, self.settings.ema_decay)
         self.num_steps = self.reasoner.improvement_steps
-        passes = self.reasoner.passes_per_step
-        self.ledger = Ledger(self.num_steps, passes, self.device)
+        passes, batch = self.reasoner.passes_per_step, self.settings.batch_size
+        # Lanes are alike, so a share of them measures the same at a share of the cost.
+        self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_SHARE))
+        self.ledger = Ledger(self.measured, self.num_steps, passes, self.device)
+
+        self.ledger_depth = LedgerDepth(self.num_steps, self.device)
 
         self.optimizer_step = 0
         self.improvement_step = 0
         self.puzzles_seen = 0
         self.logged_at = 0
         self.evaluated_at = -1
-        self.best_solved = -1.0
+        self.best_solved, self.best_depth = -1.0, self.num_steps
         self.evaluations_since_best = 0
         self.lanes: Lanes | None = None
         self.interval: dict[str, float] = {}
         self.interval_steps = 0
-        self.watch = Stopwatch()
+        self.watch, self.ledger_seconds = Stopwatch(), 0.0
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
@@ -105,8 +114,8 @@ class Trainer:
                 for step in improvement_steps(self.reasoner, self.puzzle, lanes, self._round()):
                     losses = self.objective.losses(self.puzzle, step, self.optimizer_step)
                     self._learn(losses)
-                    self.ledger.record(step)
                     lanes.finished = self._finished(step)
+                    self._measure(step, lanes.finished)
                 self._report()
                 if interrupt.requested:
                     self.save(self.folder.last)
@@ -138,12 +147,22 @@ class Trainer:
         if self.settings.lanes == "staggered":
             lane = torch.arange(len(step.k), device=self.device)
             return lane % self.num_steps == self.improvement_step % self.num_steps
+        if self.settings.lanes == "ledger":
+            return self.ledger_depth.finished(step.k, self.improvement_step)
         finished = step.k >= self.num_steps
         if self.settings.lanes == "halting":
             if step.improved.halt_logit is None:
                 raise UserError("trainer.lanes=halting needs model.halt_head=true")
             finished = finished | (step.improved.halt_logit > 0)
         return finished
+
+    def _measure(self, step: Step, finished: Tensor) -> None:
+        """Has the ledger record the step, and keeps the time that it takes."""
+        started = time.perf_counter()
+        self.ledger.record(step.first(self.measured), finished[: self.measured])
+        if self.settings.lanes == "ledger":
+            self.ledger_depth.observe(step)
+        self.ledger_seconds += time.perf_counter() - started
 
     def _learn(self, losses: dict[str, Tensor]) -> None:
         """Adds the gradient of one improvement step and, when due, updates the parameters."""
@@ -209,8 +228,15 @@ class Trainer:
             "puzzles_seen": self.puzzles_seen,
             "training_forward_passes": self.forward_passes,
             "seconds": round(self.watch.seconds(), 1),
+            "ledger_share": round(self.ledger_seconds / max(self.watch.seconds(), 1e-9), 5),
             "validation_solved": self.best_solved,
         }
+
+    @property
+    def depth(self) -> int:
+        """Improvement steps of the rollouts that are trained now."""
+        by_ledger = self.settings.lanes == "ledger"
+        return self.ledger_depth.depth if by_ledger else self.num_steps
 
     @property
     def forward_passes(self) -> int:
@@ -246,11 +272,18 @@ class Trainer:
             "loss": means["loss"],
         }
         row |= {f"loss_{name}": means.get(name, "") for name in self.objective.names}
-        row |= {"solved": rows[-1]["solved"], "dead_fraction": self.ledger.dead_fraction()}
+        row |= {
+            "depth": self.depth,
+            "solved": rows[-1]["solved"] if rows else "",
+            "dead_fraction": self.ledger.dead_fraction() if rows else "",
+            "live_depth": self.ledger.live_depth() if rows else "",
+        }
         append_rows(self.folder.metrics, [row])
         at = {"optimizer_step": self.optimizer_step}
         append_rows(self.folder.training_ledger, [at | row for row in rows])
-        append_rows(self.folder.timing, [at | {"seconds": f"{self.watch.seconds():.3f}"}])
+        append_rows(self.folder.training_outcomes, [at | r for r in self.ledger.outcome_rows()])
+        seconds = {"seconds": self.watch.seconds(), "ledger_seconds": self.ledger_seconds}
+        append_rows(self.folder.timing, [at | {k: f"{v:.3f}" for k, v in seconds.items()}])
         self.logger.log({f"train/{k}": v for k, v in means.items()}, self.optimizer_step)
         self.ledger.clear()
         self.interval, self.interval_steps = {}, 0
@@ -266,6 +299,7 @@ class Trainer:
         rows = result.ledger.rows()
         at = {"optimizer_step": self.optimizer_step}
         append_rows(self.folder.improvement, [at | row for row in rows])
+        append_rows(self.folder.outcomes, [at | row for row in result.ledger.outcome_rows()])
         self.logger.log(
             {f"val/{name}": value for name, value in rows[-1].items()}, self.optimizer_step
         )
@@ -282,16 +316,21 @@ class Trainer:
     def _keep_if_best(self, evaluation: Evaluation, path: Path) -> None:
         """Writes a checkpoint if the validation solved share rose.
 
+        What counts is the share at the trained depth; where the ledger chooses the depth of
+        training, at the first step with the largest share, which the checkpoint remembers.
+
         It goes to best.pt, except after the evaluation at a budget's end, which a resumed run will
         not have made: that one goes to end.pt.
         """
-        rows = evaluation.ledger.rows()
-        improved = rows[-1]["solved"] > self.best_solved
+        solved = [row["solved"] for row in evaluation.ledger.rows()]
+        by_ledger = self.settings.lanes == "ledger"
+        depth = solved.index(max(solved)) + 1 if by_ledger else self.num_steps
+        improved = solved[depth - 1] > self.best_solved
         if improved:
-            self.best_solved = rows[-1]["solved"]
+            self.best_solved, self.best_depth = solved[depth - 1], depth
             self.evaluations_since_best = 0
             self.save(path)
-        self.view.validated([row["solved"] for row in rows], self.best_solved, improved)
+        self.view.validated(solved, self.best_solved, improved)
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -315,8 +354,9 @@ class Trainer:
                 "random": checkpoint.random_state(),
                 "lanes": self.lanes.state_dict() if self.lanes else None,
                 "ledger": self.ledger.state_dict(),
+                "ledger_depth": self.ledger_depth.state_dict(),
                 "interval": self.interval,
-                "seconds": self.watch.seconds(),
+                "seconds": [self.watch.seconds(), self.ledger_seconds],
                 "numbers": numbers,
             },
         )
@@ -330,7 +370,8 @@ class Trainer:
         path = self.folder.last
         if not path.is_file() and not self.folder.metrics.is_file():
             # The run was killed before its first checkpoint was whole: it starts anew.
-            drop_rows_after(self.folder.improvement, -1)
+            for file in (self.folder.improvement, self.folder.outcomes):
+                drop_rows_after(file, -1)
             return
         saved = checkpoint.load(path, self.device)
         self._refuse_other_settings(OmegaConf.create(saved["config"]))
@@ -340,14 +381,17 @@ class Trainer:
         for name in NUMBERS:
             setattr(self, name, saved["numbers"][name])
         self.ledger.load_state_dict(saved["ledger"])
+        self.ledger_depth.load_state_dict(saved["ledger_depth"])
         self.interval = saved["interval"]
-        self.watch = Stopwatch(saved["seconds"])
+        seconds, self.ledger_seconds = saved["seconds"]
+        self.watch = Stopwatch(seconds)
         if saved["lanes"] is not None:
             self.lanes = Lanes.from_state_dict(saved["lanes"])
         checkpoint.set_random_state(saved["random"])
-        for file in (self.folder.metrics, self.folder.training_ledger, self.folder.timing):
+        for file in self.folder.logged:
             drop_rows_after(file, self.logged_at)
-        drop_rows_after(self.folder.improvement, self.evaluated_at)
+        for file in (self.folder.improvement, self.folder.outcomes):
+            drop_rows_after(file, self.evaluated_at)
         self.folder.end.unlink(missing_ok=True)
 
     def _refuse_other_settings(self, saved: DictConfig) -> None:
@@ -379,6 +423,7 @@ NUMBERS = (
     "logged_at",
     "evaluated_at",
     "best_solved",
+    "best_depth",
     "evaluations_since_best",
     "interval_steps",
 )

@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 from pir.config import check_choice
 from pir.errors import UserError
 
-LANES = ("staggered", "synchronous", "halting")
+LANES = ("staggered", "synchronous", "halting", "ledger")
 CHANGEABLE = (
     "trainer.max_optimizer_steps",
     "trainer.max_minutes",

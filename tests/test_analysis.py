@@ -1,55 +1,303 @@
 """Figures come from run folders alone, and say what the numbers say."""
 
+import io
 import json
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from pir.analysis.curves import draw_improvement, read_curve
+from pir.analysis import latents, waste
+from pir.analysis.curves import draw_improvement
+from pir.analysis.figures import KINDS, save_kind
+from pir.analysis.runs import Run, group_by_seed
+from pir.analysis.style import COLOURS, GRID, INK, MUTED, PAPER, save_figure
+from pir.analysis.words import difference, label, listed, number, percent, plain
 
+from pir.cli import main
 from pir.errors import UserError
 from pir.progress import bar_row, clock
+from tests.run_folders import write_csv, write_run
+
+SENTENCES = {
+    "improvement": "80.0 % of the puzzles are solved after the 3 steps that the model was trained "
+    "for (95 % interval 75.0 % to 85.0 %), 60.0 % after step 1, 80.0 % after step 6, beyond the "
+    "trained depth.",
+    "waterfall": "Step 1 gains 0.550 of the 0.650 that all 3 steps gain; steps 3 to 6 are dead for "
+    "100 % of puzzles.",
+    "dead-compute": "60 % of the forward passes of the 3 trained steps are dead (20 % idle, 40 % "
+    "busy and 0 % overshoot): on average 1.2 of 3 steps of a puzzle raise its score.",
+    "margins": "Of 20 sampled cells 50 % stand still; of the steps of the others 10 % harmful, "
+    "20 % overshoot, 30 % sized right and 40 % under-sized.",
+    "guidance": "At the trained depth (step 3) guidance w 1.5 solves 80.0 %, guidance w 1 78.0 %, "
+    "which lies inside the interval of the former (78.0 % to 82.0 %).",
+    "step-size": "At the trained depth (step 3) no step size of 0.5 to 2 solves more than step "
+    "size 1 (80.0 %).",
+    "exits": "Rule kl with threshold 0.01 solves 79.0 % with 4.5 forward passes on average, 50 % "
+    "fewer than the 9 of the full depth (80.0 %).",
+    "latents": "(medians of 12 puzzles).",
+    "difficulty": "At the trained depth 100.0 % of the easiest puzzles are solved (answers 1), "
+    "0.0 % of the hardest (answers 5).",
+    "statistics": "10 statistics at every step; at step 3 the policy still moves by 0.0157 nats "
+    "per cell on solved puzzles and 0.0625 nats per cell on failed puzzles (KL).",
+}
 
 
-def test_curve_reads_what_evaluation_wrote(tiny_run):
-    curve = read_curve(tiny_run)
-    content = json.loads((tiny_run / "eval/eval.json").read_text())
-    assert curve.trained_steps == content["trained_steps"] == 2
-    assert curve.columns["k"].tolist() == [1, 2, 3, 4]
-    assert curve.columns["solved"] == pytest.approx([r["solved"] for r in content["per_step"]])
-    low, high = curve.columns["solved_low"], curve.columns["solved_high"]
-    assert np.all((low <= curve.columns["solved"]) & (curve.columns["solved"] <= high))
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "a_seed1")
+
+
+def test_every_kind_says_what_the_numbers_say(run_folder):
+    assert set(SENTENCES) == set(KINDS)
+    for name, sentence in SENTENCES.items():
+        assert KINDS[name].describe(Run(run_folder)).endswith(sentence), name
+
+
+def test_a_waterfall_of_losses_says_so(tmp_path):
+    folder = write_run(tmp_path / "run", lost=20)
+    rows = [
+        {"k": 1, "gain": -0.1, "dead": 0.5, "score": 0.4, "solved": 0.1},
+        {"k": 2, "gain": -0.2, "dead": 1, "score": 0.2, "solved": 0.1},
+    ]
+    write_csv(folder / "eval/per_step.csv", rows)
+    sentence = KINDS["waterfall"].describe(Run(folder))
+    assert sentence == (
+        "No step gains: steps 1 to 2 change the score by -0.300; step 2 is dead for 100 % of "
+        "puzzles."
+    )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "statistics"])
+def test_every_kind_draws_one_run_and_several(run_folder, kind):
+    one = KINDS[kind].draw([Run(run_folder)])
+    two = KINDS[kind].draw([Run(run_folder), Run(run_folder)])
+    if kind == "improvement":
+        assert len(two.axes) == len(one.axes)
+    else:
+        assert len(two.axes) == 2 * len(one.axes)
+        assert two.get_figheight() == pytest.approx(2 * one.get_figheight())
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
-def test_same_data_same_figure(tiny_run, tmp_path, ending):
+def test_same_data_same_figure(run_folder, tmp_path, ending):
+    kind = {"png": "margins", "pdf": "dead-compute", "svg": "improvement"}[ending]
     for name in ("one", "two"):
-        draw_improvement([tiny_run, tiny_run], tmp_path / f"{name}.{ending}")
+        save_kind(kind, [run_folder, run_folder], tmp_path / f"{name}.{ending}")
     one = (tmp_path / f"one.{ending}").read_bytes()
     assert one == (tmp_path / f"two.{ending}").read_bytes()
     assert len(one) > 3000
 
 
-def test_analysis_loads_no_model(tiny_run):
+def test_analysis_loads_no_model(run_folder):
     code = (
-        "import sys; from pathlib import Path; from pir.analysis.curves import read_curve;"
-        f"read_curve(Path({str(tiny_run)!r})); print('torch' in sys.modules)"
+        "import sys; from pathlib import Path; import pir.analysis.report, pir.analysis.compare;"
+        "from pir.analysis.runs import Run; from pir.analysis.figures import KINDS;"
+        f"run = Run(Path({str(run_folder)!r})); [k.describe(run) for k in KINDS.values()];"
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_damaged_evaluations_are_refused(tiny_run, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(tiny_run, folder)
-    (folder / "eval/per_step.csv").write_text("k,solved\n1,x\n")
-    with pytest.raises(UserError, match="damaged"):
-        read_curve(folder)
-    shutil.rmtree(folder / "eval")
-    with pytest.raises(UserError, match="no evaluation yet"):
-        read_curve(folder)
+def test_regions_of_the_plane_are_where_the_definition_puts_them(run_folder):
+    """The middle of every band, turned back into A and KL, lies in the region named beside it."""
+    kl, reverse_kl = 0.5, 0.8
+    figure = KINDS["margins"].draw([Run(run_folder)])
+    axis = figure.axes[0]
+    bands = [patch.get_extents() for patch in axis.patches]
+    middles = [axis.transData.inverted().transform((b.x0, (b.y0 + b.y1) / 2))[1] for b in bands]
+    names = list(waste.REGIONS)
+    for middle, name in zip(middles, names, strict=True):
+        gain = middle * (kl if middle >= 0 else reverse_kl)
+        expected = (
+            "harmful" if gain <= -reverse_kl
+            else "overshoot" if gain < 0
+            else "sized_right" if gain <= kl
+            else "under_sized"
+        )  # fmt: skip
+        assert name == expected
+    solved = [text.get_text() for text in figure.axes[0].texts]
+    failed = [text.get_text() for text in figure.axes[1].texts]
+    assert solved == ["harmful\n0 %", "overshoot\n11 %", "sized right\n11 %", "under-sized\n22 %"]
+    assert failed == ["harmful\n9 %", "overshoot\n9 %", "sized right\n18 %", "under-sized\n18 %"]
+
+
+def test_cells_lie_in_the_bands_of_their_regions(run_folder):
+    """Gains are divided by KL(c || u), losses by KL(u || c)."""
+    figure = KINDS["margins"].draw([Run(run_folder)])
+    points = [c.get_offsets() for axis in figure.axes for c in axis.collections]
+    assert {float(ratio) for cells in points for _, ratio in cells} == {-1.5, -0.25, 0.5, 1, 2}
+
+
+def test_kinds_of_steps(run_folder, tmp_path):
+    kinds = waste.step_kinds(Run(run_folder))
+    names = np.array(list(waste.STEP_KINDS))
+    assert names[kinds[0]].tolist() == ["gains", "busy", "idle", "idle", "idle", "idle"]
+    assert names[kinds[-1]].tolist() == ["gains", "busy", "busy", "busy", "busy", "idle"]
+    unlabelled = write_run(tmp_path / "unlabelled", labels=False)
+    assert (waste.step_kinds(Run(unlabelled)) == kinds).all()
+
+
+def test_principal_components_against_the_singular_values():
+    states = np.random.default_rng(0).normal(size=(9, 4, 6)) * [5, 3, 1, 1, 1, 0.1]
+    points, shares = latents.principal_components(states)
+    flat = (states - states.mean((0, 1))).reshape(-1, 6)
+    _, sizes, directions = np.linalg.svd(flat)
+    assert shares == pytest.approx(sizes[:2] ** 2 / (sizes**2).sum())
+    assert np.abs(points.reshape(-1, 2)) == pytest.approx(np.abs(flat @ directions[:2].T))
+    moves = latents.relative_moves(np.array([[[0.0, 0.0], [3.0, 4.0], [3.0, 9.0]]]))
+    assert moves.tolist() == [[5.0, 1.0]]
+
+
+def test_runs_that_differ_in_seed_only_are_one_line(tmp_path):
+    folders = [
+        write_run(tmp_path / f"long_seed{seed}", seed=seed, lost=10 * seed) for seed in (1, 2)
+    ]
+    folders.append(write_run(tmp_path / "other", env="maze"))
+    groups = group_by_seed([Run(folder) for folder in folders])
+    assert [group.label for group in groups] == ["long (2 seeds)", "other"]
+    figure = draw_improvement([Run(folder) for folder in folders])
+    solved, lines = figure.axes[0], figure.axes[0].get_lines()
+    assert lines[0].get_ydata()[4] == pytest.approx(np.mean([0.75, 0.70]))
+    band = solved.collections[0].get_datalim(solved.transData).intervaly
+    assert band == pytest.approx([0.6, 0.8])
+    assert len(lines) == 2
+
+
+def test_names_of_runs_are_text_and_no_formula(tmp_path):
+    folder = write_run(tmp_path / "_$x^{$ \udcff\u202e 名")
+    for kind in ("improvement", "exits"):
+        save_kind(kind, [folder, folder], tmp_path / f"{kind}.svg")
+    assert label("_a$b") == r" _a\$b"
+    assert plain("a\nb\udcff\u202e") == "a?b??"
+
+
+def test_an_old_evaluation_still_draws_its_curve(tmp_path):
+    folder = write_run(tmp_path / "old")
+    facts = json.loads((folder / "eval/eval.json").read_text())
+    old = {key: facts[key] for key in ("env", "split", "puzzles", "trained_steps")}
+    (folder / "eval/eval.json").write_text(json.dumps(old | {"improvement_steps": 6}))
+    for file in ("steps.npz", "latents.npz", "cells.csv", "strata.csv", "per_outcome.csv"):
+        (folder / "eval" / file).unlink()
+    assert Run(folder).facts.statistics == ()
+    for kind in ("improvement", "waterfall", "statistics"):
+        save_kind(kind, [folder], tmp_path / f"{kind}.png")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("eval/per_step.csv", "k,solved\n1,x\n", "per_step.csv is damaged: column solved"),
+        ("eval/per_step.csv", "k,solved\n1\n", "per_step.csv is damaged: no rows, or"),
+        ("eval/per_step.csv", "", "per_step.csv is damaged"),
+        ("eval/per_step.csv", "k,gain\n1,2\n", "per_step.csv has no column solved"),
+        ("eval/eval.json", "{", "eval.json is damaged"),
+        ("eval/eval.json", "[]", "eval.json is damaged: it holds no object"),
+        ("eval/eval.json", '{"env": "a"}', "improvement_steps, puzzles, split, trained_steps miss"),
+        ("config.yaml", "a: [", "config.yaml is missing or damaged"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, file, content, message):
+    folder = write_run(tmp_path / "run")
+    (folder / file).write_text(content)
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        save_kind("improvement", [folder], tmp_path / "out.png")
+
+
+def test_damaged_arrays_are_named(tmp_path):
+    folder = write_run(tmp_path / "run")
+    for file, kind in (("steps.npz", "dead-compute"), ("latents.npz", "latents")):
+        whole = (folder / "eval" / file).read_bytes()
+        lone_array = io.BytesIO()
+        np.save(lone_array, np.zeros(3))
+        for content in (whole[: len(whole) // 2], b"", b"PK", lone_array.getvalue()):
+            (folder / "eval" / file).write_bytes(content)
+            with pytest.raises(UserError, match=f"{file} is damaged"):
+                save_kind(kind, [folder], tmp_path / "out.png")
+    np.savez(folder / "eval/latents.npz", latents=np.zeros((3, 2)), solved=np.zeros(3))
+    with pytest.raises(UserError, match="shapes that do not fit"):
+        save_kind("latents", [folder], tmp_path / "out.png")
+    object_array = np.array([{}], dtype=object)
+    np.savez(folder / "eval/latents.npz", latents=object_array, solved=object_array)
+    with pytest.raises(UserError, match="allow_pickle=False"):
+        save_kind("latents", [folder], tmp_path / "out.png")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"puzzles": "many"}, {"puzzles": [1]}, {"statistics": [{}]}, {"floors": [1]}, {"cost": {}}],
+)
+def test_facts_of_the_wrong_type_are_refused(tmp_path, wrong):
+    folder = write_run(tmp_path / "run")
+    facts = json.loads((folder / "eval/eval.json").read_text())
+    (folder / "eval/eval.json").write_text(json.dumps(facts | wrong))
+    with pytest.raises(UserError, match=r"eval\.json is damaged"):
+        _ = Run(folder).facts
+
+
+def test_no_element_takes_the_colours_of_the_paper():
+    """A page puts its own colours in their place, so they must tell these elements apart."""
+    reserved = {INK, MUTED, GRID, PAPER}
+    assert len(reserved | {colour.lower() for colour in COLOURS}) == 4 + len(COLOURS)
+
+
+def test_numbers_as_text():
+    assert [percent(0.9615), percent(0.5, 0), percent(float("nan"))] == ["96.2 %", "50 %", "–"]
+    assert [number(v) for v in (4000, 0.01234, 3.14159, 2.5e6, 1234.5, None)] == [
+        "4,000", "0.0123", "3.14", "2.5 million", "1,234", "–",
+    ]  # fmt: skip
+    assert [difference(0.0134, "share"), difference(-0.5, "nats")] == ["+1.3", "-0.5"]
+    assert [listed(["a"]), listed(["a", "b", "c"])] == ["a", "a, b and c"]
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs `pir` in this process."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", list(sys.argv))
+        status = main(words)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_plot_of_every_kind_by_command(command, tmp_path):
+    write_run(tmp_path / "runs/a")
+    write_run(tmp_path / "runs/b", seed=2, extra=False)
+    out = tmp_path / "dead, of = all.png"
+    status, shown, told = command(
+        "plot", f"runs={tmp_path}/runs/*", "kind=dead-compute", f"out={out}"
+    )
+    assert (status, shown.strip()) == (0, str(out))
+    assert "a: 60 % of the forward passes" in told
+    assert "b: 60 % of the forward passes" in told
+    status, shown, _ = command("plot", f"run={tmp_path}/runs/a", "kind=latents")
+    assert shown.strip() == f"{tmp_path}/runs/a/figures/latents.png"
+    assert (tmp_path / "runs/a/figures/latents.png").stat().st_size > 5000
+
+
+def test_plot_names_runs_without_the_data(command, tmp_path):
+    write_run(tmp_path / "runs/a")
+    write_run(tmp_path / "runs/b", extra=False)
+    words = ("plot", "kind=guidance", f"out={tmp_path}/out.png")
+    status, _, told = command(*words, f"runs={tmp_path}/runs/*")
+    assert status == 0
+    lacking = f"{tmp_path}/runs/b has no eval/guidance.csv, which kind=guidance needs: "
+    lacking += f"`pir eval run={tmp_path}/runs/b 'eval.guidance="
+    assert f"left out: {lacking}" in told
+    status, shown, told = command(*words, f"run={tmp_path}/runs/b")
+    assert (status, shown) == (2, "")
+    assert lacking in told
+    status, _, told = command("plot", f"run={tmp_path}/runs/a", "kind=waterfal")
+    assert status == 2
+    assert f"kind=waterfal: allowed are {', '.join(KINDS)}" in told
+
+
+def test_endings_that_are_no_figure_are_refused(run_folder, tmp_path):
+    with pytest.raises(UserError, match=r"must be one of \.png, \.pdf, \.svg"):
+        save_figure(draw_improvement([Run(run_folder)]), tmp_path / "x.bmp")
 
 
 def test_bars_and_clock():

@@ -71,6 +71,7 @@ def test_list_as_json(pir):
 def test_info(pir):
     info = json.loads(pir("info", "model.hidden_size=64", "output=json").stdout)
     assert info["model"]["forward_passes"] == 9
+    assert info["model"]["flops_per_step"] > 3 * info["model"]["parameters"]
     assert info["model"]["parameters"] > 50_000
     assert info["versions"]["torch"]
 

@@ -48,7 +48,7 @@ def components(node):
             yield from components(value)
 
 
-@pytest.mark.parametrize("group", ["env", "model", "objective", "optim", "logger"])
+@pytest.mark.parametrize("group", ["env", "model", "objective", "optim", "logger", "exit"])
 def test_settings_agree_with_the_code(group):
     """A component's file names exactly its arguments, with the same defaults as in Python."""
     for file in sorted((ROOT / group).glob("*.yaml")):
@@ -73,7 +73,7 @@ def test_settings_agree_with_the_code(group):
 @pytest.mark.parametrize("command", SCHEMAS)
 def test_commands_list_the_keys_of_their_schema(command):
     written = set(yaml.safe_load((ROOT / f"{command}.yaml").read_text())) - {"defaults", "hydra"}
-    chosen = {"env", "model", "objective", "optim", "trainer", "logger", "choices"}
+    chosen = {"env", "model", "objective", "optim", "trainer", "logger", "exit", "choices"}
     assert set(SCHEMAS[command].__annotations__) - chosen == written - chosen
 
 

@@ -41,3 +41,37 @@ def test_verifier_agrees_with_the_cpu():
     there = puzzle.verify(batch["question"].cuda(), answers.cuda())
     assert torch.equal(here.score, there.score.cpu())
     assert torch.equal(here.solved, there.solved.cpu())
+
+
+def test_evaluation_agrees_with_the_cpu():
+    """Every sweep and exit rule runs on the device and finds what the CPU finds."""
+    from pir.envs.queens import Queens
+
+    from pir.evaluation.breadth import breadth
+    from pir.evaluation.exit_sweep import run_rule
+    from pir.evaluation.floors import look_up, masked_random, one_blank
+    from pir.evaluation.probes import CellSample, GuidanceSweep, LatentSample, StepSizeProbe
+    from pir.evaluation.rollouts import evaluate
+    from pir.exits import PredictedGain
+    from pir.models.trm import TRM
+
+    puzzle = Queens(hide=(1, 2))
+    torch.manual_seed(0)
+    model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32").eval()
+    puzzles = puzzle.sample(60, "test", seed=0)
+    here = evaluate(model, puzzle, puzzles, 4, 25)
+    model, puzzles = model.cuda(), puzzles.cuda()
+    observers = [
+        GuidanceSweep(puzzle, [0.5, 2.0], 4),
+        StepSizeProbe(model, puzzle, [0.5], 4),
+        CellSample(),
+        LatentSample(),
+    ]
+    there = evaluate(model, puzzle, puzzles, 4, 25, observers)
+    torch.testing.assert_close(there.values["kl"], here.values["kl"], rtol=1e-2, atol=1e-4)
+    rule = PredictedGain()
+    rule.fit(there.values)
+    assert run_rule(model, puzzle, puzzles, rule, 1.0, 4, 25).steps.tolist() == [4] * 60
+    assert len(breadth(model, puzzle, puzzles, 2, 0.3, 25)) == 5
+    assert one_blank(model, puzzle, puzzles)["puzzles"] == 60
+    assert 0 <= masked_random(puzzle, puzzles)["solved"] <= look_up(puzzle, puzzles)["solved"] <= 1

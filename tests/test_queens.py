@@ -10,7 +10,8 @@ from pir.envs.countdown import Countdown
 from pir.envs.queens import BLANK, Queens, solutions_of
 
 from pir.errors import PuzzleTextError, UserError
-from pir.evaluate import evaluate, sample_policy
+from pir.evaluation.rollouts import evaluate
+from pir.evaluation.sampling import PolicySample, sample_policy
 from pir.models.trm import TRM
 from tests import slow_checkers as slow
 
@@ -181,6 +182,10 @@ def test_sampling_does_not_depend_on_the_batch():
     torch.manual_seed(0)
     model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32")
     puzzles = puzzle.sample(30, "test", seed=0)
-    results = [evaluate(model, puzzle, puzzles, 4, size, samples=5) for size in (30, 7)]
-    assert results[0].sampled == results[1].sampled
-    assert results[0].sampled.puzzles == 30
+    drawn = []
+    for size in (30, 7):
+        policy = PolicySample(3)
+        evaluate(model, puzzle, puzzles, 4, size, [policy])
+        drawn.append(policy.draw(puzzle, 5))
+    assert drawn[0] == drawn[1]
+    assert drawn[0].puzzles == 30

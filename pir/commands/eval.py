@@ -1,145 +1,183 @@
-"""`pir eval`: every improvement step on held-out puzzles, to any depth."""
+"""`pir eval`: every improvement step on held-out puzzles, to any depth, and what else would be."""
 
 import json
-import time
-from typing import Any
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig
 
-from pir.config import check_choice
+from pir.catalog import choices, load_choice
+from pir.config import build, check_choice
 from pir.errors import UserError
-from pir.run_folder import RunFolder, write_json, write_rows
+from pir.run_folder import RunFolder, find_runs
+
+if TYPE_CHECKING:
+    from pir.evaluation.run import Plan
+    from pir.exits import ExitRule
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/eval.yaml for the settings."""
     check_choice("output", config.output, ("text", "json"))
-    result = evaluate_run(RunFolder(config.run), config.device, **config.eval)
+    if (config.run is None) == (config.runs is None):
+        raise UserError("give either run=DIR or runs='DIR DIR ...' (patterns such as 'runs/*')")
+    folders = [Path(config.run)] if config.run else find_runs(config.runs)
+
+    from pir.evaluation.run import evaluate_run
+
+    results = []
+    for folder in folders:
+        result = evaluate_run(RunFolder(folder), config.device, read_plan(config.eval))
+        results.append(result)
+        for name, reason in result.get("skipped_exits", {}).items():
+            print(f"exit rule {name} left out: {reason}", file=sys.stderr)
+        if config.output == "text":
+            print(evaluation_text(result))
+            print(f"written to {RunFolder(folder).evaluation}")
     if config.output == "json":
-        print(json.dumps(result))
-    else:
-        print(improvement_table(result))
-        print(f"written to {RunFolder(config.run).evaluation}")
+        print(json.dumps(results[0] if config.run else results))
+    elif len(results) > 1:
+        print(over_seeds(results, folders))
 
 
-def evaluate_run(
-    folder: RunFolder,
-    device: str,
-    *,
-    split: str,
-    puzzles: int,
-    batch_size: int,
-    samples: int = 20,
-    improvement_steps: int | None = None,
-) -> dict[str, Any]:
-    """Evaluates a run's best averaged weights and writes `eval/` in its folder.
-
-    Args:
-        folder: the run.
-        device: where to compute, "auto" for the best there is.
-        split: which split the puzzles come from.
-        puzzles: how many.
-        batch_size: how many at once.
-        samples: answers drawn per puzzle at the trained depth, for puzzles with several answers.
-        improvement_steps: how many steps; None for twice the trained number.
-
-    Returns:
-        The content of eval.json.
+def read_plan(settings: DictConfig) -> "Plan":
+    """Checks the settings `eval.*` and builds the exit rules that they name.
 
     Raises:
-        UserError: if a setting is out of range or the run cannot be read.
+        UserError: naming the key, its value and what is allowed.
     """
-    from pir.components import load_trained
-    from pir.evaluate import evaluate, held_out, wilson_interval
+    from pir.evaluation.run import Plan
     from pir.puzzle import SPLITS
 
-    check_choice("eval.split", split, SPLITS)
-    for key, value in {
-        "improvement_steps": improvement_steps,
-        "puzzles": puzzles,
-        "batch_size": batch_size,
-    }.items():
-        if value is not None and value < 1:
-            raise UserError(f"eval.{key}={value}: must be at least 1")
-    if samples < 0:
-        raise UserError(f"eval.samples={samples}: must be at least 0")
-    parts, config, path = load_trained(folder, device)
-    trained_steps = parts.reasoner.improvement_steps
-    num_steps = improvement_steps or 2 * trained_steps
-    sample = held_out(parts.puzzle, split, puzzles, parts.device)
-    started = time.monotonic()
-    draws = 0 if parts.puzzle.unique else samples
-    result = evaluate(parts.reasoner, parts.puzzle, sample, num_steps, batch_size, draws)
-    seconds = time.monotonic() - started
-
-    rows = []
-    puzzles = len(sample)
-    for row in result.ledger.rows():
-        low, high = wilson_interval(row["solved"] * puzzles, puzzles)
-        rows.append(row | {"solved_low": low, "solved_high": high})
-    content = {
-        "run": str(folder.path),
-        "checkpoint": path.name,
-        "env": config.choices.env,
-        "split": split,
-        "puzzles": puzzles,
-        "trained_steps": trained_steps,
-        "improvement_steps": num_steps,
-        "parameters": parts.reasoner.parameter_count(),
-        "seconds": round(seconds, 3),
-        "dead_fraction": result.ledger.dead_fraction(trained_steps),
-        "per_step": rows,
-    }
-    if result.sampled is not None:
-        content["samples"] = samples
-        content["sampled_solved"], content["coverage"], content["sampled_puzzles"] = result.sampled
-    _write(folder, content, puzzle_rows(parts.puzzle, sample, result))
-    return content
+    check_choice("eval.split", settings.split, SPLITS)
+    for key in ("improvement_steps", "puzzles", "batch_size", "breadth"):
+        if settings[key] is not None and settings[key] < 1:
+            raise UserError(f"eval.{key}={settings[key]}: must be at least 1")
+    for key in ("samples", "noise"):
+        if not 0 <= settings[key] < float("inf"):
+            raise UserError(f"eval.{key}={settings[key]}: must be at least 0")
+    for key in ("guidance", "step_size"):
+        for value in settings[key]:
+            if not abs(value) < 1e6:
+                raise UserError(f"eval.{key}={list(settings[key])}: {value} is no usable number")
+    return Plan(
+        split=settings.split,
+        puzzles=settings.puzzles,
+        batch_size=settings.batch_size,
+        improvement_steps=settings.improvement_steps,
+        samples=settings.samples,
+        guidance=tuple(dict.fromkeys(settings.guidance)),
+        step_size=tuple(dict.fromkeys(settings.step_size)),
+        breadth=settings.breadth,
+        noise=settings.noise,
+        exits=exit_rules(settings.exit),
+    )
 
 
-def puzzle_rows(puzzle: Any, sample: Any, result: Any) -> list[dict[str, Any]]:
-    """Returns one row per puzzle: text, first step that solves it, last score, difficulty."""
-    rows = []
-    ratings = puzzle.rating(sample["question"]).tolist()
-    for index, question in enumerate(sample["question"].cpu()):
-        solved = result.solved[index]
-        first = int(solved.int().argmax()) + 1 if bool(solved.any()) else ""
-        rows.append(
-            {
-                "index": index,
-                "puzzle": puzzle.format_question(question),
-                "first_solved": first,
-                "solved": int(solved[-1]),
-                "score": float(result.score[index, -1]),
-                "rating": ratings[index],
-            }
+def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
+    """Builds exit rules by name: all of them, one, a list, or none."""
+    from pir.exits import ExitRule
+
+    sources = HydraConfig.get().runtime.config_sources
+    known = [row["name"] for row in choices("exit", sources)]
+    names: Sequence[str] = list(wanted) if isinstance(wanted, ListConfig) else [str(wanted)]
+    if wanted is None:
+        names = []
+    elif names == ["all"]:
+        names = known
+    for name in names:
+        check_choice("eval.exit", str(name), ("all", *known))
+    rule: Any = ExitRule
+    return {name: build(load_choice("exit", name, sources), f"exit.{name}", rule) for name in names}
+
+
+def evaluation_text(result: dict[str, Any]) -> str:
+    """Returns what an evaluation found as text of fixed width."""
+    floors, depth = result["floors"], min(result["trained_steps"], result["improvement_steps"])
+    lines = [improvement_table(result)]
+    lines.append(
+        f"dead fraction {result['dead_fraction']:.1%}, live depth {result['live_depth']:.2f} of "
+        f"{depth} steps"
+        + _optional(", solved at step {:.2f} on average", result["steps_to_solve"])
+        + _optional(", {:.1%} of solved answers stay solved", result["fixed_point_rate"])
+    )
+    lines.append(
+        f"floors: random moves {floors['masked_random']['solved']:.1%}, look-up of training "
+        f"answers {floors['look_up']['solved']:.1%}"
+        + (
+            f"; puzzles with one blank {result['one_blank']['solved']:.1%}"
+            if result["one_blank"]
+            else ""
         )
-    return rows
+    )
+    cost = result["cost"]
+    lines.append(
+        f"cost of a step: {cost['passes_per_step']} forward passes, "
+        f"{cost['flops_per_step'] / 1e6:.1f} MFLOP, {1e6 * cost['seconds_per_step']:.0f} "
+        "microseconds per puzzle"
+    )
+    if "samples" in result:
+        lines.append(
+            f"{result['samples']} samples of the policy at the trained depth, "
+            f"{result['sampled_puzzles']} puzzles: {result['sampled_solved']:.1%} right"
+            + _optional(", coverage {:.1%}", result["coverage"])
+        )
+    if result["best_exit"]:
+        best = result["best_exit"]
+        share = best["forward_passes"] / best["full_forward_passes"]
+        lines.append(
+            f"cheapest exit rule: {best['rule']} (threshold {best['threshold']:.4g}) solves "
+            f"{best['solved']:.1%} with {best['forward_passes']:.2f} forward passes, {share:.0%} "
+            f"of the {best['full_forward_passes']} that solve {best['full_solved']:.1%}; "
+            f"{best['seconds']:.2f} s instead of {best['full_seconds']:.2f}"
+        )
+    return "\n".join(lines)
 
 
-def _write(folder: RunFolder, content: dict[str, Any], puzzles: list[dict[str, Any]]) -> None:
-    write_rows(folder.evaluation / "per_step.csv", content["per_step"])
-    write_rows(folder.evaluation / "per_puzzle.csv", puzzles)
-    write_json(folder.evaluation / "eval.json", content)
+def _optional(text: str, value: float | None) -> str:
+    return "" if value is None else text.format(value)
 
 
 def improvement_table(result: dict[str, Any]) -> str:
     """Returns the improvement steps as a table of fixed-width text, trained depth marked."""
     lines = [
         f"{'step':>4} {'passes':>7} {'solved':>7} {'95 % interval':>15} {'score':>6} "
-        f"{'gain':>7} {'dead':>6} {'KL':>8}"
+        f"{'gain':>7} {'dead':>6} {'idle':>6} {'KL':>8}"
     ]
     for row in result["per_step"]:
         mark = "  <- trained depth" if row["k"] == result["trained_steps"] else ""
         lines.append(
             f"{row['k']:>4} {row['forward_passes']:>7} {row['solved']:>7.1%} "
             f"{row['solved_low']:>7.1%}-{row['solved_high']:<7.1%} {row['score']:>6.3f} "
-            f"{row['gain']:>+7.3f} {row['dead']:>6.1%} {row['kl']:>8.4f}{mark}"
+            f"{row['gain']:>+7.3f} {row['dead']:>6.1%} {row['idle']:>6.1%} {row['kl']:>8.4f}{mark}"
         )
-    if "samples" in result:
+    return "\n".join(lines)
+
+
+def over_seeds(results: Sequence[dict[str, Any]], folders: Sequence[Path]) -> str:
+    """Sums up runs that differ in their seed only: mean at the trained depth, interval over seeds.
+
+    The interval is a bootstrap over runs, which with few of them is too narrow.
+    """
+    import numpy as np
+
+    from pir.analysis.resampling import bootstrap_interval
+
+    groups: dict[str, list[float]] = {}
+    for result, folder in zip(results, folders, strict=True):
+        config = RunFolder(folder).read_config()
+        config.seed = 0
+        depth = min(result["trained_steps"], result["improvement_steps"])
+        groups.setdefault(str(config), []).append(result["per_step"][depth - 1]["solved"])
+    lines = []
+    for solved in groups.values():
+        low, high = bootstrap_interval(np.array(solved)[:, None])
+        interval = f", 95 % interval over seeds {low[0]:.1%} to {high[0]:.1%}"
         lines.append(
-            f"{result['samples']} samples of the policy at the trained depth, "
-            f"{result['sampled_puzzles']} puzzles: {result['sampled_solved']:.1%} right"
-            + (f", coverage {result['coverage']:.1%}" if result["coverage"] is not None else "")
+            f"{len(solved)} run{'s' if len(solved) > 1 else ''}: solved {np.mean(solved):.1%} at "
+            f"the trained depth{interval if len(solved) > 1 else ''}"
         )
     return "\n".join(lines)

@@ -21,7 +21,7 @@ def run(config: DictConfig) -> None:
 
     from pir.analysis.draw import save_animation
     from pir.components import load_trained
-    from pir.evaluate import EVALUATION_SEED
+    from pir.evaluation.rollouts import EVALUATION_SEED
     from pir.improvement import Lanes, improvement_steps
     from pir.puzzle import SPLITS
 

@@ -12,6 +12,7 @@ def run(config: DictConfig) -> None:
     check_choice("output", config.output, ("text", "json"))
 
     from pir.components import Components
+    from pir.cost import flops_per_step
     from pir.run_folder import run_info
 
     with open_dict(config):
@@ -26,6 +27,7 @@ def run(config: DictConfig) -> None:
             "improvement_steps": reasoner.improvement_steps,
             "passes_per_step": reasoner.passes_per_step,
             "forward_passes": reasoner.improvement_steps * reasoner.passes_per_step,
+            "flops_per_step": flops_per_step(reasoner, parts.puzzle.sample(1, "test", seed=0)),
         },
     }
     if config.output == "json":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pir.config import check_choice
+from pir.config import build, check_choice
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle_file import read_lines
 from pir.run_folder import RunFolder
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pir.components import Components
+    from pir.exits import ExitRule
     from pir.puzzle import Puzzle
 
 
@@ -40,9 +43,10 @@ def run(config: DictConfig) -> None:
     from pir.components import load_trained
 
     parts, _, _ = load_trained(RunFolder(config.run), config.device)
+    stop = stopping(config, parts.reasoner.improvement_steps)
     malformed = 0
     for start in range(0, len(lines), BATCH):
-        for number, result in solve_lines(parts, lines[start : start + BATCH], config):
+        for number, result in solve_lines(parts, lines[start : start + BATCH], stop):
             if "error" in result:
                 where = f"{config.puzzles}, line {number}: " if config.puzzles else ""
                 print(f"{where}{result['puzzle']}: {result['error']}", file=sys.stderr)
@@ -56,7 +60,7 @@ def run(config: DictConfig) -> None:
 
 
 def solve_lines(
-    parts: Components, lines: list[tuple[int, str]], config: DictConfig
+    parts: Components, lines: list[tuple[int, str]], stop: Stop
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Solves numbered puzzle texts together; yields each number with its JSON object, in order."""
     questions: dict[int, Tensor] = {}
@@ -66,7 +70,7 @@ def solve_lines(
             questions[number] = parts.puzzle.parse(text)
         except PuzzleTextError as error:
             errors[number] = str(error)
-    steps = dict(zip(questions, improve(parts, questions, config), strict=True))
+    steps = dict(zip(questions, improve(parts, questions, stop), strict=True))
     for number, text in lines:
         result: dict[str, Any] = {
             "puzzle": text.strip(),
@@ -93,33 +97,71 @@ def has_no_answer(puzzle: Puzzle, question: Tensor) -> bool:
 
 
 def improve(
-    parts: Components, questions: dict[int, Tensor], config: DictConfig
+    parts: Components, questions: dict[int, Tensor], stop: Stop
 ) -> list[list[dict[str, Any]]]:
     """Improves the answers to some questions; returns every step of every question."""
     import torch
     from tensordict import TensorDict
 
-    from pir.improvement import Lanes, improvement_steps
+    from pir.early_exit import steps_until_exit
 
     steps: list[list[dict[str, Any]]] = [[] for _ in questions]
     if not questions:
         return steps
     batch = torch.stack(list(questions.values()))
     puzzles = TensorDict({"question": batch.to(parts.device)}, batch_size=[len(batch)])
-    count = config.improvement_steps or parts.reasoner.improvement_steps
-    with torch.no_grad():
-        lanes = Lanes.begin(parts.reasoner, parts.puzzle, puzzles)
-        for step in improvement_steps(parts.reasoner, parts.puzzle, lanes, count):
-            for row, question in enumerate(batch):
-                steps[row].append(
-                    {
-                        "k": int(step.k[row]),
-                        "answer": parts.puzzle.format_answer(question, step.answer[row].cpu()),
-                        "solved": bool(step.after.solved[row]),
-                        "score": round(float(step.after.score[row]), 4),
-                    }
-                )
+    for rows, step in steps_until_exit(
+        parts.reasoner, parts.puzzle, puzzles, stop.rule, stop.threshold, stop.most
+    ):
+        for place, row in enumerate(rows.tolist()):
+            steps[row].append(
+                {
+                    "k": int(step.k[place]),
+                    "answer": parts.puzzle.format_answer(batch[row], step.answer[place].cpu()),
+                    "solved": bool(step.after.solved[place]),
+                    "score": round(float(step.after.score[place]), 4),
+                }
+            )
     return steps
+
+
+class Stop(NamedTuple):
+    """When to stop improving an answer: a rule, the threshold on its signal, and the most steps."""
+
+    rule: ExitRule
+    threshold: float
+    most: int
+
+
+def stopping(config: DictConfig, trained_steps: int) -> Stop:
+    """Builds the exit rule; what is not set is taken from the run's last evaluation of it.
+
+    Raises:
+        UserError: if a rule lacks a threshold, or looks ahead.
+    """
+    from pir.exits import ExitRule, FixedDepth
+
+    rule = build(config.exit, "exit", ExitRule)  # type: ignore[type-abstract]
+    most = config.improvement_steps or trained_steps
+    if isinstance(rule, FixedDepth) and rule.threshold is None:
+        return Stop(rule, most, most)
+    name = HydraConfig.get().runtime.choices["exit"]
+    if rule.bound:
+        raise UserError(f"exit={name} looks ahead: it cannot be run")
+    facts = RunFolder(config.run).evaluation / "eval.json"
+    found = json.loads(facts.read_text()).get("exits", {}) if facts.is_file() else {}
+    known = found.get(name, {})
+    rule.load_state_dict(known.get("state", {}))
+    threshold = known.get("threshold") if rule.threshold is None else rule.threshold
+    if threshold is None or (rule.learns and not known):
+        raise UserError(
+            f"exit={name} is not known for this run: `pir eval run={shlex.quote(config.run)} "
+            f"eval.exit={name}`, which chooses a threshold"
+            + ("" if rule.learns else ", or set exit.threshold")
+        )
+    if rule.threshold is None and config.improvement_steps is None:
+        most = known["improvement_steps"]
+    return Stop(rule, rule.unit(threshold), most)
 
 
 def as_table(content: dict[str, Any]) -> str:

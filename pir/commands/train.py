@@ -82,13 +82,13 @@ def _with_changes(stored: DictConfig, composed: DictConfig, overrides: list[str]
 
 def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     """Evaluates the best averaged weights on the test split and writes the summary."""
-    from pir.analysis.curves import draw_improvement
-    from pir.commands.eval import evaluate_run, improvement_table
+    from pir.analysis.figures import save_kind
+    from pir.commands.eval import improvement_table
+    from pir.evaluation.run import Plan, evaluate_run
 
     config = folder.read_config()
-    result = evaluate_run(
-        folder, config.device, split="test", puzzles=config.trainer.test_puzzles, batch_size=1000
-    )
+    plan = Plan(split="test", puzzles=config.trainer.test_puzzles, batch_size=1000)
+    result = evaluate_run(folder, config.device, plan)
     trained = result["per_step"][result["trained_steps"] - 1]
     summary = {
         "env": config.choices.env,
@@ -106,10 +106,11 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
         "cell_accuracy": trained["cell_accuracy"],
         "score": trained["score"],
         "dead_fraction": result["dead_fraction"],
+        "live_depth": result["live_depth"],
     }
     summary |= {key: result[key] for key in ("sampled_solved", "coverage") if key in result}
     write_json(folder.summary, summary)
-    draw_improvement([folder.path], folder.figures / "improvement.png")
+    save_kind("improvement", [folder.path], folder.figures / "improvement.png")
     low, high = summary["solved_interval"]
     print(improvement_table(result))
     print(

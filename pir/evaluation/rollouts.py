@@ -1,26 +1,21 @@
-"""Evaluation: the ledger of every improvement step on held-out puzzles."""
+"""Rollouts on held-out puzzles: the ledger of every improvement step, and what else is watched."""
 
-import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Protocol
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Lanes, improvement_steps, sample_answers
+from pir.improvement import Lanes, Step, improvement_steps
 from pir.ledger import Ledger
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
 EVALUATION_SEED = 0
-
-SAMPLED_PUZZLES = 500
-"""Puzzles of which answers are sampled; listing all answers of more would take long."""
-
-MOST_ANSWERS = 2048
-"""Puzzles with more answers than that are left out of the coverage."""
 
 
 def refuse_empty(puzzle: Puzzle, split: str) -> None:
@@ -45,36 +40,33 @@ def held_out(puzzle: Puzzle, split: str, count: int, device: torch.device) -> Te
     return puzzle.sample(wanted, split, seed=EVALUATION_SEED).to(device)
 
 
+class Observer(Protocol):
+    """Something that looks at every step of an evaluation, without changing its course."""
+
+    def see(self, step: Step, first: int) -> None:
+        """Looks at a step of the puzzles from number `first` on, all at the same k."""
+
+
 @dataclass
 class Evaluation:
-    """What an evaluation measured.
+    """What an evaluation of N puzzles over K steps measured.
 
     Attributes:
-        ledger: sums over all puzzles.
-        solved: bool of shape (N, K), whether the answer after each step is right.
-        score: float32 of shape (N, K).
-        sampled: what sampling from the policy found; None if it was not asked for.
+        ledger: sums over all puzzles, outcomes by the answer after the trained depth.
+        values: float32 of shape (N, K) for every statistic that has a value per puzzle.
+        answers: uint8 of shape (N, L), after the last step.
+        seconds: spent in the steps themselves, without ledger and observers.
     """
 
     ledger: Ledger
-    solved: Tensor
-    score: Tensor
-    sampled: "Sampled | None" = None
+    values: dict[str, Tensor]
+    answers: Tensor
+    seconds: float
 
-
-class Sampled(NamedTuple):
-    """Answers drawn from the policy after the trained number of steps (the last, if fewer).
-
-    Attributes:
-        solved: share of right ones among all that were drawn.
-        coverage: distinct right ones over all right answers of the puzzle, mean over puzzles; None
-            where the answers are not listed or too many.
-        puzzles: how many puzzles that is measured on.
-    """
-
-    solved: float
-    coverage: float | None
-    puzzles: int
+    @property
+    def solved(self) -> Tensor:
+        """Whether the answer after each step is right, bool (N, K)."""
+        return self.values["solved"] > 0.5
 
 
 @torch.no_grad()
@@ -84,73 +76,44 @@ def evaluate(
     puzzles: TensorDict,
     num_steps: int,
     batch_size: int,
-    samples: int = 0,
+    observers: Sequence[Observer] = (),
+    step_size: float = 1.0,
+    start: Callable[[Tensor], TensorDict] | None = None,
 ) -> Evaluation:
     """Improves the answers to some puzzles `num_steps` times and records every step.
 
     Args:
         reasoner: the network, on the device of `puzzles`.
         puzzle: judges the answers.
-        puzzles: `question` and `solution` of N puzzles.
+        puzzles: `question` and, if known, `solution` of N puzzles.
         num_steps: improvement steps K, as many as you like.
         batch_size: puzzles improved at once; changes speed and memory only.
-        samples: answers to draw for each of the first `SAMPLED_PUZZLES` puzzles after the step for
-            which the reasoner was trained; 0 for none.
+        observers: see every step.
+        step_size: share of every change of the state that is made, see `improvement_steps`.
+        start: gives the state before the first step; the reasoner's own by default.
     """
-    ledger = Ledger(num_steps, reasoner.passes_per_step, puzzles["question"].device)
-    solved, score = [], []
-    to_sample: list[tuple[Tensor, Tensor]] = []
-    for batch in puzzles.split(batch_size):
-        lanes = Lanes.begin(reasoner, puzzle, batch)
-        verdicts = []
-        for step in improvement_steps(reasoner, puzzle, lanes, num_steps):
-            ledger.record(step)
-            verdicts.append(step.after)
-            if samples and int(step.k[0]) == min(reasoner.improvement_steps, num_steps):
-                room = SAMPLED_PUZZLES - sum(len(question) for question, _ in to_sample)
-                to_sample.append((batch["question"][:room], step.improved.logits[:room]))
-        solved.append(torch.stack([verdict.solved for verdict in verdicts], 1))
-        score.append(torch.stack([verdict.score for verdict in verdicts], 1))
-    sampled = None
-    if samples:
-        question, logits = (torch.cat(parts) for parts in zip(*to_sample, strict=True))
-        sampled = sample_policy(puzzle, question, logits, samples)
-    return Evaluation(ledger, torch.cat(solved).cpu(), torch.cat(score).cpu(), sampled)
-
-
-def sample_policy(puzzle: Puzzle, question: Tensor, logits: Tensor, samples: int) -> Sampled:
-    """Draws answers to questions (B, L) from their policies (B, L, V)."""
-    generator = torch.Generator(question.device).manual_seed(EVALUATION_SEED)
-    answers = sample_answers(puzzle, question, logits, samples, generator)
-    repeated = question.repeat_interleave(samples, 0)
-    solved = puzzle.verify(repeated, answers.flatten(0, 1)).solved.view(-1, samples)
-    shares = []
-    for row in range(len(question)):
-        try:
-            listed, valid = puzzle.solutions(question[row : row + 1], MOST_ANSWERS)
-        except NotImplementedError:
-            break
-        if valid.any() and not valid.all():
-            # Right answers that are spelled in another way than listed would count twice.
-            right = {tuple(answer) for answer in answers[row][solved[row]].tolist()}
-            every = {tuple(answer) for answer in listed[valid].tolist()}
-            shares.append(len(right & every) / len(every))
-    coverage = sum(shares) / len(shares) if shares else None
-    return Sampled(float(solved.float().mean()), coverage, len(question))
-
-
-def wilson_interval(successes: float, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Returns the Wilson score interval of a share (Wilson 1927), 95 % by default.
-
-    Args:
-        successes: number of successes, in [0, trials].
-        trials: number of trials; with none the interval is [0, 1].
-        z: normal quantile of the level.
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    device = puzzles["question"].device
+    ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
+    trained = min(reasoner.improvement_steps, num_steps)
+    values: list[dict[str, Tensor]] = []
+    answers: list[Tensor] = []
+    seconds = 0.0
+    for first in range(0, len(puzzles), batch_size):
+        batch = puzzles[first : first + batch_size]
+        state = None if start is None else start(batch["question"])
+        lanes = Lanes.begin(reasoner, puzzle, batch, state)
+        steps = improvement_steps(reasoner, puzzle, lanes, num_steps, step_size)
+        for k in range(1, num_steps + 1):
+            started = time.perf_counter()
+            step = next(steps)
+            seconds += time.perf_counter() - started
+            if k <= trained:
+                outcome = step.after.solved
+            ends = torch.full_like(step.after.solved, k == num_steps)
+            ledger.record(step, ends, outcome)
+            for observer in observers:
+                observer.see(step, first)
+        values.append({name: v.cpu() for name, v in ledger.values(len(batch)).items()})
+        answers.append(lanes.answer.cpu())
+    joined = {name: torch.cat([part[name] for part in values]) for name in values[0]}
+    return Evaluation(ledger, joined, torch.cat(answers), seconds)

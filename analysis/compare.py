@@ -1,0 +1,221 @@
+"""Runs against each other at equal forward passes: differences, intervals, tests.
+
+A budget is a number of forward passes per puzzle; a run is worth what it reaches at its deepest
+step within it. The test is made once, at the *common budget*: the smallest trained depth of the
+runs, in forward passes (or what the first step of the dearest run costs, if that is more).
+
+What an interval is over decides what it speaks of. Groups with several seeds each are compared
+over seeds; otherwise over puzzles, paired where both were evaluated on the same ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from pir.analysis.resampling import (
+    bootstrap_interval,
+    permutation_test,
+    sign_flip_test,
+    smallest_p,
+)
+from pir.analysis.runs import (
+    PER_PUZZLE,
+    PER_STEP,
+    SUMMARY,
+    Group,
+    Run,
+    Statistic,
+    group_by_seed,
+)
+
+from pir.config import check_choice
+from pir.errors import UserError
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Side:
+    """A group of runs and its metric.
+
+    Attributes:
+        group: the runs.
+        metric: name of the statistic.
+        passes: forward passes after every step, of shape (K,).
+        values: the metric of every seed, of shape (seeds, K).
+    """
+
+    group: Group
+    metric: str
+    passes: np.ndarray
+    values: np.ndarray
+
+    @property
+    def seeds(self) -> int:
+        """How many runs."""
+        return len(self.group.runs)
+
+    @property
+    def trained_passes(self) -> int:
+        """Forward passes at the trained depth."""
+        return int(self.passes[min(self.group.runs[0].facts.trained_steps, len(self.passes)) - 1])
+
+    def step(self, budget: float) -> int:
+        """Returns the index of the deepest step within a budget."""
+        return max(0, int(np.searchsorted(self.passes, budget, side="right")) - 1)
+
+    def cost(self, key: str) -> float | None:
+        """Returns a training cost of summary.json, mean over seeds; None if a run lacks it."""
+        contents = [run.content(SUMMARY) or {} for run in self.group.runs]
+        values = [content.get(key) for content in contents]
+        if not all(isinstance(value, int | float) for value in values):
+            return None
+        return float(np.mean([value for value in values if value is not None]))
+
+    @cached_property
+    def puzzles(self) -> list[str] | None:
+        """The puzzles evaluated, None where the seeds of the group had different ones."""
+        texts = [run.required(PER_PUZZLE)["puzzle"].tolist() for run in self.group.runs]
+        return texts[0] if all(text == texts[0] for text in texts) else None
+
+    @cached_property
+    def per_puzzle(self) -> np.ndarray:
+        """The metric of every puzzle, (N, K): mean over seeds, or all seeds' one after the other.
+
+        Raises:
+            UserError: if the evaluation has no values per puzzle.
+        """
+        arrays = []
+        for run in self.group.runs:
+            values = run.step_values()
+            check_choice("metric", self.metric, tuple(name for name in values if name != "rating"))
+            arrays.append(values[self.metric].astype(float))
+        depth = len(self.passes)
+        cut = [array[:, :depth] for array in arrays]
+        return np.concatenate(cut) if self.puzzles is None else np.mean(cut, axis=0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A group minus the first group.
+
+    Attributes:
+        first: the group compared with.
+        second: the group compared.
+        over: "seeds" or "puzzles".
+        paired: whether both were measured on the same units.
+        units: how many units each side has.
+        difference: at every budget, shape (B,).
+        low: lower end of the 95 % interval, shape (B,).
+        high: upper end, shape (B,).
+        p: of the test at the common budget.
+    """
+
+    first: Side
+    second: Side
+    over: str
+    paired: bool
+    units: tuple[int, int]
+    difference: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: float
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value that the test could have given."""
+        return smallest_p(*self.units) if self.over == "seeds" else 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every group against the first.
+
+    Attributes:
+        statistic: the metric.
+        budgets: forward passes, ascending, shape (B,).
+        common: index of the budget at which the test is made.
+        sides: the groups.
+        differences: of all sides but the first.
+    """
+
+    statistic: Statistic
+    budgets: np.ndarray
+    common: int
+    sides: list[Side]
+    differences: list[Difference]
+
+
+def compare(runs: Sequence[Run], metric: str) -> Comparison:
+    """Compares runs by a statistic of the ledger.
+
+    Raises:
+        UserError: if there is nothing to compare, or a run lacks the metric.
+    """
+    groups = group_by_seed(runs)
+    if len(groups) < 2:
+        raise UserError(
+            "there is nothing to compare: runs= names one run, or runs that differ in seed only"
+        )
+    statistic = _statistic(runs, metric)
+    sides = [_side(group, metric) for group in groups]
+    budgets, common = _budgets(sides)
+    differences = [_difference(sides[0], side, budgets, common) for side in sides[1:]]
+    return Comparison(statistic, budgets, common, sides, differences)
+
+
+def _statistic(runs: Sequence[Run], metric: str) -> Statistic:
+    for run in runs:
+        if not run.facts.statistics:
+            raise UserError(
+                f"{run.folder} was evaluated by an older version: `{run.command(PER_STEP)}`"
+            )
+        check_choice("metric", metric, [statistic.name for statistic in run.facts.statistics])
+    return next(each for each in runs[0].facts.statistics if each.name == metric)
+
+
+def _side(group: Group, metric: str) -> Side:
+    tables = [run.required(PER_STEP) for run in group.runs]
+    depth = min(len(table) for table in tables)
+    values = np.stack([table[metric][:depth] for table in tables])
+    if not np.isfinite(values).all():
+        raise UserError(f"metric={metric} is undefined for {group.label}, as without a label")
+    return Side(group, metric, tables[0]["forward_passes"][:depth], values)
+
+
+def _budgets(sides: Sequence[Side]) -> tuple[np.ndarray, int]:
+    """Returns the budgets that all sides were evaluated at, and the index of the common one."""
+    least = max(side.passes[0] for side in sides)
+    most = min(side.passes[-1] for side in sides)
+    common = max(least, min(side.trained_passes for side in sides))
+    passes = np.unique(np.concatenate([side.passes for side in sides]))
+    budgets = np.unique(np.append(passes[(passes >= least) & (passes <= most)], common))
+    return budgets, int(np.searchsorted(budgets, common))
+
+
+def _difference(first: Side, second: Side, budgets: np.ndarray, common: int) -> Difference:
+    over_seeds = first.seeds > 1 and second.seeds > 1
+    samples = []
+    for side in (first, second):
+        values = side.values if over_seeds else side.per_puzzle
+        samples.append(values[:, [side.step(budget) for budget in budgets]])
+    paired = not over_seeds and first.puzzles is not None and first.puzzles == second.puzzles
+    if paired:
+        change = samples[1] - samples[0]
+        low, high = bootstrap_interval(change)
+        p = sign_flip_test(change[:, common])
+    else:
+        low, high = bootstrap_interval(*samples)
+        p = permutation_test(samples[0][:, common], samples[1][:, common])
+    return Difference(
+        first,
+        second,
+        "seeds" if over_seeds else "puzzles",
+        paired,
+        (len(samples[0]), len(samples[1])),
+        samples[1].mean(0) - samples[0].mean(0),
+        low,
+        high,
+        p,
+    )

@@ -1,0 +1,105 @@
+"""Figure of the latent state: where the steps take it, and how far."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from pir.analysis.layout import one_row_per_run, percent_axis, step_axis
+from pir.analysis.runs import LATENTS, Run
+from pir.analysis.style import FAILED, INK, SOLVED
+from pir.analysis.words import number, percent
+
+from pir.errors import UserError
+
+
+def read_latents(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the states of M puzzles.
+
+    Returns:
+        float64 of shape (M, K + 1, D), step 0 the start, and bool of shape (M,), whether solved.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    content = run.arrays(LATENTS, "latents", "solved")
+    path = run.folder / LATENTS
+    if content is None:
+        raise UserError(f"{path} is missing: `{run.command(LATENTS)}` writes it")
+    latents, solved = content["latents"].astype(float), content["solved"].astype(bool)
+    if latents.ndim != 3 or min(latents.shape) < 2 or solved.shape != latents.shape[:1]:
+        raise UserError(f"{path} is damaged: its arrays have shapes that do not fit")
+    return latents, solved
+
+
+def principal_components(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Projects states of shape (M, S, D) to the two directions in which they differ most.
+
+    Returns:
+        Coordinates of shape (M, S, 2) and the two shares of the variance, of shape (2,).
+    """
+    centred = latents - latents.mean((0, 1))
+    flat = centred.reshape(-1, latents.shape[-1])
+    variances, directions = np.linalg.eigh(flat.T @ flat)
+    first = directions[:, [-1, -2]]
+    # the sign of a direction is arbitrary; fixed, so that the same data give the same figure
+    first = first * np.sign(first[np.abs(first).argmax(0), [0, 1]])
+    return centred @ first, variances[[-1, -2]] / variances.sum()
+
+
+@one_row_per_run(3.9)
+def draw_latents(figure: SubFigure, run: Run) -> None:
+    """Draws the paths of latent states in two dimensions, and how far every step moves them."""
+    latents, solved = read_latents(run)
+    paths, distances = figure.subplots(1, 2)
+    points, shares = principal_components(latents)
+    for path, right in zip(points, solved, strict=True):
+        colour = SOLVED if right else FAILED
+        paths.plot(*path.T, color=colour, linewidth=0.7, alpha=0.35)
+        paths.plot(*path[1:].T, ".", color=colour, markersize=2.5, alpha=0.6)
+        paths.plot(*path[-1], "o", color=colour, markersize=4)
+    paths.plot(*points[:, 0].T, "s", color=INK, markersize=4)
+    paths.annotate("start", points[0, 0], (0, 7), textcoords="offset points", ha="center",
+                   fontsize=9)  # fmt: skip
+    paths.set_xlabel(f"component 1 ({percent(shares[0], 0)} of the variance)")
+    paths.set_ylabel(f"component 2 ({percent(shares[1], 0)})")
+    _distances(distances, latents, solved)
+    step_axis(distances, latents.shape[1] - 1, run.facts.trained_steps)
+    figure.legend(*distances.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def relative_moves(latents: np.ndarray) -> np.ndarray:
+    """Returns how far every step moves a state of shape (M, K + 1, D), over its size before.
+
+    Returns:
+        float64 of shape (M, K); a state at the origin counts as of size 1.
+    """
+    size = np.linalg.norm(latents[:, :-1], axis=-1)
+    return np.asarray(np.linalg.norm(np.diff(latents, axis=1), axis=-1) / np.where(size, size, 1))
+
+
+def _distances(axis: Axes, latents: np.ndarray, solved: np.ndarray) -> None:
+    moves = relative_moves(latents)
+    k = np.arange(1, moves.shape[1] + 1)
+    for name, mask, colour in (("solved", solved, SOLVED), ("failed", ~solved, FAILED)):
+        if mask.any():
+            low, middle, high = np.percentile(moves[mask], (25, 50, 75), axis=0)
+            axis.fill_between(k, low, high, color=colour, alpha=0.18, linewidth=0)
+            text = f"{name} puzzles ({mask.sum()}), median and quartiles"
+            axis.plot(k, middle, color=colour, marker="o", markersize=3, label=text)
+    percent_axis(axis, "move of the state, share of its size")
+    axis.set_ylim(bottom=0)
+
+
+def describe_latents(run: Run) -> str:
+    """Says how far the first and the last step move the state, solved beside failed puzzles."""
+    latents, solved = read_latents(run)
+    _, shares = principal_components(latents)
+    moves = relative_moves(latents)
+    last = moves.shape[1]
+    text = f"Two components hold {percent(shares.sum(), 0)} of the variance; step 1 moves "
+    text += f"the state by {percent(np.median(moves[:, 0]), 0)} of its size, step {last} by "
+    if solved.all() or not solved.any():
+        text += percent(np.median(moves[:, -1]))
+    else:
+        of_solved, of_failed = (np.median(moves[mask, -1]) for mask in (solved, ~solved))
+        text += f"{percent(of_solved)} for solved and {percent(of_failed)} for failed puzzles"
+    return f"{text} (medians of {number(len(latents))} puzzles)."

@@ -1,0 +1,74 @@
+"""What figures share: one row per run, the axis of improvement steps, lines per step."""
+
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from pir.analysis.runs import Run
+from pir.analysis.style import INK
+from pir.analysis.words import label
+
+WIDTH = 9.5
+"""Inches of every figure."""
+
+Painter = Callable[[SubFigure, Run], None]
+Drawing = Callable[[Sequence[Run]], Figure]
+
+
+def one_row_per_run(height: float | Callable[[Run], float]) -> Callable[[Painter], Drawing]:
+    """Makes a figure of several runs out of a function that paints one.
+
+    Args:
+        height: inches of one run's row, or how to find them.
+    """
+
+    def decorate(paint: Painter) -> Drawing:
+        def draw(runs: Sequence[Run]) -> Figure:
+            heights = [height(run) if callable(height) else height for run in runs]
+            figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+            rows = figure.subfigures(len(runs), 1, height_ratios=heights, squeeze=False)[:, 0]
+            for row, run in zip(rows, runs, strict=True):
+                row.set_facecolor("none")
+                if len(runs) > 1:
+                    row.suptitle(label(run.name), x=0.01, ha="left", fontsize=10, weight="bold")
+                paint(row, run)
+            return figure
+
+        draw.__doc__ = paint.__doc__
+        return draw
+
+    return decorate
+
+
+def step_axis(axis: Axes, last: int, trained: int | None) -> None:
+    """Makes x the improvement step from 1 to `last`, and shades the trained depth."""
+    if trained is not None:
+        axis.axvspan(0.5, trained + 0.5, color=INK, alpha=0.06, linewidth=0)
+    axis.set_xlim(0.5, last + 0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("improvement step k")
+
+
+def percent_axis(axis: Axes, text: str) -> None:
+    """Makes y a share in per cent."""
+    axis.set_ylabel(text)
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+
+
+def plain_ticks(axis: Axes) -> None:
+    """Writes the numbers of a logarithmic x axis in full."""
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def step_colours(count: int) -> np.ndarray:
+    """Returns one colour per step, dark to bright, of shape (count, 4)."""
+    return matplotlib.colormaps["viridis"](np.linspace(0.3, 0.85, count))
+
+
+def legend_below(figure: SubFigure | Figure, columns: int, **options: object) -> None:
+    """Puts the legend of all axes under them."""
+    figure.legend(loc="outside lower center", ncols=columns, **options)

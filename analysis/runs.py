@@ -1,0 +1,387 @@
+"""The reading layer: what a run folder holds, checked and typed (docs/run_folder.md).
+
+Figures, reports and comparisons read run folders through this module alone. A file that is not
+there is None, because evaluations write some files only on demand; a damaged one is a `UserError`
+that names it.
+"""
+
+import csv
+import json
+import re
+import shlex
+import types
+import typing
+import zipfile
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from pir.analysis.words import plain
+
+from pir.errors import UserError
+
+PER_STEP = "eval/per_step.csv"
+PER_OUTCOME = "eval/per_outcome.csv"
+PER_PUZZLE = "eval/per_puzzle.csv"
+STRATA = "eval/strata.csv"
+STEPS = "eval/steps.npz"
+CELLS = "eval/cells.csv"
+LATENTS = "eval/latents.npz"
+GUIDANCE = "eval/guidance.csv"
+STEP_SIZE = "eval/step_size.csv"
+BREADTH = "eval/breadth.csv"
+EXITS = "eval/exits.csv"
+FACTS = "eval/eval.json"
+IMPROVEMENT = "improvement.csv"
+INFO = "info.json"
+SUMMARY = "summary.json"
+
+ON_DEMAND = {
+    GUIDANCE: "'eval.guidance=[0.5,1,1.5,2,3]'",
+    STEP_SIZE: "'eval.step_size=[0.25,0.5,1,1.5]'",
+    BREADTH: "eval.breadth=8",
+    EXITS: "eval.exit=all",
+}
+"""The setting that makes `pir eval` write a file; the others it always writes."""
+
+TEXT_COLUMNS = ("puzzle", "outcome", "rule", "region", "selector")
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A column of the ledger; `label` tells whether it needs the known answer."""
+
+    name: str
+    meaning: str
+    unit: str
+    label: bool
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a policy without a model solves; one of the counts says from how much."""
+
+    solved: float
+    answers: int | None = None
+    training_puzzles: int | None = None
+
+
+@dataclass(frozen=True)
+class OneBlank:
+    """Puzzles with all cells but one revealed."""
+
+    solved: float
+    solved_low: float
+    solved_high: float
+    puzzles: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One improvement step of one puzzle."""
+
+    passes_per_step: int
+    flops_per_step: float | None
+    seconds_per_step: float | None
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class BestExit:
+    """The best rule to stop early, beside the trained depth."""
+
+    rule: str
+    threshold: float
+    solved: float
+    forward_passes: float
+    full_solved: float
+    full_forward_passes: float
+    seconds: float | None = None
+    full_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """eval.json; what older evaluations lack is None or empty."""
+
+    env: str
+    split: str
+    puzzles: int
+    trained_steps: int
+    improvement_steps: int
+    checkpoint: str = ""
+    parameters: int | None = None
+    model: str | None = None
+    objective: str | None = None
+    seed: int | None = None
+    statistics: tuple[Statistic, ...] = ()
+    dead_fraction: float | None = None
+    live_depth: float | None = None
+    live_gain: float | None = None
+    idle_kl: float | None = None
+    steps_to_solve: float | None = None
+    fixed_point_rate: float | None = None
+    floors: dict[str, Floor] | None = None
+    one_blank: OneBlank | None = None
+    rating_name: str = "rating"
+    cost: Cost | None = None
+    best_exit: BestExit | None = None
+    samples: int | None = None
+    sampled_solved: float | None = None
+    coverage: float | None = None
+
+
+class Table:
+    """A CSV file, by columns.
+
+    Args:
+        path: the file, for messages.
+        columns: text columns as str, all others as float64; blank and `nan` are NaN.
+    """
+
+    def __init__(self, path: Path, columns: dict[str, np.ndarray]) -> None:
+        """Keeps the columns."""
+        self.path, self.columns = path, columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.columns:
+            raise UserError(
+                f"{self.path} has no column {name}: it is damaged or older than this command; "
+                "`pir eval` writes it anew"
+            )
+        return self.columns[name]
+
+    def where(self, mask: np.ndarray) -> "Table":
+        """Returns the rows that a mask of shape (rows,) keeps."""
+        return Table(self.path, {name: column[mask] for name, column in self.columns.items()})
+
+    def distinct(self, name: str) -> list[Any]:
+        """Returns the values of a column, each once, in the order of the file."""
+        return list(dict.fromkeys(self[name].tolist()))
+
+
+class Run:
+    """A run folder, read file by file when asked.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Reads nothing yet."""
+        self.folder = folder
+        self.name = plain(folder.resolve().name)
+
+    def command(self, *files: str) -> str:
+        """Returns the command that writes files into this folder, and again those on demand.
+
+        An evaluation takes the place of the one before, with all its files.
+        """
+        folder = shlex.quote(str(self.folder))
+        if not all(file.startswith("eval/") for file in files):
+            return f"pir train resume={folder}"
+        settings = [text for file, text in ON_DEMAND.items() if file in files or self.has(file)]
+        return " ".join([f"pir eval run={folder}", *settings])
+
+    def has(self, file: str) -> bool:
+        """Says whether the file exists."""
+        return (self.folder / file).is_file()
+
+    def table(self, file: str) -> Table | None:
+        """Reads a CSV file.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        path = self.folder / file
+        if not path.is_file():
+            return None
+        try:
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+                header, *rows = csv.reader(stream)
+            if not rows or any(len(row) != len(header) for row in rows):
+                raise ValueError("no rows, or rows of unequal length")
+            columns = {
+                name: np.array(cells) if name in TEXT_COLUMNS else _numbers(name, cells)
+                for name, cells in zip(header, zip(*rows, strict=True), strict=True)
+            }
+        except (OSError, ValueError, csv.Error) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        return Table(path, columns)
+
+    def required(self, file: str) -> Table:
+        """Reads a CSV file that must be there.
+
+        Raises:
+            UserError: if it is missing or damaged; the message says what makes it.
+        """
+        table = self.table(file)
+        if table is None:
+            raise UserError(f"{self.folder / file} is missing: `{self.command(file)}` writes it")
+        return table
+
+    def arrays(self, file: str, *names: str) -> dict[str, np.ndarray] | None:
+        """Reads arrays of a .npz file; without names, all of them.
+
+        Raises:
+            UserError: if it is damaged or lacks one of them.
+        """
+        path = self.folder / file
+        if not path.is_file():
+            return None
+        try:
+            with path.open("rb") as stream:
+                content = np.load(stream, allow_pickle=False)
+                if isinstance(content, np.ndarray):
+                    raise ValueError("it is no .npz file")
+                return {name: np.asarray(content[name]) for name in names or content.files}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+
+    def step_values(self, *names: str) -> dict[str, np.ndarray]:
+        """Reads per-puzzle statistics, each of shape (N, K), and `rating`, of shape (N,).
+
+        Raises:
+            UserError: if they are missing or damaged.
+        """
+        values = self.arrays(STEPS, *names)
+        if values is None:
+            raise UserError(f"{self.folder / STEPS} is missing: `{self.command(STEPS)}` writes it")
+        shapes = {array.shape for name, array in values.items() if name != "rating"}
+        shape = shapes.pop() if shapes else ()
+        rating = values.get("rating")
+        if shapes or len(shape) != 2 or (rating is not None and rating.shape != shape[:1]):
+            raise UserError(f"{self.folder / STEPS} is damaged: its arrays differ in shape")
+        return values
+
+    def content(self, file: str) -> dict[str, Any] | None:
+        """Reads a JSON file.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        path = self.folder / file
+        if not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is damaged: it holds no object")
+        return content
+
+    @cached_property
+    def facts(self) -> Facts:
+        """eval.json.
+
+        Raises:
+            UserError: if it is missing (the run has not ended) or damaged.
+        """
+        content = self.content(FACTS)
+        if content is None:
+            raise UserError(
+                f"{self.folder} has no evaluation yet: let its training end, "
+                f"or `{self.command(FACTS)}`"
+            )
+        try:
+            facts: Facts = _typed(Facts, content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{self.folder / FACTS} is damaged: {error!r}") from error
+        return facts
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.yaml.
+
+        Raises:
+            UserError: if it is missing or damaged.
+        """
+        path = self.folder / "config.yaml"
+        try:
+            content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        except Exception as error:  # the YAML reader raises many kinds
+            raise UserError(f"{path} is missing or damaged: {plain(str(error))}") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is damaged: it holds no settings")
+        return {str(key): value for key, value in content.items()}
+
+    def at_trained_depth(self, table: Table) -> Table:
+        """Returns the rows after the step that the model was trained for (or the last there is)."""
+        return table.where(table["k"] == min(self.facts.trained_steps, np.max(table["k"])))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed only; most groups have one run."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+
+def group_by_seed(runs: Sequence[Run]) -> list[Group]:
+    """Puts runs together whose configs differ in their seed only, in the order given."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        config = {key: value for key, value in run.config.items() if key != "seed"}
+        key = json.dumps([config, run.facts.split], sort_keys=True, default=str)
+        seed = run.config.get("seed")
+        while any(other.config.get("seed") == seed for other in groups.get(key, [])):
+            key += "again"  # the same seed twice is no second seed
+        groups.setdefault(key, []).append(run)
+    labels = [_group_label(members) for members in groups.values()]
+    if len(set(labels)) < len(labels):
+        labels = [
+            plain(f"{members[0].folder.resolve().parent.name}/{members[0].name}")
+            for members in groups.values()
+        ]
+    return [Group(*pair) for pair in zip(labels, map(tuple, groups.values()), strict=True)]
+
+
+def _group_label(members: Sequence[Run]) -> str:
+    """Returns a run's name, or for several what is left of it without the seed."""
+    name = members[0].name
+    if len(members) == 1:
+        return name
+    seed = re.escape(str(members[0].config.get("seed")))
+    stem = re.sub(rf"[,_-]*(?:seed|s)?[=_-]?{seed}(?!\d)", "", name, count=1)
+    return f"{stem or name} ({len(members)} seeds)"
+
+
+def _numbers(name: str, cells: Sequence[str]) -> np.ndarray:
+    try:
+        return np.array([float(cell or "nan") for cell in cells])
+    except ValueError as error:
+        raise ValueError(f"column {name}: {error}") from error
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """Converts JSON content to a type made of dataclasses, tuples, dicts, options and scalars."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _typed(options[0], value)
+    if origin is tuple:
+        return tuple(_typed(options[0], item) for item in value)
+    if origin is dict:
+        return {str(key): _typed(options[1], item) for key, item in value.items()}
+    if is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        given = {field.name for field in fields(kind)} & set(value)
+        missing = {f.name for f in fields(kind) if f.default is MISSING} - given
+        if missing:
+            raise ValueError(f"{', '.join(sorted(missing))} missing")
+        arguments = {name: _typed(hints[name], value[name]) for name in given}
+        return typing.cast(type, kind)(**arguments)
+    if isinstance(value, dict | list):
+        raise ValueError(f"{value!r} is no {kind.__name__}")
+    return kind(value)

@@ -1,0 +1,65 @@
+"""Numbers and names as text, for figures, reports and comparisons."""
+
+import math
+from collections.abc import Sequence
+
+NONE = "\N{EN DASH}"
+"""What stands where a value is undefined."""
+
+
+def plain(text: str) -> str:
+    """Returns a name as one line that can be printed; other characters become `?`."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def label(text: str) -> str:
+    """Returns a name as a figure's text: $ would start a formula, a first _ hide it in a legend."""
+    shown = plain(text)
+    return f"{' ' if shown.startswith('_') else ''}{shown}".replace("$", r"\$")
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Writes a share as `96.2 %`."""
+    return NONE if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Writes a number with so many significant digits; counts below a million in full."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    for size, name in ((1e9, "billion"), (1e6, "million")):
+        if abs(value) >= size:
+            return f"{value / size:,.{digits}g} {name}"
+    if value == round(value) or abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Writes a value in its unit: shares in per cent, the rest as a number."""
+    return percent(value) if unit.startswith("share") else number(value)
+
+
+def difference(value: float, unit: str) -> str:
+    """Writes a signed difference; of shares in points (see `unit_of_difference`)."""
+    return f"{100 * value:+.1f}" if unit.startswith("share") else f"{value:+.3g}"
+
+
+def unit_of_difference(unit: str) -> str:
+    """Returns the unit of what `difference` writes."""
+    return "points" if unit.startswith("share") else unit
+
+
+def between(low: float, high: float) -> str:
+    """Writes `3` or `3 to 5`."""
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
+def steps(first: int, last: int) -> str:
+    """Writes `step 2` or `steps 2 to 6`."""
+    return f"step {first}" if first == last else f"steps {first} to {last}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Joins words as `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

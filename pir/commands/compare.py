@@ -1,0 +1,27 @@
+"""`pir compare`: runs against each other at equal forward passes."""
+
+import json
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pir.config import check_choice
+from pir.run_folder import find_runs
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/compare.yaml for the settings."""
+    check_choice("output", config.output, ("text", "json"))
+
+    from pir.analysis.compare import compare
+    from pir.analysis.compare_view import as_json, as_text, draw_comparison
+    from pir.analysis.runs import Run
+    from pir.analysis.style import save_figure
+
+    folders = find_runs(config.runs, evaluated=True)
+    result = compare([Run(folder) for folder in folders], config.metric)
+    if config.out is not None:
+        save_figure(draw_comparison(result), Path(config.out))
+        print(config.out, file=sys.stderr)
+    print(json.dumps(as_json(result)) if config.output == "json" else as_text(result))

@@ -1,0 +1,17 @@
+"""`pir report`: one page with every figure and table of a run."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pir.run_folder import RunFolder
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/report.yaml for the settings."""
+    from pir.analysis.report import write_report
+
+    folder = RunFolder(config.run)
+    out = Path(config.out) if config.out else folder.path / "report.html"
+    write_report(folder.path, out)
+    print(out)

@@ -1,0 +1,1 @@
+"""Evaluation: the ledger on held-out puzzles, and what would have happened otherwise."""

@@ -1,0 +1,169 @@
+"""Exit rules compared: the front of every rule, chosen on validation and reported on test."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.early_exit import steps_until_exit
+from pir.errors import UserError
+from pir.evaluation.probes import with_interval
+from pir.exits import ExitRule, FixedDepth, exit_steps
+from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
+
+TOLERANCE = 0.005
+"""A threshold is chosen so that it costs at most this much of the solved share on validation."""
+
+THRESHOLDS = 33
+"""Thresholds tried per rule: quantiles of its signal on validation."""
+
+
+@dataclass
+class Point:
+    """A rule at one threshold and depth, and what it does on some puzzles.
+
+    Attributes:
+        threshold: on the signal.
+        depth: the most steps.
+        steps: mean steps per puzzle.
+        solved: share of puzzles solved at their exit.
+    """
+
+    threshold: float
+    depth: int
+    steps: float
+    solved: float
+
+
+def measure(rule: ExitRule, values: Mapping[str, Tensor], threshold: float, depth: int) -> Point:
+    """Says what a rule does on rollouts that ran to the end, values of shape (N, K)."""
+    signal = rule.signal({name: v[:, :depth] for name, v in values.items()})
+    steps = exit_steps(signal, threshold)
+    solved = values["solved"].gather(1, steps[:, None] - 1)
+    return Point(threshold, depth, float(steps.float().mean()), float(solved.mean()))
+
+
+def front(rule: ExitRule, values: Mapping[str, Tensor], depths: Sequence[int]) -> list[Point]:
+    """Returns the thresholds of a rule that no other one beats in both steps and solved share."""
+    points = []
+    for depth in depths:
+        signal = rule.signal({name: v[:, :depth] for name, v in values.items()})
+        thresholds = set(np.quantile(signal.numpy(), np.linspace(0, 1, THRESHOLDS)).tolist())
+        if isinstance(rule, FixedDepth):
+            thresholds = {float(k) for k in range(1, depth + 1)}
+        points += [measure(rule, values, t, depth) for t in sorted(thresholds)]
+    points.sort(key=lambda point: (point.steps, -point.solved))
+    kept: list[Point] = []
+    for point in points:
+        if not kept or point.solved > kept[-1].solved:
+            kept.append(point)
+    return kept
+
+
+class ExitSweep:
+    """Every rule on validation and test: thresholds are chosen on the one, reported on the other.
+
+    Args:
+        rules: the rules by name; those that learn are fitted here.
+        validation: statistics (N, K) of whole rollouts on validation puzzles.
+        test: the same on test puzzles.
+        trained: the trained depth, against which savings are counted.
+        passes_per_step: forward passes of a step.
+
+    Attributes:
+        rows: see docs/run_folder.md, `eval/exits.csv`.
+        chosen: for every rule, the cheapest point that keeps the solved share of the trained depth
+            to within `TOLERANCE` on validation.
+        skipped: why a rule is missing, by name.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, ExitRule],
+        validation: Mapping[str, Tensor],
+        test: Mapping[str, Tensor],
+        trained: int,
+        passes_per_step: int,
+    ) -> None:
+        """Sweeps all thresholds."""
+        self.rules, self.skipped = dict(rules), dict[str, str]()
+        self.rows: list[dict[str, Any]] = []
+        self.chosen: dict[str, Point] = {}
+        count, depth = test["solved"].shape
+        target = float(validation["solved"][:, min(trained, depth) - 1].mean()) - TOLERANCE
+        for name, rule in rules.items():
+            try:
+                self._fit(rule, validation, trained)
+            except UserError as error:
+                self.skipped[name] = str(error)
+                continue
+            points = front(rule, validation, sorted({min(trained, depth), depth}))
+            enough = [point for point in points if point.solved >= target]
+            if enough:
+                self.chosen[name] = enough[0]
+            for point in points:
+                there = measure(rule, test, point.threshold, point.depth)
+                self.rows.append(
+                    {
+                        "rule": name,
+                        "threshold": rule.unit(point.threshold),
+                        "depth": point.depth,
+                        "forward_passes": there.steps * passes_per_step,
+                        **with_interval(there.solved, count),
+                        "chosen": int(point is self.chosen.get(name)),
+                    }
+                )
+
+    def _fit(self, rule: ExitRule, validation: Mapping[str, Tensor], trained: int) -> None:
+        missing = [name for name in rule.needs if bool(validation[name].isnan().any())]
+        if missing:
+            raise UserError(f"it needs {', '.join(missing)}, which this model does not have")
+        rule.fit({name: v[:, :trained] for name, v in validation.items()})
+
+    def best(self) -> str | None:
+        """Returns the rule that can be run and is cheapest on validation."""
+        can = {n: p for n, p in self.chosen.items() if not self.rules[n].bound and n != "fixed"}
+        return min(can, key=lambda name: can[name].steps, default=None)
+
+
+@dataclass
+class Exited:
+    """Rollouts of N puzzles that ended at their exits.
+
+    Attributes:
+        steps: int64 of shape (N,), the step of the exit.
+        solved: bool of shape (N,), the verdict on the answer there.
+        seconds: spent.
+    """
+
+    steps: Tensor
+    solved: Tensor
+    seconds: float
+
+
+def run_rule(
+    reasoner: Reasoner,
+    puzzle: Puzzle,
+    puzzles: TensorDict,
+    rule: ExitRule,
+    threshold: float,
+    depth: int,
+    batch_size: int,
+) -> Exited:
+    """Runs a rule for real, with at most `depth` steps; see `steps_until_exit`."""
+    count, device = len(puzzles), puzzles["question"].device
+    steps = torch.zeros(count, dtype=torch.int64, device=device)
+    solved = torch.zeros(count, dtype=torch.bool, device=device)
+    started = time.perf_counter()
+    for first in range(0, count, batch_size):
+        batch = puzzles[first : first + batch_size]
+        for rows, step in steps_until_exit(reasoner, puzzle, batch, rule, threshold, depth):
+            steps[first + rows] = step.k
+            solved[first + rows] = step.after.solved
+    return Exited(steps.cpu(), solved.cpu(), time.perf_counter() - started)

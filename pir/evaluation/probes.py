@@ -1,0 +1,191 @@
+"""Observers of an evaluation: what a step would have done if it had been made another way.
+
+None of them changes the course of the rollouts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pir.cells import Cells
+from pir.guidance import Region, best_weight, guided_log_policy, margin
+from pir.improvement import Step
+from pir.intervals import wilson_interval
+from pir.puzzle import Puzzle, Verdict
+from pir.reasoner import Reasoner
+
+REGION_NAMES = {-1: "still", **{region.value: region.name.lower() for region in Region}}
+
+
+def with_interval(solved: float, count: int) -> dict[str, float]:
+    """Returns a share of `count` puzzles with its 95 % Wilson interval, as columns."""
+    low, high = wilson_interval(solved * count, count)
+    return {"solved": solved, "solved_low": low, "solved_high": high}
+
+
+class _Sweep:
+    """Sums of some values over puzzles, per setting and step."""
+
+    def __init__(self, settings: Sequence[float], num_steps: int, columns: Sequence[str]) -> None:
+        self.settings, self.columns = tuple(settings), tuple(columns)
+        self.sums = torch.zeros(len(self.settings), num_steps, len(columns), dtype=torch.float64)
+        self.puzzles = 0
+
+    def add(self, index: int, step: Step, values: Sequence[Tensor]) -> None:
+        """Adds values, each (B,), of a setting at a step."""
+        sums = torch.stack([value.double().sum() for value in values])
+        self.sums[index, int(step.k[0]) - 1] += sums.cpu()
+
+    def rows(self, setting: str, passes_per_step: int) -> list[dict[str, Any]]:
+        """Returns one row per setting and step, `solved` with its interval."""
+        means = self.sums / max(1, self.puzzles)
+        return [
+            {setting: value, "k": k + 1, "forward_passes": (k + 1) * passes_per_step}
+            | with_interval(float(means[i, k, 0]), self.puzzles)
+            | dict(zip(self.columns[1:], means[i, k, 1:].tolist(), strict=True))
+            for i, value in enumerate(self.settings)
+            for k in range(means.shape[1])
+        ]
+
+
+class GuidanceSweep:
+    """What the guided policies p_w of every step answer, for some weights w (`pir.guidance`).
+
+    w = 0 reads out the policy before the step, w = 1 the one after it; w > 1 goes on in the step's
+    direction, at no further forward pass.
+
+    Args:
+        puzzle: judges the answers.
+        weights: the w.
+        num_steps: steps of the evaluation.
+    """
+
+    def __init__(self, puzzle: Puzzle, weights: Sequence[float], num_steps: int) -> None:
+        """Has seen nothing."""
+        self.puzzle = puzzle
+        self.sweep = _Sweep(weights, num_steps, ("solved", "score", "nll", "margin"))
+
+    def see(self, step: Step, first: int) -> None:
+        """See `Observer.see`."""
+        if int(step.k[0]) == 1:
+            self.sweep.puzzles += len(step.k)
+        cells = Cells(step)
+        question = step.puzzles["question"]
+        for index, w in enumerate(self.sweep.settings):
+            logits = step.reference + w * (step.improved.logits - step.reference)
+            answer = self.puzzle.clamp(question, logits.argmax(-1))
+            verdict = self.puzzle.verify(question, answer)
+            nll = slope = torch.full_like(verdict.score, torch.nan)
+            if cells.labelled:
+                guided = guided_log_policy(cells.log_u, cells.log_c, w)
+                nll = -cells.mean(guided.gather(1, cells.label[:, None]).squeeze(1))
+                slope = cells.mean(margin(cells.log_u, cells.log_c, cells.label, w))
+            self.sweep.add(index, step, [verdict.solved, verdict.score, nll, slope])
+
+
+class StepSizeProbe:
+    """What every step would have answered had it changed the state by a share of its change.
+
+    Args:
+        reasoner: reads the policy off the state in between.
+        puzzle: judges the answers.
+        step_sizes: the shares alpha, in s + alpha (s' - s).
+        num_steps: steps of the evaluation.
+    """
+
+    def __init__(
+        self, reasoner: Reasoner, puzzle: Puzzle, step_sizes: Sequence[float], num_steps: int
+    ) -> None:
+        """Has seen nothing."""
+        self.reasoner, self.puzzle = reasoner, puzzle
+        self.sweep = _Sweep(step_sizes, num_steps, ("solved", "score"))
+
+    def see(self, step: Step, first: int) -> None:
+        """See `Observer.see`."""
+        if int(step.k[0]) == 1:
+            self.sweep.puzzles += len(step.k)
+        for index, alpha in enumerate(self.sweep.settings):
+            verdict = self._verdict(step, alpha)
+            self.sweep.add(index, step, [verdict.solved, verdict.score])
+
+    def _verdict(self, step: Step, alpha: float) -> Verdict:
+        state = step.state_before.lerp(step.state_after, alpha)
+        question = step.puzzles["question"]
+        answer = self.reasoner.read_out(state).logits.argmax(-1)
+        return self.puzzle.verify(question, self.puzzle.clamp(question, answer))
+
+
+class CellSample:
+    """A sample of written cells at every step: gain, divergences, region and best weight.
+
+    Args:
+        per_step: cells kept of every step, from the first batch of puzzles.
+    """
+
+    def __init__(self, per_step: int = 300) -> None:
+        """Has seen nothing."""
+        self.per_step = per_step
+        self.rows: list[dict[str, Any]] = []
+
+    def see(self, step: Step, first: int) -> None:
+        """See `Observer.see`."""
+        cells = Cells(step)
+        if first > 0 or not cells.labelled:
+            return
+        generator = torch.Generator().manual_seed(int(step.k[0]))
+        chosen = torch.randperm(len(cells.written), generator=generator)[: self.per_step]
+        chosen = chosen.to(cells.written.device)
+        u, c, label = cells.log_u[chosen], cells.log_c[chosen], cells.label[chosen]
+        columns = {
+            "puzzle": cells.puzzle,
+            "gain": cells.gain,
+            "kl": cells.kl,
+            "reverse_kl": cells.reverse_kl,
+            "region": cells.region,
+        }
+        kept = {name: column[chosen].tolist() for name, column in columns.items()}
+        kept["best_w"] = best_weight(u, c, label).tolist()
+        for values in zip(*kept.values(), strict=True):
+            row = dict(zip(kept, values, strict=True))
+            self.rows.append({"k": int(step.k[0])} | row | {"region": REGION_NAMES[row["region"]]})
+
+    def with_outcome(self, solved: Tensor) -> list[dict[str, Any]]:
+        """Returns the rows with the outcome of their puzzles, from bool (N,)."""
+        return [
+            {"k": row["k"], "solved": int(solved[row["puzzle"]])}
+            | {name: value for name, value in row.items() if name not in ("k", "puzzle")}
+            for row in self.rows
+        ]
+
+
+class LatentSample:
+    """The states of the first puzzles, averaged over tokens: the start, then every step.
+
+    Args:
+        puzzles: how many, M.
+    """
+
+    def __init__(self, puzzles: int = 64) -> None:
+        """Has seen nothing."""
+        self.puzzles = puzzles
+        self.states: list[Tensor] = []
+
+    def see(self, step: Step, first: int) -> None:
+        """See `Observer.see`."""
+        if first > 0:
+            return
+        if not self.states:
+            self.states.append(self._pooled(step.state_before))
+        self.states.append(self._pooled(step.state_after))
+
+    def _pooled(self, state: Any) -> Tensor:
+        leaves = [state[key][: self.puzzles].float() for key in sorted(state.keys(True, True))]
+        pooled = [leaf.flatten(1, -2).mean(1) if leaf.ndim > 2 else leaf for leaf in leaves]
+        return torch.cat([leaf.flatten(1) for leaf in pooled], 1).cpu()
+
+    @property
+    def latents(self) -> Tensor:
+        """float32 of shape (M, K + 1, D)."""
+        return torch.stack(self.states, 1)

@@ -1,0 +1,265 @@
+"""Evaluation against slow references, and its files."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from pir.envs.countdown import Countdown
+from pir.envs.queens import BLANK, Queens
+from pir.envs.sudoku import Sudoku
+
+from pir.cli import main
+from pir.cost import flops_per_step
+from pir.evaluation.breadth import breadth
+from pir.evaluation.floors import look_up, masked_random, one_blank
+from pir.evaluation.probes import CellSample, GuidanceSweep, LatentSample, StepSizeProbe
+from pir.evaluation.rollouts import evaluate
+from pir.evaluation.run import fixed_point_rate, steps_to_solve
+from pir.guidance import gain, guided_log_policy
+from pir.improvement import Lanes, improvement_steps
+from pir.ledger import Ledger
+from pir.models.trm import TRM
+from pir.puzzle import instances
+from pir.run_folder import read_rows
+
+
+@pytest.fixture(scope="module")
+def made():
+    puzzle = Queens(hide=(1, 2))  # chance solves some
+    torch.manual_seed(0)
+    model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32").eval()
+    return model, puzzle, puzzle.sample(40, "test", seed=0)
+
+
+def steps_of(model, puzzle, puzzles, count):
+    with torch.no_grad():
+        lanes = Lanes.begin(model, puzzle, puzzles)
+        yield from improvement_steps(model, puzzle, lanes, count)
+
+
+def test_values_of_single_puzzles_average_to_the_ledger(made):
+    model, puzzle, puzzles = made
+    result = evaluate(model, puzzle, puzzles, 4, batch_size=15)
+    for row in result.ledger.rows():
+        for name, values in result.values.items():
+            mean = float(values[:, row["k"] - 1].mean())
+            assert row[name] == pytest.approx(mean, abs=1e-5, nan_ok=True), name
+    assert {"ece", "answer_ece"}.isdisjoint(result.values)
+    trained = result.solved[:, model.improvement_steps - 1]
+    solved = [row["puzzles"] for row in result.ledger.outcome_rows() if row["outcome"] == "solved"]
+    assert solved == [int(trained.sum())] * 4
+
+
+def test_training_and_evaluation_keep_one_ledger(made):
+    model, puzzle, puzzles = made
+    ledger = Ledger(40, 4, model.passes_per_step, torch.device("cpu"))
+    for step in steps_of(model, puzzle, puzzles, 4):
+        ledger.record(step, step.k == 4)
+    rows = evaluate(model, puzzle, puzzles, 4, batch_size=40).ledger.rows()
+    assert str(rows) == str(ledger.rows())
+
+
+def test_guidance_sweep_reads_out_guided_policies(made):
+    model, puzzle, puzzles = made
+    sweep = GuidanceSweep(puzzle, [0.0, 0.5, 1.0, 2.0], 3)
+    evaluate(model, puzzle, puzzles, 3, 15, [sweep])
+    rows = {(row["w"], row["k"]): row for row in sweep.sweep.rows("w", model.passes_per_step)}
+    label = puzzles["solution"].long()
+    for step in steps_of(model, puzzle, puzzles, 3):
+        k = int(step.k[0])
+        for w in (0.0, 0.5, 1.0, 2.0):
+            log_policy = guided_log_policy(step.reference, step.improved.logits, w)
+            answer = puzzle.clamp(puzzles["question"], log_policy.argmax(-1))
+            solved = puzzle.verify(puzzles["question"], answer).solved
+            of_label = log_policy.gather(2, label[..., None]).squeeze(-1)
+            nll = -torch.where(step.written, of_label, 0).sum(1) / step.written.sum(1)
+            assert rows[w, k]["solved"] == pytest.approx(float(solved.float().mean()))
+            assert rows[w, k]["nll"] == pytest.approx(float(nll.mean()), rel=1e-4)
+        assert rows[1.0, k]["solved"] == pytest.approx(float(step.after.solved.float().mean()))
+        assert rows[0.0, k]["solved"] == pytest.approx(float(step.before.solved.float().mean()))
+
+
+def test_step_sizes(made):
+    """alpha = 1 is the step itself, alpha = 0 stays where it was; rollouts scale every step."""
+    model, puzzle, puzzles = made
+    probe = StepSizeProbe(model, puzzle, [0.0, 1.0], 2)
+    result = evaluate(model, puzzle, puzzles, 2, 40, [probe])
+    rows = probe.sweep.rows("step_size", 3)
+    solved = result.solved.float().mean(0).tolist()
+    assert [row["solved"] for row in rows[2:]] == pytest.approx(solved)
+    assert rows[1]["solved"] == pytest.approx(solved[0])
+    still = evaluate(model, puzzle, puzzles, 2, 40, step_size=0.0)
+    assert still.values["state_change"].abs().max() == 0
+    half = next(steps_of(model, puzzle, puzzles, 1))
+    (scaled,) = improvement_steps(
+        model, puzzle, Lanes.begin(model, puzzle, puzzles), 1, step_size=0.5
+    )
+    middle = (half.state_before["y"] + half.state_after["y"]) / 2
+    torch.testing.assert_close(scaled.state_after["y"], middle)
+
+
+def test_cells_and_latents(made):
+    model, puzzle, puzzles = made
+    cells, latents = CellSample(per_step=20), LatentSample(puzzles=10)
+    result = evaluate(model, puzzle, puzzles, 2, 25, [cells, latents])
+    rows = cells.with_outcome(result.solved[:, -1])
+    assert [row["k"] for row in rows] == [1] * 20 + [2] * 20
+    for row in rows:
+        moved_right = row["gain"] > -row["reverse_kl"]
+        expected = "harmful" if not moved_right else "overshoot" if row["gain"] < 0 else None
+        assert row["region"] == (expected or row["region"]) or row["kl"] < 1e-3
+        assert 0 <= row["best_w"] <= 8
+    first = next(steps_of(model, puzzle, puzzles, 1))
+    every = gain(first.reference, first.improved.logits, puzzles["solution"])[first.written]
+    assert all((every - row["gain"]).abs().min() < 1e-5 for row in rows[:20])
+    assert latents.latents.shape == (10, 3, 32)
+    pooled = torch.cat([first.state_after[key].mean(1) for key in ("y", "z")], 1)
+    torch.testing.assert_close(latents.latents[:, 1], pooled[:10])
+
+
+def test_floors():
+    """Random answers to one hidden row of eight; a look-up knows solutions that it has seen."""
+    puzzle = Queens(hide=(1, 1))
+    puzzles = puzzle.sample(200, "test", seed=0)
+    floor = masked_random(puzzle, puzzles)
+    assert floor["answers"] == 4000
+    assert floor["solved"] == pytest.approx(1 / 8, abs=0.03)
+    assert masked_random(puzzle, puzzles) == floor
+    assert look_up(puzzle, puzzles)["solved"] > 0.99
+    orbits = Queens(hide=(1, 1), split="orbits")
+    assert look_up(orbits, orbits.sample(100, "test", seed=0))["solved"] < 0.2
+
+
+def test_puzzles_with_one_blank(made):
+    model, puzzle, puzzles = made
+    found = one_blank(model, puzzle, puzzles)
+    assert found["puzzles"] == 40
+    assert found["solved_low"] <= found["solved"] <= found["solved_high"]
+    for made_of in (Sudoku((2, 3), clues=(10, 18)), puzzle):
+        sample = made_of.sample(20, "test", seed=0)
+        written = made_of.written(sample["question"])
+        some = written & (torch.rand(written.shape) < 0.5)
+        revealed = made_of.reveal(sample["question"], sample["solution"], some)
+        assert torch.equal(made_of.written(revealed), written & ~some)
+        assert made_of.verify(revealed, sample["solution"]).solved.all()
+    countdown = Countdown()
+    torch.manual_seed(0)
+    small = TRM(countdown, hidden_size=16, heads=2)
+    assert one_blank(small, countdown, countdown.sample(3, "test", seed=0)) is None
+    blank = instances(torch.full((2, 8), BLANK, dtype=torch.uint8), puzzles["solution"][:2])
+    assert one_blank(model, puzzle, blank.select("question")) is None
+
+
+def test_breadth_selects_among_starts(made):
+    model, puzzle, puzzles = made
+    rows = {row["selector"]: row for row in breadth(model, puzzle, puzzles, 6, 0.5, 40)}
+    assert set(rows) == {"first", "mean", "vote", "residual", "verifier"}
+    assert rows["verifier"]["solved"] >= max(row["solved"] for row in rows.values())
+    assert rows["verifier"]["forward_passes"] == 6 * rows["first"]["forward_passes"]
+    plain = evaluate(model, puzzle, puzzles, model.improvement_steps, 40)
+    assert rows["first"]["solved"] == pytest.approx(float(plain.solved[:, -1].float().mean()))
+    assert rows == {row["selector"]: row for row in breadth(model, puzzle, puzzles, 6, 0.5, 40)}
+    quiet = breadth(model, puzzle, puzzles, 3, 0.0, 40)
+    assert len({row["solved"] for row in quiet}) == 1
+
+
+def test_the_step_that_solves_and_fixed_points():
+    solved = torch.tensor([[0, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 1], [0, 0, 1]]).bool()
+    assert steps_to_solve(solved) == pytest.approx((2 + 1 + 1 + 3) / 4)
+    assert fixed_point_rate(solved) == pytest.approx(2 / 3)
+    assert steps_to_solve(solved[2:3]) is None
+    assert fixed_point_rate(solved[2:3]) is None
+
+
+@pytest.mark.parametrize("puzzle", [Queens(), Sudoku((3, 3), clues=(40, 50))])
+def test_flops_are_those_of_the_products(puzzle):
+    """Counted by hand: a product costs 2 * tokens * in * out, plain or in fused attention."""
+    model = TRM(puzzle, hidden_size=16, heads=2, mixer="attention", dtype="float32")
+    tokens, width, inner = puzzle.length, 16, 48
+    block = 2 * tokens * width * (3 * width + width + 2 * inner + inner) + 4 * tokens**2 * width
+    layers, passes = 2, model.passes_per_step
+    counted = flops_per_step(model, puzzle.sample(1, "test", seed=0))
+    assert counted == passes * layers * block
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tiny_run):
+    """Runs a command on a tiny run in this process; returns its output."""
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+
+    def run(*words, code=0):
+        assert main([words[0], f"run={tiny_run}", *words[1:]]) == code
+        return capsys.readouterr()
+
+    return run
+
+
+def test_eval_writes_one_whole_evaluation(command, tiny_run):
+    words = ["eval", "eval.puzzles=30", "eval.improvement_steps=4"]
+    done = command(*words, "eval.guidance=[0.5,1,2]", "eval.step_size=[0.5]", "eval.breadth=2",
+                   "eval.exit=all", "output=json")  # fmt: skip
+    result = json.loads(done.out)
+    assert "halt_head left out: it needs halt_probability" in done.err
+    folder = tiny_run / "eval"
+    tables = {path.stem: read_rows(path) for path in folder.glob("*.csv")}
+    assert set(tables) == {
+        "per_step", "per_outcome", "strata", "per_puzzle", "cells", "guidance", "step_size",
+        "breadth", "exits",
+    }  # fmt: skip
+    names = [statistic["name"] for statistic in result["statistics"]]
+    assert set(names) <= set(tables["per_step"][0])
+    assert all(row["meaning"] and row["unit"] for row in result["statistics"])
+    assert {row["w"] for row in tables["guidance"]} == {"0.5", "1.0", "2.0"}
+    at_one = [float(r["solved"]) for r in tables["guidance"] if r["w"] == "1.0"]
+    assert at_one == pytest.approx([float(row["solved"]) for row in tables["per_step"]])
+    assert sum(int(row["puzzles"]) for row in tables["strata"] if row["k"] == "1") == 30
+    rules = {row["rule"] for row in tables["exits"]}
+    assert {"fixed", "kl", "verifier", "oracle", "predicted_gain"} <= rules
+    with np.load(folder / "steps.npz", allow_pickle=False) as arrays:
+        assert arrays["score"].shape == (30, 4)
+        assert arrays["rating"].shape == (30,)
+        mean = arrays["score"].mean(0)
+    assert mean == pytest.approx([float(row["score"]) for row in tables["per_step"]], abs=1e-5)
+
+
+def test_solve_with_an_exit_rule(command, tiny_run):
+    solve = ["solve", "puzzle=3 7 8 = 29"]
+    command("eval", "eval.puzzles=30", "eval.exit=[kl,predicted_gain]")
+    assert "step  1" in command(*solve, "exit=predicted_gain").out
+    assert "step  1" in command(*solve, "exit=kl").out
+    command("eval", "eval.puzzles=30")
+    assert not (tiny_run / "eval/exits.csv").exists()
+    assert "eval.exit=kl" in command(*solve, "exit=kl", code=2).err
+    one = command(*solve, "exit=kl", "exit.threshold=1e9").out
+    assert "step  1" in one
+    assert "step  2" not in one
+    assert "step  3" in command(*solve, "exit=verifier", "exit.threshold=2",
+                                "improvement_steps=3").out  # fmt: skip
+    assert "looks ahead" in command(*solve, "exit=oracle", code=2).err
+
+
+def test_eval_of_several_runs_sums_up_over_seeds(capsys, monkeypatch, tiny_run):
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    both = f"runs={tiny_run} {tiny_run}/../{tiny_run.name}"
+    words = ["eval", both, "eval.puzzles=30", "eval.samples=0"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "2 runs: solved" in text
+    assert "interval over seeds" in text
+    assert main([*words, "output=json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("eval.exit=kll", "eval.exit=kll: allowed are all"),
+        ("eval.breadth=0", "must be at least 1"),
+        ("eval.noise=-1", "must be at least 0"),
+        ("eval.guidance=[nan]", "no usable number"),
+    ],
+)
+def test_mistakes_are_named(command, word, message):
+    assert message in command("eval", word, code=2).err

@@ -1,0 +1,165 @@
+"""Exit rules: what they stop at, alone and in the loop, and the sweep over their thresholds."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from pir.envs.queens import Queens
+
+from pir.early_exit import steps_until_exit
+from pir.errors import UserError
+from pir.evaluation.exit_sweep import ExitSweep, Point, front, measure, run_rule
+from pir.evaluation.rollouts import evaluate
+from pir.exits import (
+    Entropy,
+    ExitGate,
+    FixedDepth,
+    HaltHead,
+    KLThreshold,
+    Oracle,
+    PredictedGain,
+    StateChange,
+    Verifier,
+    exit_steps,
+)
+from pir.models.trm import TRM
+
+K = 5
+
+
+@pytest.fixture(scope="module")
+def rollouts():
+    """An untrained model with a halt head on queens: its steps differ enough to stop anywhere."""
+    puzzle = Queens(hide=(1, 2))  # chance solves some
+    torch.manual_seed(0)
+    model = TRM(puzzle, hidden_size=16, heads=2, halt_head=True, dtype="float32").eval()
+    puzzles = puzzle.sample(60, "test", seed=0)
+    return model, puzzle, puzzles, evaluate(model, puzzle, puzzles, K, 25).values
+
+
+def made_up(**rows):
+    return {name: torch.tensor(values, dtype=torch.float32) for name, values in rows.items()}
+
+
+def test_exit_steps_are_the_first_that_reach_the_threshold():
+    signal = torch.tensor([[0.1, 0.5, 0.2], [0.9, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert exit_steps(signal, 0.5).tolist() == [2, 1, 3]
+    assert exit_steps(signal, float("inf")).tolist() == [3, 3, 3]
+    assert exit_steps(signal, float("-inf")).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "threshold", "steps"),
+    [
+        (FixedDepth(), {"solved": [[0, 0, 1]]}, 2, [2]),
+        (HaltHead(), {"halt_probability": [[0.2, 0.6, 0.9], [0.1, 0.2, 0.3]]}, 0.5, [2, 3]),
+        (ExitGate(), {"halt_probability": [[0.5, 0.5, 0.5]]}, 0.7, [2]),  # CDF 0.5, 0.75
+        (KLThreshold(), {"kl": [[1.0, 0.01, 0.0], [0.0, 1.0, 1.0]]}, 0.01, [2, 1]),
+        (StateChange(), {"state_change": [[0.5, 0.4, 0.05]]}, 0.1, [3]),
+        (Entropy(), {"entropy": [[0.9, 0.2, 0.1]]}, 0.2, [2]),
+        (Verifier(), {"score": [[0.9, 1.0, 1.0], [0.2, 0.3, 0.1]]}, 1.0, [2, 3]),
+        (Oracle(), {"solved": [[0, 1, 0], [0, 0, 0], [1, 1, 1]]}, 1.0, [2, 1, 1]),
+    ],
+)
+def test_rules_stop_where_they_say(rule, values, threshold, steps):
+    signal = rule.signal(made_up(**values))
+    assert exit_steps(signal, rule.unit(threshold)).tolist() == steps
+
+
+def test_rules_see_nothing_that_lies_ahead(rollouts):
+    values = rollouts[3]
+    learnt = PredictedGain()
+    learnt.fit(values)
+    for rule in (FixedDepth(), HaltHead(), ExitGate(), KLThreshold(), Verifier(), learnt):
+        whole = rule.signal(values)
+        for k in range(1, K + 1):
+            early = rule.signal({name: v[:, :k] for name, v in values.items()})
+            torch.testing.assert_close(early, whole[:, :k])
+    assert Oracle.bound
+
+
+@pytest.mark.parametrize(
+    "rule", [HaltHead(), ExitGate(), KLThreshold(), StateChange(), Entropy(), PredictedGain()]
+)
+def test_the_loop_exits_where_whole_rollouts_say(rollouts, rule):
+    """The batch shrinks as puzzles leave; steps and verdicts are those of the full rollouts."""
+    model, puzzle, puzzles, values = rollouts
+    rule.fit(values)
+    signal = rule.signal(values)
+    threshold = float(signal.flatten().sort().values[K * len(puzzles) // 2]) + 1e-4
+    steps = exit_steps(signal, threshold)
+    assert len(steps.unique()) > 1
+    exited = run_rule(model, puzzle, puzzles, rule, threshold, K, batch_size=25)
+    assert torch.equal(exited.steps, steps)
+    at_exit = values["solved"].gather(1, steps[:, None] - 1).squeeze(1) > 0.5
+    assert torch.equal(exited.solved, at_exit)
+    taken = [len(rows) for rows, _ in steps_until_exit(model, puzzle, puzzles, rule, threshold, K)]
+    assert taken == [int((steps >= k).sum()) for k in range(1, int(steps.max()) + 1)]
+
+
+def test_answers_at_the_exit_do_not_depend_on_the_batch(rollouts):
+    model, puzzle, puzzles, values = rollouts
+    threshold = float(-values["kl"].median())
+    alone = run_rule(model, puzzle, puzzles, KLThreshold(), threshold, K, batch_size=1)
+    together = run_rule(model, puzzle, puzzles, KLThreshold(), threshold, K, batch_size=60)
+    assert torch.equal(alone.steps, together.steps)
+
+
+def test_predicted_gain_learns_from_the_ledgers_gains():
+    """Puzzles with a large KL gain at the next step, those with a small one never do."""
+    generator = torch.Generator().manual_seed(0)
+    gains = torch.rand(400, 1, generator=generator) < 0.5
+    kl = torch.where(gains, 1.0, 0.01).expand(400, 3) * (
+        0.5 + torch.rand(400, 3, generator=generator)
+    )
+    score = torch.where(gains, torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0.4, 0.4, 0.4]))
+    noise = {n: torch.rand(400, 3, generator=generator) for n in PredictedGain.needs}
+    values = {**noise, "kl": kl, "score": score}
+    rule = PredictedGain()
+    rule.fit(values)
+    probability = -rule.signal(values)[:, :2]
+    assert probability[gains[:, 0]].mean() > 0.9
+    assert probability[~gains[:, 0]].mean() < 0.5
+    again, loaded = PredictedGain(), PredictedGain()
+    again.fit(values)
+    loaded.load_state_dict(rule.state_dict())
+    for other in (again, loaded):
+        assert torch.equal(other.signal(values), rule.signal(values))
+    with pytest.raises(UserError, match="no step after the first"):
+        rule.fit({name: v[:, :1] for name, v in values.items()})
+
+
+def test_the_oracle_bounds_every_rule(rollouts):
+    values = rollouts[3]
+    bound = measure(Oracle(), values, 1.0, K)
+    for rule in (FixedDepth(), KLThreshold(), Entropy(), Verifier()):
+        for point in front(rule, values, [K]):
+            assert point.solved <= bound.solved
+            if point.solved == bound.solved:
+                assert point.steps >= bound.steps
+
+
+def test_a_front_keeps_no_point_that_another_beats(rollouts):
+    points = front(KLThreshold(), rollouts[3], [3, K])
+    assert len(points) >= 2
+    for one, two in pairwise(points):
+        assert one.steps < two.steps
+        assert one.solved < two.solved
+
+
+def test_thresholds_are_chosen_on_validation_alone():
+    """On validation step 2 solves all; on test it does not, and no choice hides that."""
+    good = made_up(solved=[[0, 1, 1]] * 10, score=[[0, 1, 1]] * 10, halt_probability=[[0.5] * 3])
+    bad = made_up(solved=[[0, 0, 1]] * 10, score=[[0, 0, 1]] * 10, halt_probability=[[0.5] * 3])
+    good["halt_probability"] = torch.full((10, 3), torch.nan)
+    sweep = ExitSweep(
+        {"fixed": FixedDepth(), "halt_head": HaltHead(), "verifier": Verifier()},
+        good, {**bad, "halt_probability": good["halt_probability"]}, trained=3, passes_per_step=4,
+    )  # fmt: skip
+    assert sweep.chosen["fixed"] == Point(2.0, 3, 2.0, 1.0)
+    (row,) = [row for row in sweep.rows if row["rule"] == "fixed" and row["chosen"]]
+    assert (row["forward_passes"], row["solved"]) == (8.0, 0.0)
+    assert "halt_probability" in sweep.skipped["halt_head"]
+    assert sweep.best() == "verifier"
+    assert replace(sweep.chosen["verifier"], threshold=0.0) == Point(0.0, 3, 2.0, 1.0)
