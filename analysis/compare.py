@@ -58,8 +58,9 @@ class Side:
 
     @property
     def trained_passes(self) -> int:
-        """Forward passes at the trained depth."""
-        return int(self.passes[min(self.group.runs[0].facts.trained_steps, len(self.passes)) - 1])
+        """Forward passes at the smallest trained depth of the group."""
+        depth = min(run.facts.trained_steps for run in self.group.runs)
+        return int(self.passes[min(depth, len(self.passes)) - 1])
 
     def step(self, budget: float) -> int:
         """Returns the index of the deepest step within a budget."""
@@ -89,7 +90,11 @@ class Side:
         arrays = []
         for run in self.group.runs:
             values = run.step_values()
-            check_choice("metric", self.metric, tuple(name for name in values if name != "rating"))
+            if self.metric not in values:
+                raise UserError(
+                    f"metric={self.metric} has no value per puzzle: it can be compared over seeds "
+                    "only, between groups of several"
+                )
             arrays.append(values[self.metric].astype(float))
         depth = len(self.passes)
         cut = [array[:, :depth] for array in arrays]
@@ -153,6 +158,7 @@ def compare(runs: Sequence[Run], metric: str) -> Comparison:
     Raises:
         UserError: if there is nothing to compare, or a run lacks the metric.
     """
+    _refuse_unlike(runs)
     groups = group_by_seed(runs)
     if len(groups) < 2:
         raise UserError(
@@ -163,6 +169,15 @@ def compare(runs: Sequence[Run], metric: str) -> Comparison:
     budgets, common = _budgets(sides)
     differences = [_difference(sides[0], side, budgets, common) for side in sides[1:]]
     return Comparison(statistic, budgets, common, sides, differences)
+
+
+def _refuse_unlike(runs: Sequence[Run]) -> None:
+    """Refuses runs that were evaluated on other puzzles by design."""
+    for what in ("env", "split"):
+        found = {getattr(run.facts, what): run for run in runs}
+        if len(found) > 1:
+            names = " and ".join(f"{run.folder} ({value})" for value, run in found.items())
+            raise UserError(f"runs= have another {what} each: {names}")
 
 
 def _statistic(runs: Sequence[Run], metric: str) -> Statistic:

@@ -12,6 +12,9 @@ from pir.analysis.words import difference, label, number, quantity, unit_of_diff
 
 BUDGETS_SHOWN = 8
 
+FEW_SEEDS = 10
+"""Below so many seeds a bootstrap interval is much too narrow: of 3 it covers about 80 %."""
+
 
 def verdict(result: Comparison, change: Difference) -> str:
     """Says in words whether two groups differ, and what the interval is over."""
@@ -32,7 +35,9 @@ def _scope(change: Difference) -> str:
     """Says what the interval and the test speak of."""
     first, second = change.units
     if change.over == "seeds":
-        text = f"Interval and test are over seeds, {first} against {second}."
+        text = f"Interval (bootstrap) and test are over seeds, {first} against {second}."
+        if min(first, second) < FEW_SEEDS:
+            text += " With so few the interval is too narrow."
         if change.smallest_p >= SIGNIFICANT:
             text += (
                 f" With so few this test cannot give a p below {change.smallest_p:.2g}: "

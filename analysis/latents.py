@@ -25,7 +25,7 @@ def read_latents(run: Run) -> tuple[np.ndarray, np.ndarray]:
     if content is None:
         raise UserError(f"{path} is missing: `{run.command(LATENTS)}` writes it")
     latents, solved = content["latents"].astype(float), content["solved"].astype(bool)
-    if latents.ndim != 3 or min(latents.shape) < 2 or solved.shape != latents.shape[:1]:
+    if latents.ndim != 3 or min(latents.shape[1:]) < 2 or solved.shape != latents.shape[:1]:
         raise UserError(f"{path} is damaged: its arrays have shapes that do not fit")
     return latents, solved
 
@@ -42,7 +42,7 @@ def principal_components(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = directions[:, [-1, -2]]
     # the sign of a direction is arbitrary; fixed, so that the same data give the same figure
     first = first * np.sign(first[np.abs(first).argmax(0), [0, 1]])
-    return centred @ first, variances[[-1, -2]] / variances.sum()
+    return centred @ first, variances[[-1, -2]] / max(variances.sum(), 1e-12)
 
 
 @one_row_per_run(3.9)

@@ -33,11 +33,8 @@ REGIONS = {
     "sized_right": ("sized right", COLOURS[2]),
     "under_sized": ("under-sized", COLOURS[0]),
 }
-STILL = 1e-3
-"""Nats of KL below which a cell stands still."""
-
-NEARLY_STILL = STILL / 10
-"""Nats below which cells are drawn together at the left edge."""
+NEARLY_STILL = 1e-4
+"""Nats of KL below which cells are drawn together at the left edge."""
 
 FARTHEST = 30.0
 """Ratios of gain to KL beyond it are drawn at the edge."""
@@ -161,8 +158,8 @@ def step_kinds(run: Run) -> np.ndarray:
 
 def describe_dead_compute(run: Run) -> str:
     """Says which share of the forward passes is dead at the trained depth, and of which kind."""
-    depth = run.facts.trained_steps
-    kinds = step_kinds(run)[:, :depth]
+    kinds = step_kinds(run)[:, : run.facts.trained_steps]
+    depth = kinds.shape[1]
     shares = np.bincount(kinds.ravel(), minlength=len(STEP_KINDS)) / kinds.size
     parts = [
         f"{percent(share, 0)} {name}"
@@ -197,6 +194,8 @@ def draw_margins(figure: SubFigure, run: Run) -> None:
     outcomes = {"solved": cells["solved"] > 0, "failed": cells["solved"] <= 0}
     for axis, (name, mask) in zip(axes, outcomes.items(), strict=True):
         _bands(axis, cells.where(mask))
+        if run.facts.idle_kl is not None:
+            axis.axvline(run.facts.idle_kl, color=MUTED, linewidth=0.8, linestyle=":")
         axis.scatter(kl[mask], ratio[mask], c=colours[mask], s=7, alpha=0.6, linewidths=0,
                      rasterized=True)  # fmt: skip
         still = percent(_share(cells.where(mask), "still"), 0)
@@ -216,7 +215,6 @@ def _bands(axis: Axes, cells: Table) -> None:
     axis.set_ylim(-edge, edge)
     axis.set_yticks([-FARTHEST, -1, 0, 1, FARTHEST], [f"≤ -{FARTHEST:g}", "-1", "0", "1",
                                                       f"≥ {FARTHEST:g}"])  # fmt: skip
-    axis.axvline(STILL, color=MUTED, linewidth=0.8, linestyle=":")
     beside: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "fontsize": 9}
     for low, high, middle, (name, (text, colour)) in zip(
         bounds[:-1], bounds[1:], (-5, -0.5, 0.5, 5), REGIONS.items(), strict=True

@@ -13,6 +13,7 @@ from hydra.initialize import initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from pir.config import check_choice, suggest
+from pir.errors import UserError
 
 GROUPS = {
     "envs": "env",
@@ -49,7 +50,10 @@ def load_choice(group: str, name: str, sources: Iterable[Any]) -> Any:
     """
     found = _files(group, sources)
     check_choice(group, name, sorted(found))
-    return OmegaConf.create(found[name].read_text())
+    settings = OmegaConf.create(found[name].read_text())
+    if "defaults" in settings:
+        raise UserError(f"{group}={name}: {found[name]} has a defaults list; write it out")
+    return settings
 
 
 def _files(group: str, sources: Iterable[Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pir.guidance import region
+from pir.guidance import divergence, gain, region
 from pir.improvement import Step
 
 IDLE_KL = 1e-3
@@ -65,19 +65,14 @@ class Cells:
         return self.take(self.step.reference).log_softmax(-1)
 
     @cached_property
-    def shift(self) -> Tensor:
-        """The advantage A = log c - log u of every token, (C, V)."""
-        return self.log_c - self.log_u
-
-    @cached_property
     def kl(self) -> Tensor:
         """KL(c || u), (C,)."""
-        return (self.c * self.shift).sum(-1)
+        return divergence(self.log_c, self.log_u)
 
     @cached_property
     def reverse_kl(self) -> Tensor:
         """KL(u || c), (C,)."""
-        return -(self.log_u.exp() * self.shift).sum(-1)
+        return divergence(self.log_u, self.log_c)
 
     @cached_property
     def answer(self) -> Tensor:
@@ -97,7 +92,7 @@ class Cells:
     @cached_property
     def gain(self) -> Tensor:
         """A(y*), (C,)."""
-        return self.shift.gather(1, self.label[:, None]).squeeze(1)
+        return gain(self.log_u, self.log_c, self.label)
 
     @cached_property
     def log_confidence(self) -> Tensor:

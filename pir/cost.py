@@ -1,7 +1,7 @@
 """What a step costs: forward passes, floating-point operations, seconds."""
 
 import torch
-from tensordict import TensorDict
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -9,13 +9,16 @@ from pir.reasoner import Reasoner
 
 
 @torch.no_grad()
-def flops_per_step(reasoner: Reasoner, puzzles: TensorDict) -> int:
+def flops_per_step(reasoner: Reasoner, question: Tensor) -> int:
     """Returns the floating-point operations of one improvement step of one puzzle.
 
     Counted by torch over matrix products, convolutions and attention, a multiplication and an
     addition as two; element-wise work is left out.
+
+    Args:
+        reasoner: does the step.
+        question: uint8 of shape (1, L), any one.
     """
-    question = puzzles["question"][:1]
     first = torch.ones(1, dtype=torch.int64, device=question.device)
     state = reasoner.start(question)
     # the counter knows no fused attention of the CPU, but the products that it is made of

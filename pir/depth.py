@@ -19,8 +19,8 @@ WORTH, DYING = 1 / 3, 1 / 6
 SCOUTS = 16
 """Every so many lanes, one takes a step more than the others."""
 
-DECIDE_EVERY = 15
-"""Improvement steps between two decisions."""
+DECIDE_EVERY, DECIDE_BY = 15, 24
+"""Improvement steps, and puzzles that took the step in question, that a decision needs."""
 
 
 class LedgerDepth:
@@ -43,7 +43,8 @@ class LedgerDepth:
         self.improved.index_add_(0, step.k - 1, gained.float())
         self.taken.index_add_(0, step.k - 1, torch.ones_like(step.after.score))
         self.seen += 1
-        if self.seen == DECIDE_EVERY:
+        following = min(self.depth, self.most - 1)
+        if self.seen >= DECIDE_EVERY and float(self.taken[following]) >= DECIDE_BY:
             self._decide()
 
     def _decide(self) -> None:
@@ -63,7 +64,7 @@ class LedgerDepth:
         side by side; of the scouts a smaller share, for they go one step farther.
         """
         lane = torch.arange(len(k), device=k.device)
-        scout = lane % SCOUTS == SCOUTS - 1
+        scout = (lane % SCOUTS == SCOUTS - 1) | (lane == min(len(k), SCOUTS) - 1)
         depth = torch.where(scout, min(self.depth + 1, self.most), self.depth)
         place = torch.where(scout, lane // SCOUTS, lane)
         return (place % depth == turn % depth) | (k >= depth)

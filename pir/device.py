@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import time
 
 import torch
 
@@ -41,6 +42,15 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not public yet
         native = device.type == "cpu" and probe()
     return torch.bfloat16 if native else torch.float32
+
+
+def time_on(device: torch.device) -> float:
+    """Returns seconds on a clock, read when the device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
 
 
 def prepare_cpu(threads: int | None) -> None:

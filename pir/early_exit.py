@@ -7,6 +7,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.cells import Cells
+from pir.errors import UserError
 from pir.exits import ExitRule
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.puzzle import Puzzle
@@ -36,6 +37,9 @@ def steps_until_exit(
     Yields:
         the numbers of the puzzles that took a step, int64, and the step of these alone. A puzzle's
         last step is its exit.
+
+    Raises:
+        UserError: if the model lacks a statistic that the rule needs, such as a halt head's.
     """
     lanes = Lanes.begin(reasoner, puzzle, puzzles)
     rows = torch.arange(len(puzzles), device=lanes.k.device)
@@ -48,8 +52,10 @@ def steps_until_exit(
         cells = Cells(step)
         for name in rule.needs:
             value = STATISTICS[name].compute(cells).float()
+            if bool(value.isnan().any()):
+                raise UserError(f"the exit rule needs {name}, which this model does not have")
             history[name] = torch.cat([history[name], value[:, None]], 1)
-        stays = rule.signal(history)[:, -1] < threshold
+        stays = ~(rule.signal(history)[:, -1] >= threshold)
         rows, lanes = rows[stays], lanes.keep(stays)
         history = {name: values[stays] for name, values in history.items()}
         if not len(rows):

@@ -3,17 +3,23 @@
 A rule turns what is known of a puzzle's steps so far into a signal, and stops at the first step
 whose signal reaches the threshold. It sees no label. The same code runs over whole evaluations, to
 draw what every threshold would have done, and step by step, where the puzzles that stop leave the
-batch (`pir.evaluation.early_exit`).
+batch (`pir.early_exit`).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pir.config import build, suggest
 from pir.errors import UserError
+from pir.statistics import STATISTICS
+
+THRESHOLDS = 33
+"""Thresholds tried per rule, quantiles of its signal."""
 
 Values = Mapping[str, Tensor]
 """Statistics by name, each float32 of shape (B, k): of B puzzles at their steps 1 .. k."""
@@ -44,6 +50,10 @@ class ExitRule(ABC):
     def signal(self, values: Values) -> Tensor:
         """Returns the signal after every step, float32 of shape (B, k), from steps up to it."""
 
+    def candidates(self, signal: Tensor) -> list[float]:
+        """Returns the thresholds to choose from: quantiles of signals on validation (N, K)."""
+        return [float(q) for q in np.quantile(signal.numpy(), np.linspace(0, 1, THRESHOLDS))]
+
     def fit(self, values: Values) -> None:  # noqa: B027, most rules have nothing to learn
         """Learns from rollouts of whole length on validation puzzles."""
 
@@ -57,6 +67,14 @@ class ExitRule(ABC):
     def unit(self, threshold: float) -> float:
         """Returns a threshold on the signal in the rule's own unit, and back again."""
         return threshold
+
+
+class Wait(ExitRule):
+    """Stops when something has come true, a signal of 1; there is no threshold to choose."""
+
+    def __init__(self, threshold: float | None = None) -> None:
+        """Takes 1 for the threshold."""
+        super().__init__(1.0 if threshold is None else threshold)
 
 
 class Below(ExitRule):
@@ -82,6 +100,10 @@ class FixedDepth(ExitRule):
         """Returns the number of the step."""
         steps = torch.arange(1, values["solved"].shape[1] + 1, device=values["solved"].device)
         return steps.float().expand(values["solved"].shape)
+
+    def candidates(self, signal: Tensor) -> list[float]:
+        """Returns every depth."""
+        return [float(k) for k in range(1, signal.shape[1] + 1)]
 
 
 class HaltHead(ExitRule):
@@ -135,17 +157,17 @@ class Entropy(Below):
     statistic, needs = "entropy", ("entropy",)
 
 
-class Verifier(ExitRule):
+class Verifier(Wait):
     """Stops when the verifier accepts the answer: puzzles have a verifier at test time too."""
 
-    needs = ("score",)
+    needs = ("solved",)
 
     def signal(self, values: Values) -> Tensor:
-        """Returns the score, 1 exactly where solved."""
-        return values["score"]
+        """Returns 1 where the answer is right, 0 elsewhere."""
+        return values["solved"]
 
 
-class Oracle(ExitRule):
+class Oracle(Wait):
     """The bound: stops at the first right answer, and at once where none will come.
 
     It looks ahead, so it cannot be run. No rule solves more, and none that solves as much is
@@ -202,7 +224,7 @@ class PredictedGain(Below):
         later = score.flip(1).cummax(1).values.flip(1)[:, 1:]
         target = (self.SHARPNESS * (later - score[:, :-1] - self.LEAST_GAIN)).sigmoid().flatten()
         inputs = self._inputs(values)[:, :-1].flatten(0, 1)
-        self.centre, self.scale = inputs.mean(0), inputs.std(0).clamp(min=1e-3)
+        self.centre, self.scale = inputs.mean(0), inputs.std(0, correction=0).clamp(min=1e-3)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(0)
             for layer in (self.head[0], self.head[2]):
@@ -235,6 +257,22 @@ class PredictedGain(Below):
         tensors = {name: torch.tensor(value) for name, value in state.items()}
         self.centre, self.scale = tensors.pop("centre"), tensors.pop("scale")
         self.head.load_state_dict(tensors)
+
+
+def build_rule(node: Any, key: str) -> ExitRule:
+    """Builds an exit rule from its settings.
+
+    Raises:
+        UserError: if it cannot be built, or needs what a rule cannot have: an unknown statistic,
+            one that needs a label, or one that single puzzles do not have.
+    """
+    rule: ExitRule = build(node, key, ExitRule)  # type: ignore[type-abstract]
+    for name in rule.needs:
+        found = STATISTICS.get(name)
+        if found is None or found.label or found.width > 1:
+            known = [n for n, s in STATISTICS.items() if not s.label and s.width == 1]
+            raise UserError(f"{key} needs the statistic {name}{suggest(name, known)}")
+    return rule
 
 
 def exit_steps(signal: Tensor, threshold: float) -> Tensor:

@@ -16,8 +16,8 @@ minimum, the best w, lies (`Region`). The realised gain of the full step is A(y*
 margin at w = 0 (the paper's Eq. 18) says that a small enough step would gain, not that this one
 did.
 
-Shapes: policies are given as logits or log-probabilities of shape (..., V); tokens, weights and
-results have the leading shape (...). Everything is in nats.
+Shapes: policies are given as log-probabilities of shape (..., V); tokens, weights and results have
+the leading shape (...). Everything is in nats.
 """
 
 from enum import IntEnum
@@ -47,18 +47,18 @@ def guided_log_policy(reference: Tensor, improved: Tensor, w: float | Tensor) ->
 
 def advantage(reference: Tensor, improved: Tensor) -> Tensor:
     """Returns A = log c - log u of every token, shape (..., V) (arXiv:2511.16886, ICML, Eq. 17)."""
-    return improved.log_softmax(-1) - reference.log_softmax(-1)
+    return improved - reference
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:
     """Returns KL(p || q)."""
-    log_p = p.log_softmax(-1)
-    return (log_p.exp() * (log_p - q.log_softmax(-1))).sum(-1)
+    return (p.exp() * (p - q)).sum(-1)
 
 
 def gain(reference: Tensor, improved: Tensor, token: Tensor) -> Tensor:
     """Returns the realised gain log c(y*) - log u(y*) of a token, int of shape (...)."""
-    return advantage(reference, improved).gather(-1, token.long()[..., None]).squeeze(-1)
+    index = token.long()[..., None]
+    return (improved.gather(-1, index) - reference.gather(-1, index)).squeeze(-1)
 
 
 def margin(reference: Tensor, improved: Tensor, token: Tensor, w: float | Tensor = 1.0) -> Tensor:

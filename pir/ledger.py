@@ -55,12 +55,15 @@ class Ledger:
         lanes, num_steps = len(step.k), self.under_way.shape[1]
         lane = torch.arange(lanes, device=ends.device)
         self.under_way[lane, step.k - 1] = puzzle_statistics(step)
-        seen = torch.arange(num_steps, device=ends.device) < step.k[:, None]
+        ended = ends.nonzero().squeeze(1)
+        if not len(ended):
+            return
+        rollouts, length = self.under_way[ended].to(self.sums.dtype), step.k[ended]
+        seen = torch.arange(num_steps, device=ends.device) < length[:, None]
         for outcome in (0, 1):
-            taken = seen & (ends & (outcomes == outcome))[:, None]
-            values = torch.where(taken[..., None], self.under_way[:lanes], 0.0)
+            taken = seen & (outcomes[ended] == outcome)[:, None]
             self.counts[outcome] += taken.sum(0)
-            self.sums[outcome] += values.sum(0, dtype=self.sums.dtype)
+            self.sums[outcome] += torch.where(taken[..., None], rollouts, 0.0).sum(0)
 
     def values(self, count: int) -> dict[str, Tensor]:
         """Returns the present rollouts of the first `count` lanes, (count, K) per statistic.

@@ -8,6 +8,7 @@ import csv
 import glob
 import io
 import json
+import math
 import os
 import platform
 import shlex
@@ -60,9 +61,22 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode(errors="surrogateescape")))
 
 
+def as_json(content: Any, indent: int | None = None) -> str:
+    """Returns content as JSON; what is undefined (nan) is null there."""
+
+    def defined(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: defined(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [defined(item) for item in value]
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return json.dumps(defined(content), indent=indent, allow_nan=False)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file, readable by people too."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, as_json(content, indent=2) + "\n")
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -158,14 +172,22 @@ class RunFolder:
                 if made:
                     self.path.rmdir()
 
+    def require(self) -> None:
+        """Makes sure that the folder holds a run.
+
+        Raises:
+            UserError: if it does not.
+        """
+        if not self.config.is_file():
+            raise UserError(f"{self.path} holds no run: there is no {self.config.name} in it")
+
     def read_config(self) -> DictConfig:
         """Reads the config of an existing run.
 
         Raises:
             UserError: if the folder holds no run or its config is damaged.
         """
-        if not self.config.is_file():
-            raise UserError(f"{self.path} holds no run: there is no {self.config.name} in it")
+        self.require()
         try:
             config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(self.config))
             missing = OmegaConf.missing_keys(config)
@@ -297,7 +319,22 @@ def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
         runs = [RunFolder(match) for match in found_by if RunFolder(match).config.is_file()]
         chosen = [r for r in runs if not evaluated or (r.evaluation / "eval.json").is_file()]
         if not chosen:
-            reason = "none of its runs has ended" if runs else "there is no run"
+            reason = "none of its runs has an evaluation" if runs else "there is no run"
             raise UserError(f"runs={pattern}: {reason}")
         found |= dict.fromkeys(run.path for run in chosen)
     return list(found)
+
+
+def chosen_runs(run: str | None, runs: str | None, evaluated: bool = False) -> list[Path]:
+    """Returns the run folders that the settings `run` or `runs` name.
+
+    Raises:
+        UserError: if both or neither is given, or there is no such run.
+    """
+    if (run is None) == (runs is None):
+        raise UserError("give either run=DIR or runs='DIR DIR ...' (patterns such as 'runs/*')")
+    if runs is not None:
+        return find_runs(runs, evaluated)
+    folder = RunFolder(str(run))
+    folder.require()
+    return [folder.path]

@@ -1,7 +1,6 @@
 """Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
 
 import math
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from pir import checkpoint
 from pir.components import Components
 from pir.depth import LedgerDepth
-from pir.device import prepare_cpu
+from pir.device import prepare_cpu, time_on
 from pir.errors import NonFiniteLossError, UserError
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.improvement import Lanes, Step, improvement_steps
@@ -158,11 +157,11 @@ class Trainer:
 
     def _measure(self, step: Step, finished: Tensor) -> None:
         """Has the ledger record the step, and keeps the time that it takes."""
-        started = time.perf_counter()
+        started = time_on(self.device)
         self.ledger.record(step.first(self.measured), finished[: self.measured])
         if self.settings.lanes == "ledger":
             self.ledger_depth.observe(step)
-        self.ledger_seconds += time.perf_counter() - started
+        self.ledger_seconds += time_on(self.device) - started
 
     def _learn(self, losses: dict[str, Tensor]) -> None:
         """Adds the gradient of one improvement step and, when due, updates the parameters."""
@@ -272,9 +271,10 @@ class Trainer:
             "loss": means["loss"],
         }
         row |= {f"loss_{name}": means.get(name, "") for name in self.objective.names}
+        trained = [row for row in rows if row["k"] <= self.depth]
         row |= {
             "depth": self.depth,
-            "solved": rows[-1]["solved"] if rows else "",
+            "solved": trained[-1]["solved"] if trained else "",
             "dead_fraction": self.ledger.dead_fraction() if rows else "",
             "live_depth": self.ledger.live_depth() if rows else "",
         }

@@ -75,7 +75,8 @@ def _bounds(row):
     }
 
 
-def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", puzzles=None, extra=True):
+def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="trm", puzzles=None,
+              extra=True):  # fmt: skip
     """Writes a run folder; `extra` adds the files that evaluations write only on demand."""
     folder = Path(folder)
     (folder / "eval").mkdir(parents=True)
@@ -85,8 +86,8 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", puzzles=N
     texts = puzzles or [f"puzzle {i} <b> & $x$" for i in range(n)]
     steps = [_bounds(row) for row in _means(values)]
     (folder / "config.yaml").write_text(
-        f"env: {{_target_: x, name: {env}}}\nmodel: {{hidden_size: 16}}\nseed: {seed}\n"
-        f"choices: {{env: {env}, model: trm, objective: set_likelihood}}\n"
+        f"env: {{_target_: x, name: {env}}}\nmodel: {{name: {model}}}\nseed: {seed}\n"
+        f"choices: {{env: {env}, model: {model}, objective: set_likelihood}}\n"
     )
     (folder / "command.txt").write_text(f"pir train env={env} seed={seed}\n")
     info = {"pir": "0.1.0", "commit": "abc1234", "processor": "A & B <CPU>", "cores": 2,
@@ -96,7 +97,7 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", puzzles=N
         json.dumps({"training_forward_passes": 1000 * seed, "seconds": 60.0 * seed})
     )
     facts = {
-        "run": str(folder.name), "checkpoint": "best.pt", "env": env, "model": "trm",
+        "run": str(folder.name), "checkpoint": "best.pt", "env": env, "model": model,
         "objective": "set_likelihood", "seed": seed, "split": "test", "puzzles": n,
         "trained_steps": TRAINED, "improvement_steps": STEPS, "parameters": 4321, "seconds": 1.5,
         "statistics": [

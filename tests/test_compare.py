@@ -102,7 +102,7 @@ def test_bootstrap_against_the_normal_approximation():
 
 @pytest.fixture
 def pair(tmp_path):
-    return write_run(tmp_path / "a"), write_run(tmp_path / "b", lost=30, env="other")
+    return write_run(tmp_path / "a"), write_run(tmp_path / "b", lost=30, model="other")
 
 
 def test_single_runs_are_paired_over_puzzles(pair):
@@ -153,7 +153,7 @@ def test_a_run_whose_first_step_is_dear(pair):
 
 def test_other_puzzles_are_not_paired(tmp_path):
     first = write_run(tmp_path / "a")
-    second = write_run(tmp_path / "b", env="x", puzzles=[f"other {i}" for i in range(PUZZLES)])
+    second = write_run(tmp_path / "b", model="x", puzzles=[f"other {i}" for i in range(PUZZLES)])
     result = compare(runs(first, second), "score")
     (change,) = result.differences
     assert (change.over, change.paired) == ("puzzles", False)
@@ -162,7 +162,7 @@ def test_other_puzzles_are_not_paired(tmp_path):
 
 def test_several_seeds_are_compared_over_seeds(tmp_path):
     first = [write_run(tmp_path / f"a{i}", seed=i, lost=i) for i in (1, 2, 3)]
-    second = [write_run(tmp_path / f"b{i}", seed=i, lost=60 + i, env="x") for i in (1, 2, 3)]
+    second = [write_run(tmp_path / f"b{i}", seed=i, lost=60 + i, model="x") for i in (1, 2, 3)]
     for folder in (*first, *second):
         facts = json.loads((folder / "eval/eval.json").read_text())
         (folder / "eval/eval.json").write_text(json.dumps(facts | {"trained_steps": 6}))
@@ -179,7 +179,7 @@ def test_several_seeds_are_compared_over_seeds(tmp_path):
 
 def test_several_seeds_against_one_are_over_puzzles(tmp_path):
     folders = [write_run(tmp_path / f"a{i}", seed=i, lost=i) for i in (1, 3)]
-    folders.append(write_run(tmp_path / "b", env="x"))
+    folders.append(write_run(tmp_path / "b", model="x"))
     (change,) = compare(runs(*folders), "solved").differences
     assert (change.over, change.paired, change.units) == ("puzzles", True, (PUZZLES, PUZZLES))
     assert change.difference[-1] == pytest.approx(2 / 200)
@@ -187,7 +187,7 @@ def test_several_seeds_against_one_are_over_puzzles(tmp_path):
 
 def test_all_groups_against_the_first(tmp_path):
     names = ("c", "a", "b")
-    folders = [write_run(tmp_path / name, env=name) for name in names]
+    folders = [write_run(tmp_path / name, model=name) for name in names]
     result = compare(runs(*folders), "kl")
     labels = [(c.first.group.label, c.second.group.label) for c in result.differences]
     assert labels == [("c", "a"), ("c", "b")]
@@ -197,15 +197,18 @@ def test_all_groups_against_the_first(tmp_path):
 def test_what_cannot_be_compared_is_refused(pair, tmp_path):
     with pytest.raises(UserError, match="metric=solvd: allowed are solved, exact_accuracy, score"):
         compare(runs(*pair), "solvd")
+    elsewhere = write_run(tmp_path / "elsewhere", env="maze")
+    with pytest.raises(UserError, match=r"another env each: .*a \(countdown\) and .*\(maze\)"):
+        compare(runs(pair[0], elsewhere), "solved")
     with pytest.raises(UserError, match="nothing to compare"):
         compare(runs(pair[0], write_run(tmp_path / "seed2", seed=2)), "solved")
-    unlabelled = write_run(tmp_path / "unlabelled", env="maze", labels=False)
+    unlabelled = write_run(tmp_path / "unlabelled", model="other", labels=False)
     with pytest.raises(UserError, match="metric=log_prob_gain is undefined for unlabelled"):
         compare(runs(pair[0], unlabelled), "log_prob_gain")
     with np.load(pair[1] / "eval/steps.npz") as content:
         kept = {name: content[name] for name in content.files if name != "kl"}
     np.savez(pair[1] / "eval/steps.npz", **kept)
-    with pytest.raises(UserError, match="metric=kl: allowed are solved"):
+    with pytest.raises(UserError, match="metric=kl has no value per puzzle"):
         compare(runs(*pair), "kl")
     (pair[1] / "eval/steps.npz").unlink()
     with pytest.raises(UserError, match=r"steps\.npz is missing: `pir eval run="):

@@ -1,6 +1,7 @@
 """Evaluation against slow references, and its files."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -107,12 +108,18 @@ def test_cells_and_latents(made):
     rows = cells.with_outcome(result.solved[:, -1])
     assert [row["k"] for row in rows] == [1] * 20 + [2] * 20
     for row in rows:
-        moved_right = row["gain"] > -row["reverse_kl"]
-        expected = "harmful" if not moved_right else "overshoot" if row["gain"] < 0 else None
-        assert row["region"] == (expected or row["region"]) or row["kl"] < 1e-3
+        gained, margin = row["gain"], row["gain"] - row["kl"]
+        if row["kl"] < 1e-3:
+            expected = "still"
+        elif gained < 0:
+            expected = "overshoot" if gained > -row["reverse_kl"] else "harmful"
+        else:
+            expected = "under_sized" if margin > 0 else "sized_right"
+        assert row["region"] == expected
         assert 0 <= row["best_w"] <= 8
     first = next(steps_of(model, puzzle, puzzles, 1))
-    every = gain(first.reference, first.improved.logits, puzzles["solution"])[first.written]
+    policies = (p.log_softmax(-1) for p in (first.reference, first.improved.logits))
+    every = gain(*policies, puzzles["solution"])[first.written]
     assert all((every - row["gain"]).abs().min() < 1e-5 for row in rows[:20])
     assert latents.latents.shape == (10, 3, 32)
     pooled = torch.cat([first.state_after[key].mean(1) for key in ("y", "z")], 1)
@@ -134,7 +141,15 @@ def test_floors():
 
 def test_puzzles_with_one_blank(made):
     model, puzzle, puzzles = made
-    found = one_blank(model, puzzle, puzzles)
+    seen = []
+
+    class Watched(Queens):
+        def reveal(self, question, answer, positions):
+            seen.append(super().reveal(question, answer, positions))
+            return seen[-1]
+
+    found = one_blank(model, Watched(hide=(1, 2)), puzzles, 15)
+    assert (puzzle.written(seen[0]).sum(1) == 1).all()
     assert found["puzzles"] == 40
     assert found["solved_low"] <= found["solved"] <= found["solved_high"]
     for made_of in (Sudoku((2, 3), clues=(10, 18)), puzzle):
@@ -147,9 +162,9 @@ def test_puzzles_with_one_blank(made):
     countdown = Countdown()
     torch.manual_seed(0)
     small = TRM(countdown, hidden_size=16, heads=2)
-    assert one_blank(small, countdown, countdown.sample(3, "test", seed=0)) is None
+    assert one_blank(small, countdown, countdown.sample(3, "test", seed=0), 3) is None
     blank = instances(torch.full((2, 8), BLANK, dtype=torch.uint8), puzzles["solution"][:2])
-    assert one_blank(model, puzzle, blank.select("question")) is None
+    assert one_blank(model, puzzle, blank.select("question"), 2) is None
 
 
 def test_breadth_selects_among_starts(made):
@@ -180,7 +195,7 @@ def test_flops_are_those_of_the_products(puzzle):
     tokens, width, inner = puzzle.length, 16, 48
     block = 2 * tokens * width * (3 * width + width + 2 * inner + inner) + 4 * tokens**2 * width
     layers, passes = 2, model.passes_per_step
-    counted = flops_per_step(model, puzzle.sample(1, "test", seed=0))
+    counted = flops_per_step(model, puzzle.sample(1, "test", seed=0)["question"])
     assert counted == passes * layers * block
 
 
@@ -231,7 +246,16 @@ def test_solve_with_an_exit_rule(command, tiny_run):
     assert "step  1" in command(*solve, "exit=kl").out
     command("eval", "eval.puzzles=30")
     assert not (tiny_run / "eval/exits.csv").exists()
+    for learnt in ("exit=predicted_gain", "exit.threshold=0.5"):
+        solve_by = [*solve, "exit=predicted_gain", learnt]
+        assert "eval.exit=predicted_gain" in command(*solve_by, code=2).err
+    assert "does not have" in command(*solve, "exit=halt_head", "exit.threshold=0.9", code=2).err
+    five = command(*solve, "exit=fixed", "exit.threshold=5").out
+    assert "step  5" in five
+    assert "step  6" not in five
+    assert "at least 1" in command(*solve, "exit=fixed", "exit.threshold=0.5", code=2).err
     assert "eval.exit=kl" in command(*solve, "exit=kl", code=2).err
+    assert "step  1" in command(*solve, "exit=verifier").out
     one = command(*solve, "exit=kl", "exit.threshold=1e9").out
     assert "step  1" in one
     assert "step  2" not in one
@@ -240,14 +264,17 @@ def test_solve_with_an_exit_rule(command, tiny_run):
     assert "looks ahead" in command(*solve, "exit=oracle", code=2).err
 
 
-def test_eval_of_several_runs_sums_up_over_seeds(capsys, monkeypatch, tiny_run):
+def test_eval_of_several_runs_sums_up_over_seeds(capsys, monkeypatch, tiny_run, tmp_path):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
-    both = f"runs={tiny_run} {tiny_run}/../{tiny_run.name}"
-    words = ["eval", both, "eval.puzzles=30", "eval.samples=0"]
+    other = tmp_path / "tiny2"
+    shutil.copytree(tiny_run, other)
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("seed: 0", "seed: 1"))
+    words = ["eval", f"runs={tiny_run} {other}", "eval.puzzles=30", "eval.samples=0"]
     assert main(words) == 0
     text = capsys.readouterr().out
-    assert "2 runs: solved" in text
-    assert "interval over seeds" in text
+    assert "(2 seeds): solved" in text
+    assert "bootstrap over 2 seeds (too narrow" in text
     assert main([*words, "output=json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 2
 
@@ -256,10 +283,30 @@ def test_eval_of_several_runs_sums_up_over_seeds(capsys, monkeypatch, tiny_run):
     ("word", "message"),
     [
         ("eval.exit=kll", "eval.exit=kll: allowed are all"),
+        ("eval.split=val eval.exit=kl", "thresholds on the val split"),
         ("eval.breadth=0", "must be at least 1"),
         ("eval.noise=-1", "must be at least 0"),
         ("eval.guidance=[nan]", "no usable number"),
     ],
 )
 def test_mistakes_are_named(command, word, message):
-    assert message in command("eval", word, code=2).err
+    assert message in command("eval", *word.split(), code=2).err
+
+
+def test_a_rule_that_needs_a_label_is_refused(command, tmp_path):
+    (tmp_path / "exit").mkdir()
+    (tmp_path / "peeking.py").write_text(
+        "from pir.exits import Below\n\n\n"
+        "class Peeking(Below):\n    statistic, needs = 'cell_accuracy', ('cell_accuracy',)\n"
+    )
+    (tmp_path / "exit/peeking.yaml").write_text("_target_: peeking.Peeking\nthreshold: null\n")
+    done = command("eval", "eval.exit=peeking", f"--config-dir={tmp_path}", code=2)
+    assert "exit=peeking needs the statistic cell_accuracy" in done.err
+
+
+def test_small_batches_and_single_puzzles_still_make_a_report(command, tiny_run):
+    for words in (["eval.puzzles=20", "eval.batch_size=8"], ["eval.puzzles=1", "eval.exit=all"]):
+        text = command("eval", *words, "output=json").out
+        json.loads(text, parse_constant=pytest.fail)  # no NaN
+        command("report")
+        assert (tiny_run / "report.html").stat().st_size > 10_000

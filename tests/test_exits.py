@@ -1,6 +1,5 @@
 """Exit rules: what they stop at, alone and in the loop, and the sweep over their thresholds."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -58,7 +57,7 @@ def test_exit_steps_are_the_first_that_reach_the_threshold():
         (KLThreshold(), {"kl": [[1.0, 0.01, 0.0], [0.0, 1.0, 1.0]]}, 0.01, [2, 1]),
         (StateChange(), {"state_change": [[0.5, 0.4, 0.05]]}, 0.1, [3]),
         (Entropy(), {"entropy": [[0.9, 0.2, 0.1]]}, 0.2, [2]),
-        (Verifier(), {"score": [[0.9, 1.0, 1.0], [0.2, 0.3, 0.1]]}, 1.0, [2, 3]),
+        (Verifier(), {"solved": [[0, 1, 1], [0, 0, 0]]}, 1.0, [2, 3]),
         (Oracle(), {"solved": [[0, 1, 0], [0, 0, 0], [1, 1, 1]]}, 1.0, [2, 1, 1]),
     ],
 )
@@ -158,8 +157,9 @@ def test_thresholds_are_chosen_on_validation_alone():
         good, {**bad, "halt_probability": good["halt_probability"]}, trained=3, passes_per_step=4,
     )  # fmt: skip
     assert sweep.chosen["fixed"] == Point(2.0, 3, 2.0, 1.0)
+    assert front(FixedDepth(3.0), good, [3]) == [Point(3.0, 3, 3.0, 1.0)]
     (row,) = [row for row in sweep.rows if row["rule"] == "fixed" and row["chosen"]]
     assert (row["forward_passes"], row["solved"]) == (8.0, 0.0)
     assert "halt_probability" in sweep.skipped["halt_head"]
     assert sweep.best() == "verifier"
-    assert replace(sweep.chosen["verifier"], threshold=0.0) == Point(0.0, 3, 2.0, 1.0)
+    assert sweep.chosen["verifier"] == Point(1.0, 3, 2.0, 1.0)

@@ -24,7 +24,8 @@ def step():
     scale = torch.tensor([0.1, 1.0, 4.0], dtype=torch.float64)[:, None, None]
     u = scale * torch.randn(3, 400, 7, generator=generator, dtype=torch.float64)
     c = u + scale * torch.randn(3, 400, 7, generator=generator, dtype=torch.float64)
-    return u, c, torch.randint(0, 7, (3, 400), generator=generator)
+    y = torch.randint(0, 7, (3, 400), generator=generator)
+    return u.log_softmax(-1), c.log_softmax(-1), y
 
 
 def close(one, other):

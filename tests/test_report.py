@@ -198,7 +198,7 @@ def test_by_command_and_the_same_every_time(folder, content, tmp_path, capsys, m
     assert main(["report", f"run={folder}", f"out={tmp_path}/x.txt"]) == 2
     assert "the ending must be .html" in capsys.readouterr().err
     assert main(["report", "run=/nonexistent"]) == 2
-    assert "has no evaluation yet" in capsys.readouterr().err
+    assert "holds no run" in capsys.readouterr().err
 
 
 def test_a_real_evaluation_fits(tiny_run, tmp_path, capsys, monkeypatch):

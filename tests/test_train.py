@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pir import checkpoint
+from pir.components import load_trained
 from pir.errors import NonFiniteLossError, UserError
 from pir.intervals import wilson_interval
 from pir.optim import MuonAdamW, averaged, learning_rate_factor
@@ -107,9 +108,12 @@ def test_a_tiny_model_learns(tmp_path):
 @pytest.mark.parametrize("lanes", ["staggered", "synchronous", "halting", "ledger"])
 @pytest.mark.parametrize("objective", ["awr", "set_likelihood"])
 def test_resume_is_exact(tmp_path, monkeypatch, lanes, objective):
-    monkeypatch.setattr("pir.depth.DECIDE_EVERY", 3)
+    for name, value in (("DECIDE_EVERY", 3), ("DECIDE_BY", 1), ("WORTH", 0.0), ("DYING", -1.0)):
+        monkeypatch.setattr(f"pir.depth.{name}", value)  # the depth grows at every decision
     options = [f"trainer.lanes={lanes}", f"objective={objective}", "model.halt_head=true"]
     options.append("+objective.terms.halt={_target_: pir.objectives.Halting}")
+    if lanes == "ledger":
+        options.append("model.improvement_steps=3")
     start(tmp_path / "whole", *options).train()
     start(tmp_path / "parts", *options, "trainer.max_optimizer_steps=5").train()
     go_on(tmp_path / "parts", *options, "trainer.max_optimizer_steps=7").train()
@@ -117,6 +121,23 @@ def test_resume_is_exact(tmp_path, monkeypatch, lanes, objective):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     steps = [int(row["optimizer_step"]) for row in read_rows(tmp_path / "parts" / "metrics.csv")]
     assert steps == ([4, 8, 12] if lanes == "synchronous" else [3, 6, 9, 12])
+    depths = [int(row["depth"]) for row in read_rows(tmp_path / "parts" / "metrics.csv")]
+    assert depths == ([2, 3, 3, 3] if lanes == "ledger" else [int(depths[0])] * len(steps))
+
+
+def test_the_ledger_chooses_the_trained_depth(tmp_path):
+    """The checkpoint remembers the first step with the largest validation result."""
+    options = ["trainer.lanes=ledger", "model.improvement_steps=3"]
+    trainer = start(tmp_path / "run", *options)
+    trainer.train()
+    rows = read_rows(trainer.folder.improvement)
+    best = max(rows, key=lambda row: float(row["solved"]))  # the first of several
+    parts, _, _ = load_trained(trainer.folder, "cpu")
+    assert parts.reasoner.improvement_steps == trainer.best_depth == int(best["k"])
+    assert trainer.best_solved == float(best["solved"])
+    fixed = start(tmp_path / "fixed", "model.improvement_steps=3")
+    fixed.train()
+    assert load_trained(fixed.folder, "cpu")[0].reasoner.improvement_steps == 3
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path):

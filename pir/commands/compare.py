@@ -1,27 +1,29 @@
 """`pir compare`: runs against each other at equal forward passes."""
 
-import json
 import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from pir.config import check_choice
-from pir.run_folder import find_runs
+from pir.run_folder import as_json, find_runs
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/compare.yaml for the settings."""
     check_choice("output", config.output, ("text", "json"))
 
+    from pir.analysis import compare_view
     from pir.analysis.compare import compare
-    from pir.analysis.compare_view import as_json, as_text, draw_comparison
     from pir.analysis.runs import Run
     from pir.analysis.style import save_figure
 
     folders = find_runs(config.runs, evaluated=True)
     result = compare([Run(folder) for folder in folders], config.metric)
     if config.out is not None:
-        save_figure(draw_comparison(result), Path(config.out))
+        save_figure(compare_view.draw_comparison(result), Path(config.out))
         print(config.out, file=sys.stderr)
-    print(json.dumps(as_json(result)) if config.output == "json" else as_text(result))
+    if config.output == "json":
+        print(as_json(compare_view.as_json(result)))
+    else:
+        print(compare_view.as_text(result))

@@ -1,6 +1,5 @@
 """`pir eval`: every improvement step on held-out puzzles, to any depth, and what else would be."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +9,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
 from pir.catalog import choices, load_choice
-from pir.config import build, check_choice
+from pir.config import check_choice
 from pir.errors import UserError
-from pir.run_folder import RunFolder, find_runs
+from pir.run_folder import RunFolder, as_json, chosen_runs
 
 if TYPE_CHECKING:
     from pir.evaluation.run import Plan
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/eval.yaml for the settings."""
     check_choice("output", config.output, ("text", "json"))
-    if (config.run is None) == (config.runs is None):
-        raise UserError("give either run=DIR or runs='DIR DIR ...' (patterns such as 'runs/*')")
-    folders = [Path(config.run)] if config.run else find_runs(config.runs)
+    folders = chosen_runs(config.run, config.runs)
 
     from pir.evaluation.run import evaluate_run
 
@@ -38,9 +35,9 @@ def run(config: DictConfig) -> None:
             print(evaluation_text(result))
             print(f"written to {RunFolder(folder).evaluation}")
     if config.output == "json":
-        print(json.dumps(results[0] if config.run else results))
+        print(as_json(results[0] if config.run else results))
     elif len(results) > 1:
-        print(over_seeds(results, folders))
+        print(over_seeds(folders))
 
 
 def read_plan(settings: DictConfig) -> "Plan":
@@ -79,7 +76,7 @@ def read_plan(settings: DictConfig) -> "Plan":
 
 def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
     """Builds exit rules by name: all of them, one, a list, or none."""
-    from pir.exits import ExitRule
+    from pir.exits import build_rule
 
     sources = HydraConfig.get().runtime.config_sources
     known = [row["name"] for row in choices("exit", sources)]
@@ -90,8 +87,7 @@ def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
         names = known
     for name in names:
         check_choice("eval.exit", str(name), ("all", *known))
-    rule: Any = ExitRule
-    return {name: build(load_choice("exit", name, sources), f"exit.{name}", rule) for name in names}
+    return {name: build_rule(load_choice("exit", name, sources), f"exit={name}") for name in names}
 
 
 def evaluation_text(result: dict[str, Any]) -> str:
@@ -157,27 +153,26 @@ def improvement_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def over_seeds(results: Sequence[dict[str, Any]], folders: Sequence[Path]) -> str:
+def over_seeds(folders: Sequence[Path]) -> str:
     """Sums up runs that differ in their seed only: mean at the trained depth, interval over seeds.
 
-    The interval is a bootstrap over runs, which with few of them is too narrow.
+    The interval is a bootstrap over runs, which with few of them is too narrow, and says so.
     """
     import numpy as np
 
     from pir.analysis.resampling import bootstrap_interval
+    from pir.analysis.runs import PER_STEP, Run, group_by_seed
 
-    groups: dict[str, list[float]] = {}
-    for result, folder in zip(results, folders, strict=True):
-        config = RunFolder(folder).read_config()
-        config.seed = 0
-        depth = min(result["trained_steps"], result["improvement_steps"])
-        groups.setdefault(str(config), []).append(result["per_step"][depth - 1]["solved"])
     lines = []
-    for solved in groups.values():
-        low, high = bootstrap_interval(np.array(solved)[:, None])
-        interval = f", 95 % interval over seeds {low[0]:.1%} to {high[0]:.1%}"
-        lines.append(
-            f"{len(solved)} run{'s' if len(solved) > 1 else ''}: solved {np.mean(solved):.1%} at "
-            f"the trained depth{interval if len(solved) > 1 else ''}"
-        )
+    for group in group_by_seed([Run(folder) for folder in folders]):
+        at_depth = [run.at_trained_depth(run.required(PER_STEP)) for run in group.runs]
+        solved = np.array([rows["solved"][0] for rows in at_depth])
+        text = f"{group.label}: solved {solved.mean():.1%} at the trained depth"
+        if len(solved) > 1:
+            low, high = bootstrap_interval(solved[:, None])
+            text += (
+                f", {low[0]:.1%} to {high[0]:.1%} by a 95 % bootstrap over {len(solved)} seeds"
+                + (" (too narrow with so few)" if len(solved) < 10 else "")
+            )
+        lines.append(text)
     return "\n".join(lines)

@@ -7,21 +7,18 @@ from omegaconf import DictConfig
 
 from pir.config import check_choice
 from pir.errors import UserError
-from pir.run_folder import RunFolder, find_runs
+from pir.run_folder import RunFolder, chosen_runs
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/plot.yaml for the settings."""
-    if (config.run is None) == (config.runs is None):
-        raise UserError("give either run=DIR or runs='DIR DIR ...' (patterns such as 'runs/*')")
-
     from pir.analysis.figures import KINDS
     from pir.analysis.runs import Run
     from pir.analysis.style import save_figure
 
     check_choice("kind", config.kind, tuple(KINDS))
     kind = KINDS[config.kind]
-    folders = [Path(config.run)] if config.run else find_runs(config.runs, evaluated=True)
+    folders = chosen_runs(config.run, config.runs, evaluated=True)
     if config.out is None and len(folders) > 1:
         raise UserError("several runs need out=FILE")
     out = config.out or RunFolder(folders[0]).figures / f"{config.kind}.png"

@@ -12,6 +12,7 @@ def run(config: DictConfig) -> None:
     from pir.analysis.report import write_report
 
     folder = RunFolder(config.run)
+    folder.require()
     out = Path(config.out) if config.out else folder.path / "report.html"
     write_report(folder.path, out)
     print(out)

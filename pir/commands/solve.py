@@ -6,12 +6,13 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pir.config import build, check_choice
+from pir.config import check_choice
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle_file import read_lines
 from pir.run_folder import RunFolder
@@ -139,29 +140,34 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
     Raises:
         UserError: if a rule lacks a threshold, or looks ahead.
     """
-    from pir.exits import ExitRule, FixedDepth
+    from pir.analysis.runs import FACTS, Run
+    from pir.exits import FixedDepth, build_rule
 
-    rule = build(config.exit, "exit", ExitRule)  # type: ignore[type-abstract]
+    rule = build_rule(config.exit, "exit")
     most = config.improvement_steps or trained_steps
-    if isinstance(rule, FixedDepth) and rule.threshold is None:
+    if isinstance(rule, FixedDepth):
+        if rule.threshold is not None and config.improvement_steps is None:
+            most = int(rule.threshold)
+        if most < 1:
+            raise UserError(f"exit.threshold={rule.threshold}: must be at least 1")
         return Stop(rule, most, most)
     name = HydraConfig.get().runtime.choices["exit"]
     if rule.bound:
         raise UserError(f"exit={name} looks ahead: it cannot be run")
-    facts = RunFolder(config.run).evaluation / "eval.json"
-    found = json.loads(facts.read_text()).get("exits", {}) if facts.is_file() else {}
-    known = found.get(name, {})
-    rule.load_state_dict(known.get("state", {}))
-    threshold = known.get("threshold") if rule.threshold is None else rule.threshold
-    if threshold is None or (rule.learns and not known):
+    evaluated = Run(Path(config.run)).content(FACTS) or {}
+    known = evaluated.get("exits", {}).get(name, {})
+    if not known and (rule.threshold is None or rule.learns):
         raise UserError(
             f"exit={name} is not known for this run: `pir eval run={shlex.quote(config.run)} "
             f"eval.exit={name}`, which chooses a threshold"
             + ("" if rule.learns else ", or set exit.threshold")
         )
-    if rule.threshold is None and config.improvement_steps is None:
-        most = known["improvement_steps"]
-    return Stop(rule, rule.unit(threshold), most)
+    if known:
+        rule.load_state_dict(known["state"])
+    if rule.threshold is not None:
+        return Stop(rule, rule.unit(rule.threshold), most)
+    most = config.improvement_steps or known["improvement_steps"]
+    return Stop(rule, rule.unit(known["threshold"]), most)
 
 
 def as_table(content: dict[str, Any]) -> str:

@@ -91,5 +91,5 @@ def breadth(
 
 def _vote(answers: Tensor) -> Tensor:
     """Returns which of the answers (N, S, L) agrees with most others, the first of them: (N,)."""
-    agree = (answers[:, :, None] == answers[:, None]).all(-1).sum(-1)
-    return agree.argmax(1)
+    agree = [(answers == answer[:, None]).all(-1).sum(1) for answer in answers.unbind(1)]
+    return torch.stack(agree, 1).argmax(1)

@@ -1,27 +1,23 @@
 """Exit rules compared: the front of every rule, chosen on validation and reported on test."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.device import time_on
 from pir.early_exit import steps_until_exit
 from pir.errors import UserError
 from pir.evaluation.probes import with_interval
-from pir.exits import ExitRule, FixedDepth, exit_steps
+from pir.exits import ExitRule, exit_steps
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
 TOLERANCE = 0.005
 """A threshold is chosen so that it costs at most this much of the solved share on validation."""
-
-THRESHOLDS = 33
-"""Thresholds tried per rule: quantiles of its signal on validation."""
 
 
 @dataclass
@@ -54,10 +50,10 @@ def front(rule: ExitRule, values: Mapping[str, Tensor], depths: Sequence[int]) -
     points = []
     for depth in depths:
         signal = rule.signal({name: v[:, :depth] for name, v in values.items()})
-        thresholds = set(np.quantile(signal.numpy(), np.linspace(0, 1, THRESHOLDS)).tolist())
-        if isinstance(rule, FixedDepth):
-            thresholds = {float(k) for k in range(1, depth + 1)}
-        points += [measure(rule, values, t, depth) for t in sorted(thresholds)]
+        thresholds = rule.candidates(signal)
+        if rule.threshold is not None:
+            thresholds = [rule.unit(rule.threshold)]
+        points += [measure(rule, values, t, depth) for t in dict.fromkeys(thresholds)]
     points.sort(key=lambda point: (point.steps, -point.solved))
     kept: list[Point] = []
     for point in points:
@@ -160,10 +156,10 @@ def run_rule(
     count, device = len(puzzles), puzzles["question"].device
     steps = torch.zeros(count, dtype=torch.int64, device=device)
     solved = torch.zeros(count, dtype=torch.bool, device=device)
-    started = time.perf_counter()
+    started = time_on(device)
     for first in range(0, count, batch_size):
         batch = puzzles[first : first + batch_size]
         for rows, step in steps_until_exit(reasoner, puzzle, batch, rule, threshold, depth):
             steps[first + rows] = step.k
             solved[first + rows] = step.after.solved
-    return Exited(steps.cpu(), solved.cpu(), time.perf_counter() - started)
+    return Exited(steps.cpu(), solved.cpu(), time_on(device) - started)

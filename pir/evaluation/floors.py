@@ -39,7 +39,7 @@ def look_up(puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:
     most frequent one.
     """
     question = puzzles["question"][:PUZZLES]
-    training = puzzle.sample(TRAINING_PUZZLES, "train", seed=EVALUATION_SEED)["solution"]
+    training = puzzle.sample(TRAINING_PUZZLES, "train", seed=EVALUATION_SEED + 1)["solution"]
     solutions, counts = training.unique(dim=0, return_counts=True)
     tokens = len(puzzle.vocabulary)
     given = ~puzzle.written(question)
@@ -56,7 +56,9 @@ def look_up(puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:
     return {"solved": float(solved.float().mean()), "training_puzzles": len(training)}
 
 
-def one_blank(reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any] | None:
+def one_blank(
+    reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict, batch_size: int
+) -> dict[str, Any] | None:
     """Evaluates puzzles in which all cells but one are given, at the trained depth.
 
     Models that solve hard puzzles have been seen to fail these (Ren and Liu 2026,
@@ -80,5 +82,5 @@ def one_blank(reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict) -> dict[s
         return None
     easy = instances(questions, solution)
     depth = reasoner.improvement_steps
-    solved = evaluate(reasoner, puzzle, easy, depth, len(easy)).solved[:, -1]
+    solved = evaluate(reasoner, puzzle, easy, depth, batch_size).solved[:, -1]
     return with_interval(float(solved.float().mean()), len(solved)) | {"puzzles": len(solved)}

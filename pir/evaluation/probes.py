@@ -35,8 +35,8 @@ class _Sweep:
 
     def add(self, index: int, step: Step, values: Sequence[Tensor]) -> None:
         """Adds values, each (B,), of a setting at a step."""
-        sums = torch.stack([value.double().sum() for value in values])
-        self.sums[index, int(step.k[0]) - 1] += sums.cpu()
+        sums = torch.stack([value.cpu().double().sum() for value in values])
+        self.sums[index, int(step.k[0]) - 1] += sums
 
     def rows(self, setting: str, passes_per_step: int) -> list[dict[str, Any]]:
         """Returns one row per setting and step, `solved` with its interval."""

@@ -1,6 +1,5 @@
 """Rollouts on held-out puzzles: the ledger of every improvement step, and what else is watched."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.device import time_on
 from pir.errors import UserError
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.ledger import Ledger
@@ -104,9 +104,9 @@ def evaluate(
         lanes = Lanes.begin(reasoner, puzzle, batch, state)
         steps = improvement_steps(reasoner, puzzle, lanes, num_steps, step_size)
         for k in range(1, num_steps + 1):
-            started = time.perf_counter()
+            started = time_on(device)
             step = next(steps)
-            seconds += time.perf_counter() - started
+            seconds += time_on(device) - started
             if k <= trained:
                 outcome = step.after.solved
             ends = torch.full_like(step.after.solved, k == num_steps)

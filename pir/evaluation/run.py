@@ -16,6 +16,7 @@ from torch import Tensor
 from pir.cells import IDLE_KL
 from pir.components import Components, load_trained
 from pir.cost import flops_per_step
+from pir.errors import UserError
 from pir.evaluation.breadth import breadth
 from pir.evaluation.exit_sweep import ExitSweep, run_rule
 from pir.evaluation.floors import look_up, masked_random, one_blank
@@ -156,11 +157,11 @@ class _Run:
                 "masked_random": masked_random(self.puzzle, self.sample),
                 "look_up": look_up(self.puzzle, self.sample),
             },
-            "one_blank": one_blank(self.reasoner, self.puzzle, self.sample),
+            "one_blank": one_blank(self.reasoner, self.puzzle, self.sample, plan.batch_size),
             "rating_name": self.puzzle.rating_name,
             "cost": {
                 "passes_per_step": self.passes,
-                "flops_per_step": flops_per_step(self.reasoner, self.sample),
+                "flops_per_step": flops_per_step(self.reasoner, self.sample["question"][:1]),
                 "seconds_per_step": result.seconds / (count * self.num_steps),
                 "batch_size": plan.batch_size,
             },
@@ -174,7 +175,7 @@ class _Run:
             content["sampled_solved"], content["coverage"], content["sampled_puzzles"] = sampled
         ratings = self.puzzle.rating(self.sample["question"]).cpu()
         arrays = {"steps": result.values | {"rating": ratings}} | {
-            "latents": {"latents": latents.latents, "solved": outcome[: latents.puzzles]}
+            "latents": {"latents": latents.latents, "solved": outcome[: len(latents.latents)]}
         }
         write_evaluation(self.folder, content, self.tables, arrays)
         return content
@@ -232,6 +233,8 @@ class _Run:
         """Compares the exit rules, runs the chosen points, and returns what eval.json says."""
         if not self.plan.exits:
             return {"best_exit": None}
+        if self.plan.split == "val":
+            raise UserError("eval.exit chooses thresholds on the val split: set eval.split=test")
         validation = held_out(self.puzzle, "val", self.plan.puzzles, self.parts.device)
         rollouts = self._evaluate(validation)
         sweep = ExitSweep(
