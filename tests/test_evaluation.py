@@ -241,7 +241,10 @@ def test_eval_writes_one_whole_evaluation(command, tiny_run):
 
 def test_solve_with_an_exit_rule(command, tiny_run):
     solve = ["solve", "puzzle=3 7 8 = 29"]
-    command("eval", "eval.puzzles=30", "eval.exit=[kl,predicted_gain]")
+    text = command("eval", "eval.puzzles=30", "eval.exit=[kl,predicted_gain]").out
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("  ") and "%" in line
+            and not line.split()[0].isdigit()] == ["kl", "predicted_gain"]  # fmt: skip
+    assert text.count("*") >= 2
     assert "step  1" in command(*solve, "exit=predicted_gain").out
     assert "step  1" in command(*solve, "exit=kl").out
     command("eval", "eval.puzzles=30")

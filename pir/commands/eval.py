@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pir.exits import ExitRule
 
 
+POINTS_SHOWN = 5
+"""Points of an exit rule's front that are printed, beside the chosen one."""
+
+
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/eval.yaml for the settings."""
     check_choice("output", config.output, ("text", "json"))
@@ -121,6 +125,8 @@ def evaluation_text(result: dict[str, Any]) -> str:
             f"{result['sampled_puzzles']} puzzles: {result['sampled_solved']:.1%} right"
             + _optional(", coverage {:.1%}", result["coverage"])
         )
+    if "exit_front" in result:
+        lines.append(exit_table(result["exit_front"]))
     if result["best_exit"]:
         best = result["best_exit"]
         share = best["forward_passes"] / best["full_forward_passes"]
@@ -130,6 +136,21 @@ def evaluation_text(result: dict[str, Any]) -> str:
             f"of the {best['full_forward_passes']} that solve {best['full_solved']:.1%}; "
             f"{best['seconds']:.2f} s instead of {best['full_seconds']:.2f}"
         )
+    return "\n".join(lines)
+
+
+def exit_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the front of every exit rule, thinned, as one line each of fixed width."""
+    lines = ["exit rules: mean forward passes, solved (* chosen on validation)"]
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        front = [row for row in rows if row["rule"] == rule]
+        spread = {round(i * (len(front) - 1) / (POINTS_SHOWN - 1)) for i in range(POINTS_SHOWN)}
+        shown = [row for i, row in enumerate(front) if i in spread or row["chosen"]]
+        points = (
+            f"{row['forward_passes']:>6.1f} {row['solved']:>6.1%}{'*' if row['chosen'] else ' '}"
+            for row in shown
+        )
+        lines.append(f"  {rule:<15}{'  '.join(points)}".rstrip())
     return "\n".join(lines)
 
 

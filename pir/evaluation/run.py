@@ -260,6 +260,7 @@ class _Run:
             "best_exit": self._best_exit(sweep, result),
             "skipped_exits": sweep.skipped,
             "exits": points,
+            "exit_front": sweep.rows,
         }
 
     def _best_exit(self, sweep: ExitSweep, result: Evaluation) -> dict[str, Any] | None:
