@@ -8,11 +8,14 @@ READY := .venv/.ready
 train: $(READY)
 	$(BIN)/pir train env=countdown
 
+# Files of tests run side by side, one a core; more threads in each would be in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
 test: lint types
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: lint types
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .

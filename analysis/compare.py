@@ -29,7 +29,7 @@ from pir.analysis.runs import (
     group_by_seed,
 )
 
-from pir.config import check_choice
+from pir.config import suggest
 from pir.errors import UserError
 
 SIGNIFICANT = 0.05
@@ -178,6 +178,13 @@ def _refuse_unlike(runs: Sequence[Run]) -> None:
         if len(found) > 1:
             names = " and ".join(f"{run.folder} ({value})" for value, run in found.items())
             raise UserError(f"runs= have another {what} each: {names}")
+    counts = {run.facts.puzzles: run for run in runs}
+    if len(counts) > 1:
+        names = " and ".join(f"{run.folder} ({count})" for count, run in counts.items())
+        raise UserError(
+            f"runs= were evaluated on different numbers of puzzles: {names}; evaluate them alike, "
+            f"with `pir eval run=DIR eval.puzzles={min(counts)}`"
+        )
 
 
 def _statistic(runs: Sequence[Run], metric: str) -> Statistic:
@@ -186,7 +193,9 @@ def _statistic(runs: Sequence[Run], metric: str) -> Statistic:
             raise UserError(
                 f"{run.folder} was evaluated by an older version: `{run.command(PER_STEP)}`"
             )
-        check_choice("metric", metric, [statistic.name for statistic in run.facts.statistics])
+        names = [statistic.name for statistic in run.facts.statistics]
+        if metric not in names:
+            raise UserError(f"metric={metric} is none of {run.folder}{suggest(metric, names)}")
     return next(each for each in runs[0].facts.statistics if each.name == metric)
 
 

@@ -12,7 +12,6 @@ from pir.analysis.layout import (
     one_row_per_run,
     percent_axis,
     step_axis,
-    step_colours,
 )
 from pir.analysis.resampling import bootstrap_interval
 from pir.analysis.runs import PER_OUTCOME, PER_STEP, STRATA, Group, Run, Table, group_by_seed
@@ -96,7 +95,7 @@ def draw_difficulty(figure: SubFigure, run: Run) -> None:
     table = run.required(STRATA)
     solved, dead = figure.subplots(1, 2)
     strata = table.distinct("stratum")
-    for colour, stratum in zip(step_colours(len(strata)), strata, strict=True):
+    for colour, stratum in zip(COLOURS, strata, strict=False):
         rows = table.where(table["stratum"] == stratum)
         line = {"color": colour, "marker": "o", "markersize": 3}
         low, high = rows["solved_low"], rows["solved_high"]
@@ -150,7 +149,8 @@ def draw_statistics(figure: SubFigure, run: Run) -> None:
             rows = outcomes.where(outcomes["outcome"] == outcome)
             if len(rows):
                 lines[f"{outcome} puzzles"] = (rows, colour, 1.2)
-    statistics = run.facts.statistics
+    defined = {name for name in table.columns if not np.isnan(table[name]).all()}
+    statistics = [each for each in run.facts.statistics if each.name in defined]
     marker = "o" if len(table) <= MARKED else ""
     rows_needed = max(1, -(-len(statistics) // COLUMNS))
     axes = figure.subplots(rows_needed, COLUMNS, squeeze=False).ravel()

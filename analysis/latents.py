@@ -98,8 +98,11 @@ def describe_latents(run: Run) -> str:
     text = f"Two components hold {percent(shares.sum(), 0)} of the variance; step 1 moves "
     text += f"the state by {percent(np.median(moves[:, 0]), 0)} of its size, step {last} by "
     if solved.all() or not solved.any():
-        text += percent(np.median(moves[:, -1]))
-    else:
-        of_solved, of_failed = (np.median(moves[mask, -1]) for mask in (solved, ~solved))
-        text += f"{percent(of_solved)} for solved and {percent(of_failed)} for failed puzzles"
-    return f"{text} (medians of {number(len(latents))} puzzles)."
+        return (
+            f"{text}{percent(np.median(moves[:, -1]))} (medians of {number(len(latents))} puzzles)."
+        )
+    groups = (
+        f"{percent(np.median(moves[mask, -1]))} for {number(mask.sum())} {name} puzzles"
+        for name, mask in (("solved", solved), ("failed", ~solved))
+    )
+    return f"{text}{' and '.join(groups)} (medians)."

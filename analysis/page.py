@@ -36,7 +36,11 @@ dd { margin: 0; }
 .tiles dd small { display: block; font-size: .84rem; line-height: 1.35; }
 figure { margin: 0 0 2.4rem; }
 figcaption p { margin: .3rem 0; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; background:
+  linear-gradient(90deg, var(--paper) 30%, transparent) left / 3rem 100% no-repeat local,
+  linear-gradient(-90deg, var(--paper) 30%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(90deg, var(--grid), transparent) left / 1rem 100% no-repeat,
+  linear-gradient(-90deg, var(--grid), transparent) right / 1rem 100% no-repeat; }
 figure svg { display: block; width: 100%; min-width: 40rem; height: auto;
   stroke-linejoin: round; stroke-linecap: butt; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums;

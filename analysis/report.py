@@ -79,7 +79,7 @@ def _origin(run: Run) -> list[tuple[str, str, str]]:
         "seed": facts.seed,
         "parameters": number(facts.parameters),
         "checkpoint": facts.checkpoint,
-        "date": info.get("date"),
+        "date": str(info.get("date") or "")[:10] or None,
         "commit": str(info.get("commit") or "")[:12] or None,
         "pir": info.get("pir"),
         "machine": ", ".join(machine) or None,

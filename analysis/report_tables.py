@@ -130,15 +130,16 @@ def exit_table(run: Run) -> str:
     rows = rows.where((rows["chosen"] > 0) | (rows["rule"] == FIXED))
     cells = [
         [
-            rule_name(str(rows["rule"][i])),
+            rule_name(str(rows["rule"][i])) + (", chosen" if rows["chosen"][i] else ""),
             number(rows["threshold"][i]),
             number(rows["forward_passes"][i]),
             percent(rows["solved"][i]),
             interval(rows, i),
+            number(rows["seconds"][i]) if "seconds" in rows else NONE,
         ]
         for i in range(len(rows))
     ]
-    header = ["rule", "threshold", "passes, mean", "solved", "95 % interval"]
+    header = ["rule", "threshold", "passes, mean", "solved", "95 % interval", "seconds"]
     return table("When to stop: thresholds chosen on validation, fixed depths", header, cells)
 
 

@@ -188,8 +188,6 @@ class Run:
         An evaluation takes the place of the one before, with all its files.
         """
         folder = shlex.quote(str(self.folder))
-        if not all(file.startswith("eval/") for file in files):
-            return f"pir train resume={folder}"
         settings = [text for file, text in ON_DEMAND.items() if file in files or self.has(file)]
         return " ".join([f"pir eval run={folder}", *settings])
 
@@ -354,7 +352,7 @@ def _group_label(members: Sequence[Run]) -> str:
     if len(members) == 1:
         return name
     seed = re.escape(str(members[0].config.get("seed")))
-    stem = re.sub(rf"[,_-]*(?:seed|s)?[=_-]?{seed}(?!\d)", "", name, count=1)
+    stem = re.sub(rf"[,_-]*(?:seed)?[=_-]?{seed}(?!\d)", "", name, count=1)
     return f"{stem or name} ({len(members)} seeds)"
 
 

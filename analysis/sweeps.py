@@ -132,7 +132,7 @@ def _rule_style(rule: str, index: int) -> dict[str, Any]:
     if rule == FIXED:
         return {"color": INK, "linewidth": 2, "marker": "s", "markersize": 4}
     if rule == ORACLE:
-        return {"color": MUTED, "linestyle": ":", "marker": "", "linewidth": 1.6}
+        return {"color": MUTED, "linestyle": ":", "marker": "D", "markersize": 5, "linewidth": 1.6}
     colour, dashes = COLOURS[index % 6], ("-", "--")[index // 6 % 2]
     return {"color": colour, "linestyle": dashes, "marker": "o", "markersize": 3, "linewidth": 1.3}
 

@@ -82,16 +82,15 @@ def describe_waterfall(run: Run) -> str:
     elif depth == 1:
         text = f"The one step gains {total:.3f}"
     else:
-        text = f"Step {best + 1} gains {gain[best]:.3f} of the {total:.3f} that all {depth} steps "
-        text += "gain"
+        text = f"Step {best + 1} gains {gain[best]:.3f}, all {depth} trained steps together "
+        text += f"{total:.3f}"
     first_dead = len(dead)
     while first_dead > 0 and dead[first_dead - 1] >= MOSTLY_DEAD:
         first_dead -= 1
     if first_dead < len(dead):
-        share = np.mean(dead[first_dead:])
-        verb = "is" if first_dead + 1 == len(dead) else "are"
-        text += f"; {steps(first_dead + 1, len(dead))} {verb} dead for {percent(share, 0)} of "
-        text += "puzzles"
+        verb = "is dead for" if first_dead + 1 == len(dead) else "are dead for at least"
+        text += f"; {steps(first_dead + 1, len(dead))} {verb} "
+        text += f"{percent(dead[first_dead:].min())} of puzzles"
     else:
         text += f"; the last step is dead for {percent(dead[-1], 0)} of puzzles"
     return text + "."

@@ -95,6 +95,9 @@ def explain(error: Exception, command: str, settings: list[str]) -> str:
             return f"{key} is no setting{suggest(name, _keys_at(command, parent, settings))}"
         except HydraException:  # a choice that only a --config-dir has
             return f"{key} is no setting"
+    lacking = re.search(r"Missing mandatory value: (\S+)", message)
+    if lacking:
+        return f"{lacking.group(1)}= must be given (`pir {command} --help`)"
     lines = [message.split("\nSee https")[0], *([str(cause)] if cause else [])]
     first = [line.splitlines()[0] if i else " ".join(line.split()) for i, line in enumerate(lines)]
     return ": ".join(first)

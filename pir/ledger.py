@@ -143,6 +143,7 @@ class Ledger:
             raise UserError(
                 "the checkpoint's ledger has other statistics than this version of pir: "
                 + (", ".join(changed) or "another order")
+                + "; go on with the statistics that it began with, or start a new run"
             )
         for name in ("under_way", "counts", "sums"):
             getattr(self, name).copy_(state[name])

@@ -319,7 +319,10 @@ def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
         runs = [RunFolder(match) for match in found_by if RunFolder(match).config.is_file()]
         chosen = [r for r in runs if not evaluated or (r.evaluation / "eval.json").is_file()]
         if not chosen:
-            reason = "none of its runs has an evaluation" if runs else "there is no run"
+            reason = "there is no run"
+            if runs:
+                command = f"pir eval run={shlex.quote(str(runs[0].path))}"
+                reason = f"none of its runs has an evaluation; make one with `{command}`"
             raise UserError(f"runs={pattern}: {reason}")
         found |= dict.fromkeys(run.path for run in chosen)
     return list(found)

@@ -330,7 +330,7 @@ class Trainer:
             self.best_solved, self.best_depth = solved[depth - 1], depth
             self.evaluations_since_best = 0
             self.save(path)
-        self.view.validated(solved, self.best_solved, improved)
+        self.view.validated(solved[:depth], self.best_solved, improved)
 
     # ---------------------------------------------------------------- checkpoints
 

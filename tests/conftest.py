@@ -1,6 +1,7 @@
 """Shared fixtures: one tiny trained run, and the command line as a user types it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,10 +68,18 @@ def pir() -> Command:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(pir: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(pir: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the main job, shrunk to seconds."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder = tmp_path_factory.mktemp("finished") / "tiny"
     pir("train", "env=countdown", f"run={folder}", *TINY)
+    return folder
+
+
+@pytest.fixture
+def tiny_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of that run, for one test to do with as it likes."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    shutil.copytree(finished_run, folder)
     return folder
 
 

@@ -129,6 +129,24 @@ def test_predicted_gain_learns_from_the_ledgers_gains():
         rule.fit({name: v[:, :1] for name, v in values.items()})
 
 
+def test_what_a_rule_learns_from_is_not_what_its_threshold_is_chosen_on(rollouts):
+    seen = []
+
+    class Watched(PredictedGain):
+        def fit(self, values):
+            seen.append(values["score"])
+            super().fit(values)
+
+        def candidates(self, signal):
+            seen.append(signal)
+            return super().candidates(signal)
+
+    values = rollouts[3]
+    ExitSweep({"learnt": Watched()}, values, values, K, 3, leave_out=False)
+    assert torch.equal(seen[0], values["score"][::2])
+    assert len(seen[1]) == len(values["score"][1::2])
+
+
 def test_the_oracle_bounds_every_rule(rollouts):
     values = rollouts[3]
     bound = measure(Oracle(), values, 1.0, K)
@@ -154,12 +172,15 @@ def test_thresholds_are_chosen_on_validation_alone():
     good["halt_probability"] = torch.full((10, 3), torch.nan)
     sweep = ExitSweep(
         {"fixed": FixedDepth(), "halt_head": HaltHead(), "verifier": Verifier()},
-        good, {**bad, "halt_probability": good["halt_probability"]}, trained=3, passes_per_step=4,
+        good, {**bad, "halt_probability": good["halt_probability"]}, trained=3,
+        passes_per_step=4, leave_out=True,
     )  # fmt: skip
     assert sweep.chosen["fixed"] == Point(2.0, 3, 2.0, 1.0)
     assert front(FixedDepth(3.0), good, [3]) == [Point(3.0, 3, 3.0, 1.0)]
     (row,) = [row for row in sweep.rows if row["rule"] == "fixed" and row["chosen"]]
     assert (row["forward_passes"], row["solved"]) == (8.0, 0.0)
     assert "halt_probability" in sweep.skipped["halt_head"]
+    with pytest.raises(UserError, match=r"eval\.exit=halt_head: it needs halt_probability"):
+        ExitSweep({"halt_head": HaltHead()}, good, good, 3, 4, leave_out=False)
     assert sweep.best() == "verifier"
     assert sweep.chosen["verifier"] == Point(1.0, 3, 2.0, 1.0)

@@ -31,11 +31,18 @@ def run(config: DictConfig) -> None:
 
     results = []
     for folder in folders:
+        before = {path.name for path in RunFolder(folder).evaluation.glob("*.csv")}
         result = evaluate_run(RunFolder(folder), config.device, read_plan(config.eval))
         results.append(result)
         for name, reason in result.get("skipped_exits", {}).items():
-            print(f"exit rule {name} left out: {reason}", file=sys.stderr)
+            print(f"{folder}: exit rule {name} left out: {reason}", file=sys.stderr)
+        gone = before - {path.name for path in RunFolder(folder).evaluation.glob("*.csv")}
+        if gone:
+            files = ", ".join(sorted(gone))
+            print(f"{folder}: gone with the evaluation before: {files}", file=sys.stderr)
         if config.output == "text":
+            if len(folders) > 1:
+                print(f"{folder}:")
             print(evaluation_text(result))
             print(f"written to {RunFolder(folder).evaluation}")
     if config.output == "json":
@@ -60,22 +67,28 @@ def read_plan(settings: DictConfig) -> "Plan":
     for key in ("samples", "noise"):
         if not 0 <= settings[key] < float("inf"):
             raise UserError(f"eval.{key}={settings[key]}: must be at least 0")
-    for key in ("guidance", "step_size"):
+    for key, least in (("guidance", -1e6), ("step_size", 0)):
         for value in settings[key]:
-            if not abs(value) < 1e6:
-                raise UserError(f"eval.{key}={list(settings[key])}: {value} is no usable number")
+            if not least <= value < 1e6:
+                raise UserError(f"eval.{key}={list(settings[key])}: {value} is out of range")
     return Plan(
         split=settings.split,
         puzzles=settings.puzzles,
         batch_size=settings.batch_size,
         improvement_steps=settings.improvement_steps,
         samples=settings.samples,
-        guidance=tuple(dict.fromkeys(settings.guidance)),
-        step_size=tuple(dict.fromkeys(settings.step_size)),
+        guidance=_with_one(settings.guidance),
+        step_size=_with_one(settings.step_size),
         breadth=settings.breadth,
         noise=settings.noise,
         exits=exit_rules(settings.exit),
+        leave_out_exits=settings.exit == "all",
     )
+
+
+def _with_one(values: Sequence[float]) -> Sequence[float]:
+    """Returns the values of a sweep in order and 1, the step as trained; none if there are none."""
+    return sorted({*values, 1.0}) if values else ()
 
 
 def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
@@ -125,6 +138,7 @@ def evaluation_text(result: dict[str, Any]) -> str:
             f"{result['sampled_puzzles']} puzzles: {result['sampled_solved']:.1%} right"
             + _optional(", coverage {:.1%}", result["coverage"])
         )
+    lines += sweep_lines(result)
     if "exit_front" in result:
         lines.append(exit_table(result["exit_front"]))
     if result["best_exit"]:
@@ -137,6 +151,20 @@ def evaluation_text(result: dict[str, Any]) -> str:
             f"{best['seconds']:.2f} s instead of {best['full_seconds']:.2f}"
         )
     return "\n".join(lines)
+
+
+def sweep_lines(result: dict[str, Any]) -> list[str]:
+    """Returns what guidance, step sizes and several starts solve at the trained depth."""
+    lines = []
+    for name, setting in (("guidance", "w"), ("step_size", "step_size")):
+        if result.get(name):
+            shares = (f"{row[setting]:g} {row['solved']:.1%}" for row in result[name])
+            lines.append(f"{name.replace('_', ' ')} at the trained depth: {', '.join(shares)}")
+    if result.get("breadth"):
+        shares = (f"{row['selector']} {row['solved']:.1%}" for row in result["breadth"])
+        starts = max(row["starts"] for row in result["breadth"])
+        lines.append(f"{starts} starts: {', '.join(shares)}")
+    return lines
 
 
 def exit_table(rows: Sequence[dict[str, Any]]) -> str:

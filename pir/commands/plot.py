@@ -26,7 +26,8 @@ def run(config: DictConfig) -> None:
     runs = [Run(folder) for folder in folders]
     complete = [run for run in runs if not kind.missing(run)]
     lacking = [
-        f"{run.folder} has no {file}, which kind={config.kind} needs: `{run.command(file)}`"
+        f"{run.folder} has no {file}, which kind={config.kind} needs: "
+        + (f"`{run.command(file)}`" if file.startswith("eval/") else "only training writes it")
         for run in runs
         for file in kind.missing(run)
     ]

@@ -71,6 +71,7 @@ class ExitSweep:
         test: the same on test puzzles.
         trained: the trained depth, against which savings are counted.
         passes_per_step: forward passes of a step.
+        leave_out: whether rules that this model cannot run are left out or refused.
 
     Attributes:
         rows: see docs/run_folder.md, `eval/exits.csv`.
@@ -86,20 +87,28 @@ class ExitSweep:
         test: Mapping[str, Tensor],
         trained: int,
         passes_per_step: int,
+        leave_out: bool,
     ) -> None:
-        """Sweeps all thresholds."""
+        """Sweeps all thresholds.
+
+        Raises:
+            UserError: if a rule cannot be run and may not be left out.
+        """
         self.rules, self.skipped = dict(rules), dict[str, str]()
         self.rows: list[dict[str, Any]] = []
         self.chosen: dict[str, Point] = {}
         count, depth = test["solved"].shape
-        target = float(validation["solved"][:, min(trained, depth) - 1].mean()) - TOLERANCE
+        self.full_steps = min(trained, depth)
         for name, rule in rules.items():
             try:
-                self._fit(rule, validation, trained)
+                known = self._fit(rule, validation, trained)
             except UserError as error:
+                if not leave_out:
+                    raise UserError(f"eval.exit={name}: {error}") from error
                 self.skipped[name] = str(error)
                 continue
-            points = front(rule, validation, sorted({min(trained, depth), depth}))
+            points = front(rule, known, sorted({self.full_steps, depth}))
+            target = float(known["solved"][:, self.full_steps - 1].mean()) - TOLERANCE
             enough = [point for point in points if point.solved >= target]
             if enough:
                 self.chosen[name] = enough[0]
@@ -116,16 +125,25 @@ class ExitSweep:
                     }
                 )
 
-    def _fit(self, rule: ExitRule, validation: Mapping[str, Tensor], trained: int) -> None:
+    def _fit(
+        self, rule: ExitRule, validation: Mapping[str, Tensor], trained: int
+    ) -> Mapping[str, Tensor]:
+        """Fits a rule that learns on every other puzzle; returns those to choose a threshold on."""
         missing = [name for name in rule.needs if bool(validation[name].isnan().any())]
         if missing:
             raise UserError(f"it needs {', '.join(missing)}, which this model does not have")
-        rule.fit({name: v[:, :trained] for name, v in validation.items()})
+        if not rule.learns:
+            return validation
+        if len(validation["score"]) < 2:
+            raise UserError("it needs validation puzzles to learn from, and others to choose on")
+        rule.fit({name: v[::2, :trained] for name, v in validation.items()})
+        return {name: v[1::2] for name, v in validation.items()}
 
     def best(self) -> str | None:
-        """Returns the rule that can be run and is cheapest on validation."""
+        """Returns the rule that can be run, is cheapest on validation, and saves something."""
         can = {n: p for n, p in self.chosen.items() if not self.rules[n].bound and n != "fixed"}
-        return min(can, key=lambda name: can[name].steps, default=None)
+        saving = {n: p for n, p in can.items() if p.steps < self.full_steps}
+        return min(saving, key=lambda name: saving[name].steps, default=None)
 
 
 @dataclass

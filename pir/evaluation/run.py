@@ -53,6 +53,7 @@ class Plan:
         breadth: starts per puzzle; 1 for no breadth.
         noise: of the further starts, see `noisy_start`.
         exits: exit rules by name.
+        leave_out_exits: whether rules that this model cannot run are left out or refused.
     """
 
     split: str
@@ -65,6 +66,7 @@ class Plan:
     breadth: int = 1
     noise: float = 0.3
     exits: Mapping[str, ExitRule] = field(default_factory=dict)
+    leave_out_exits: bool = False
 
 
 def evaluate_run(folder: RunFolder, device: str, plan: Plan) -> dict[str, Any]:
@@ -165,6 +167,9 @@ class _Run:
                 "seconds_per_step": result.seconds / (count * self.num_steps),
                 "batch_size": plan.batch_size,
             },
+            "guidance": self._at_depth("guidance"),
+            "step_size": self._at_depth("step_size"),
+            "breadth": self.tables["breadth"],
             **self._exits(result),
             "statistics": describe(STATISTICS.values()),
             "per_step": per_step,
@@ -179,6 +184,10 @@ class _Run:
         }
         write_evaluation(self.folder, content, self.tables, arrays)
         return content
+
+    def _at_depth(self, table: str) -> list[dict[str, Any]]:
+        """Returns the rows of a table at the trained depth."""
+        return [row for row in self.tables[table] if row["k"] == self.depth]
 
     def _strata(self, result: Evaluation) -> list[dict[str, Any]]:
         """Returns every step of puzzles that are about equally hard, from the easiest on."""
@@ -238,7 +247,12 @@ class _Run:
         validation = held_out(self.puzzle, "val", self.plan.puzzles, self.parts.device)
         rollouts = self._evaluate(validation)
         sweep = ExitSweep(
-            self.plan.exits, rollouts.values, result.values, self.trained, self.passes
+            self.plan.exits,
+            rollouts.values,
+            result.values,
+            self.trained,
+            self.passes,
+            self.plan.leave_out_exits,
         )
         can_run = {n: p for n, p in sweep.chosen.items() if not sweep.rules[n].bound}
         seconds = {
