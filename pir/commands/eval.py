@@ -71,6 +71,8 @@ def read_plan(settings: DictConfig) -> "Plan":
         for value in settings[key]:
             if not least <= value < 1e6:
                 raise UserError(f"eval.{key}={list(settings[key])}: {value} is out of range")
+    if settings.exit is not None and settings.split == "val":
+        raise UserError("eval.exit chooses thresholds on the val split: set eval.split=test")
     return Plan(
         split=settings.split,
         puzzles=settings.puzzles,

@@ -16,7 +16,6 @@ from torch import Tensor
 from pir.cells import IDLE_KL
 from pir.components import Components, load_trained
 from pir.cost import flops_per_step
-from pir.errors import UserError
 from pir.evaluation.breadth import breadth
 from pir.evaluation.exit_sweep import ExitSweep, run_rule
 from pir.evaluation.floors import look_up, masked_random, one_blank
@@ -109,18 +108,11 @@ class _Run:
         self,
         puzzles: TensorDict,
         observers: Sequence[Observer] = (),
-        *,
-        depth: int | None = None,
         step_size: float = 1.0,
     ) -> Evaluation:
+        size = self.plan.batch_size
         return evaluate(
-            self.reasoner,
-            self.puzzle,
-            puzzles,
-            depth or self.num_steps,
-            self.plan.batch_size,
-            observers,
-            step_size,
+            self.reasoner, self.puzzle, puzzles, self.num_steps, size, observers, step_size
         )
 
     def evaluate(self, facts: dict[str, Any]) -> dict[str, Any]:
@@ -179,8 +171,10 @@ class _Run:
             content["samples"] = plan.samples
             content["sampled_solved"], content["coverage"], content["sampled_puzzles"] = sampled
         ratings = self.puzzle.rating(self.sample["question"]).cpu()
-        arrays = {"steps": result.values | {"rating": ratings}} | {
-            "latents": {"latents": latents.latents, "solved": outcome[: len(latents.latents)]}
+        states = latents.latents
+        arrays = {
+            "steps": result.values | {"rating": ratings},
+            "latents": {"latents": states, "solved": outcome[: len(states)]},
         }
         write_evaluation(self.folder, content, self.tables, arrays)
         return content
@@ -242,8 +236,6 @@ class _Run:
         """Compares the exit rules, runs the chosen points, and returns what eval.json says."""
         if not self.plan.exits:
             return {"best_exit": None}
-        if self.plan.split == "val":
-            raise UserError("eval.exit chooses thresholds on the val split: set eval.split=test")
         validation = held_out(self.puzzle, "val", self.plan.puzzles, self.parts.device)
         rollouts = self._evaluate(validation)
         sweep = ExitSweep(
