@@ -44,12 +44,14 @@ class Side:
         metric: name of the statistic.
         passes: forward passes after every step, of shape (K,).
         values: the metric of every seed, of shape (seeds, K).
+        count: only so many puzzles of every run count, the first ones; None for all.
     """
 
     group: Group
     metric: str
     passes: np.ndarray
     values: np.ndarray
+    count: int | None
 
     @property
     def seeds(self) -> int:
@@ -77,7 +79,9 @@ class Side:
     @cached_property
     def puzzles(self) -> list[str] | None:
         """The puzzles evaluated, None where the seeds of the group had different ones."""
-        texts = [run.required(PER_PUZZLE)["puzzle"].tolist() for run in self.group.runs]
+        texts = [
+            run.required(PER_PUZZLE)["puzzle"].tolist()[: self.count] for run in self.group.runs
+        ]
         return texts[0] if all(text == texts[0] for text in texts) else None
 
     @cached_property
@@ -87,17 +91,8 @@ class Side:
         Raises:
             UserError: if the evaluation has no values per puzzle.
         """
-        arrays = []
-        for run in self.group.runs:
-            values = run.step_values()
-            if self.metric not in values:
-                raise UserError(
-                    f"metric={self.metric} has no value per puzzle: it can be compared over seeds "
-                    "only, between groups of several"
-                )
-            arrays.append(values[self.metric].astype(float))
         depth = len(self.passes)
-        cut = [array[:, :depth] for array in arrays]
+        cut = [_of_puzzles(run, self.metric)[: self.count, :depth] for run in self.group.runs]
         return np.concatenate(cut) if self.puzzles is None else np.mean(cut, axis=0)
 
 
@@ -165,7 +160,8 @@ def compare(runs: Sequence[Run], metric: str) -> Comparison:
             "there is nothing to compare: runs= names one run, or runs that differ in seed only"
         )
     statistic = _statistic(runs, metric)
-    sides = [_side(group, metric) for group in groups]
+    count = _shared_puzzles(runs)
+    sides = [_side(group, metric, count) for group in groups]
     budgets, common = _budgets(sides)
     differences = [_difference(sides[0], side, budgets, common) for side in sides[1:]]
     return Comparison(statistic, budgets, common, sides, differences)
@@ -178,13 +174,18 @@ def _refuse_unlike(runs: Sequence[Run]) -> None:
         if len(found) > 1:
             names = " and ".join(f"{run.folder} ({value})" for value, run in found.items())
             raise UserError(f"runs= have another {what} each: {names}")
-    counts = {run.facts.puzzles: run for run in runs}
-    if len(counts) > 1:
-        names = " and ".join(f"{run.folder} ({count})" for count, run in counts.items())
-        raise UserError(
-            f"runs= were evaluated on different numbers of puzzles: {names}; evaluate them alike, "
-            f"with `pir eval run=DIR eval.puzzles={min(counts)}`"
-        )
+
+
+def _shared_puzzles(runs: Sequence[Run]) -> int | None:
+    """Returns how many puzzles to compare on, the first ones, where runs have unequal numbers.
+
+    None means all: the numbers are equal, or the puzzles are others anyway.
+    """
+    counts = {run.facts.puzzles for run in runs}
+    if len(counts) == 1:
+        return None
+    texts = [run.required(PER_PUZZLE)["puzzle"].tolist()[: min(counts)] for run in runs]
+    return min(counts) if all(text == texts[0] for text in texts) else None
 
 
 def _statistic(runs: Sequence[Run], metric: str) -> Statistic:
@@ -199,13 +200,32 @@ def _statistic(runs: Sequence[Run], metric: str) -> Statistic:
     return next(each for each in runs[0].facts.statistics if each.name == metric)
 
 
-def _side(group: Group, metric: str) -> Side:
+def _of_puzzles(run: Run, metric: str) -> np.ndarray:
+    """Returns a metric of every puzzle at every step, float64 of shape (N, K).
+
+    Raises:
+        UserError: if the evaluation has no values of single puzzles.
+    """
+    values = run.step_values()
+    if metric not in values:
+        raise UserError(
+            f"metric={metric} has no value per puzzle: it can be compared over seeds only, between "
+            "groups of several, evaluated on equally many puzzles"
+        )
+    return values[metric].astype(float)
+
+
+def _side(group: Group, metric: str, count: int | None) -> Side:
     tables = [run.required(PER_STEP) for run in group.runs]
     depth = min(len(table) for table in tables)
-    values = np.stack([table[metric][:depth] for table in tables])
+    if count is None:
+        values = np.stack([table[metric][:depth] for table in tables])
+    else:
+        means = [_of_puzzles(run, metric)[:count].mean(0) for run in group.runs]
+        values = np.stack([mean[:depth] for mean in means])
     if not np.isfinite(values).all():
         raise UserError(f"metric={metric} is undefined for {group.label}, as without a label")
-    return Side(group, metric, tables[0]["forward_passes"][:depth], values)
+    return Side(group, metric, tables[0]["forward_passes"][:depth], values, count)
 
 
 def _budgets(sides: Sequence[Side]) -> tuple[np.ndarray, int]:

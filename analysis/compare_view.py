@@ -76,6 +76,9 @@ def as_text(result: Comparison) -> str:
         ]
     width = max(len(name) for name, _ in rows)
     lines = [f"{statistic.name} ({statistic.unit}): {statistic.meaning}", ""]
+    count = result.sides[0].count
+    if count is not None:
+        lines.insert(1, f"on the first {count:,} puzzles of each evaluation, which they share")
     lines += [f"{name:<{width}}" + "".join(f"{v:>10}" for v in values) for name, values in rows]
     steps = [
         f"{side.group.label} at step {side.step(result.budgets[common]) + 1}"

@@ -215,6 +215,29 @@ def test_what_cannot_be_compared_is_refused(pair, tmp_path):
         compare(runs(*pair), "solved")
 
 
+def test_unequal_numbers_are_compared_on_the_puzzles_they_share(pair):
+    count = 50
+    with np.load(pair[1] / "eval/steps.npz") as content:
+        cut = {name: content[name][:count] for name in content.files}
+    np.savez(pair[1] / "eval/steps.npz", **cut)
+    rows = (pair[1] / "eval/per_puzzle.csv").read_text().splitlines(keepends=True)
+    (pair[1] / "eval/per_puzzle.csv").write_text("".join(rows[: count + 1]))
+    facts = json.loads((pair[1] / "eval/eval.json").read_text())
+    (pair[1] / "eval/eval.json").write_text(json.dumps(facts | {"puzzles": count}))
+    result = compare(runs(*pair), "score")
+    (change,) = result.differences
+    with np.load(pair[0] / "eval/steps.npz") as content:
+        first = content["score"][:count].astype(float)
+    step = result.sides[0].step(result.budgets[result.common])
+    expected = cut["score"][:, step].astype(float).mean() - first[:, step].mean()
+    assert change.units == (count, count)
+    assert change.paired
+    assert change.difference[result.common] == pytest.approx(expected)
+    shown = [side.values[0, step] for side in result.sides]
+    assert shown[1] - shown[0] == pytest.approx(expected)
+    assert "on the first 50 puzzles" in as_text(result)
+
+
 def test_the_same_run_twice_does_not_differ(pair):
     result = compare(runs(pair[0], pair[0]), "solved")
     assert result.differences[0].p == 1.0
