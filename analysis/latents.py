@@ -45,6 +45,10 @@ def principal_components(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centred @ first, variances[[-1, -2]] / max(variances.sum(), 1e-12)
 
 
+LONG = 32
+"""Paths of more steps are drawn as pixels, so that a page stays small."""
+
+
 @one_row_per_run(3.9)
 def draw_latents(figure: SubFigure, run: Run) -> None:
     """Draws the paths of latent states in two dimensions, and how far every step moves them."""
@@ -52,10 +56,10 @@ def draw_latents(figure: SubFigure, run: Run) -> None:
     paths, distances = figure.subplots(1, 2)
     points, shares = principal_components(latents)
     for path, right in zip(points, solved, strict=True):
-        colour = SOLVED if right else FAILED
-        paths.plot(*path.T, color=colour, linewidth=0.7, alpha=0.35)
-        paths.plot(*path[1:].T, ".", color=colour, markersize=2.5, alpha=0.6)
-        paths.plot(*path[-1], "o", color=colour, markersize=4)
+        style = {"color": SOLVED if right else FAILED, "rasterized": len(path) > LONG}
+        paths.plot(*path.T, linewidth=0.7, alpha=0.35, **style)
+        paths.plot(*path[1:].T, ".", markersize=2.5, alpha=0.6, **style)
+        paths.plot(*path[-1], "o", markersize=4, **style)
     paths.plot(*points[:, 0].T, "s", color=INK, markersize=4)
     paths.annotate("start", points[0, 0], (0, 7), textcoords="offset points", ha="center",
                    fontsize=9)  # fmt: skip
