@@ -7,13 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from pir.analysis.compare import SIGNIFICANT, Comparison, Difference, Side
 from pir.analysis.layout import legend_below
+from pir.analysis.resampling import FEW_SEEDS
 from pir.analysis.style import COLOURS, MUTED
 from pir.analysis.words import difference, label, number, quantity, unit_of_difference
 
 BUDGETS_SHOWN = 8
-
-FEW_SEEDS = 10
-"""Below so many seeds a bootstrap interval is much too narrow: of 3 it covers about 80 %."""
 
 
 def verdict(result: Comparison, change: Difference) -> str:

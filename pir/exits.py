@@ -78,16 +78,18 @@ class Wait(ExitRule):
 
 
 class Below(ExitRule):
-    """Stops when a statistic falls to the threshold or below it."""
+    """Stops when a quantity, the one statistic that it needs, falls to the threshold or below."""
 
-    statistic: str
+    def quantity(self, values: Values) -> Tensor:
+        """Returns what must fall, float32 of shape (B, k)."""
+        return values[self.needs[0]]
 
     def signal(self, values: Values) -> Tensor:
-        """Returns minus the statistic."""
-        return -values[self.statistic]
+        """Returns minus the quantity."""
+        return -self.quantity(values)
 
     def unit(self, threshold: float) -> float:
-        """Turns the sign, so that users give the threshold as they read the statistic."""
+        """Turns the sign, so that users give the threshold as they read the quantity."""
         return -threshold
 
 
@@ -139,7 +141,7 @@ class KLThreshold(Below):
     Source: recurrent-depth transformers (arXiv:2502.05171), there 5e-4 between read-outs.
     """
 
-    statistic, needs = "kl", ("kl",)
+    needs = ("kl",)
 
 
 class StateChange(Below):
@@ -148,13 +150,13 @@ class StateChange(Below):
     Source: fixed-point residuals, as in deep-equilibrium reasoners (arXiv:2605.21488).
     """
 
-    statistic, needs = "state_change", ("state_change",)
+    needs = ("state_change",)
 
 
 class Entropy(Below):
     """Stops when the policy is sure enough: its mean entropy, in nats per cell."""
 
-    statistic, needs = "entropy", ("entropy",)
+    needs = ("entropy",)
 
 
 class Verifier(Wait):
@@ -195,7 +197,7 @@ class PredictedGain(Below):
     """
 
     needs = ("kl", "reverse_kl", "state_change", "entropy", "flips")
-    statistic, learns = "the predicted gain", True
+    learns = True
     HIDDEN, UPDATES, SHARPNESS, LEAST_GAIN = 16, 400, 50.0, 0.005
 
     def __init__(self, threshold: float | None = None) -> None:
@@ -207,10 +209,10 @@ class PredictedGain(Below):
         )
         self.centre, self.scale = torch.zeros(inputs), torch.ones(inputs)
 
-    def signal(self, values: Values) -> Tensor:
-        """Returns minus the predicted probability that a later step gains."""
+    def quantity(self, values: Values) -> Tensor:
+        """Returns the predicted probability that a later step gains."""
         with torch.no_grad():
-            return -self._logit(self._inputs(values)).sigmoid().to(values["kl"].device)
+            return self._logit(self._inputs(values)).sigmoid().to(values["kl"].device)
 
     def fit(self, values: Values) -> None:
         """Trains the head on rollouts (B, K) with `score` beside the inputs.

@@ -8,8 +8,8 @@ u at w = 0, c at w = 1 (Asadulaev et al. 2025, arXiv:2511.16886v2, section 4; Fr
 arXiv:2505.23458, for guidance with a weight). With the advantage A = log c - log u, the loss
 L(w) = -log p_w(y*) of a right token y* has
 
-    dL/dw = E_{p_w}[A] - A(y*)  (Prop. 4.1: minus the advantage margin),   d2L/dw2 = Var_{p_w}[A] >=
-    0.
+    dL/dw = E_{p_w}[A] - A(y*)     (Prop. 4.1: minus the advantage margin),
+    d2L/dw2 = Var_{p_w}[A] >= 0.
 
 So L is convex, and as E_u[A] = -KL(u || c) and E_c[A] = KL(c || u), two divergences tell where its
 minimum, the best w, lies (`Region`). The realised gain of the full step is A(y*) itself: a positive

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pir.errors import UserError
 from pir.improvement import Step
-from pir.statistics import STATISTICS, finished, puzzle_statistics
+from pir.statistics import STATISTICS, finished, parts, puzzle_statistics
 
 OUTCOMES = ("failed", "solved")
 """How a rollout may end."""
@@ -70,12 +70,10 @@ class Ledger:
 
         A statistic with parts is left out: it is no mean of values of single puzzles.
         """
-        widths = [statistic.width for statistic in STATISTICS.values()]
-        split = torch.split(self.under_way[:count], widths, dim=-1)
         return {
             name: part.squeeze(-1).clone()
-            for name, part in zip(STATISTICS, split, strict=True)
-            if STATISTICS[name].width == 1
+            for name, part in parts(self.under_way[:count]).items()
+            if part.shape[-1] == 1
         }
 
     def rows(self, outcome: str | None = None) -> list[dict[str, Any]]:

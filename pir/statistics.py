@@ -95,12 +95,15 @@ def puzzle_statistics(step: Step) -> Tensor:
     )
 
 
+def parts(values: Tensor) -> dict[str, Tensor]:
+    """Splits values as of `puzzle_statistics`, (..., widths), by statistic: (..., width) each."""
+    widths = [each.width for each in STATISTICS.values()]
+    return dict(zip(STATISTICS, torch.split(values, widths, dim=-1), strict=True))
+
+
 def finished(means: Tensor) -> dict[str, Tensor]:
     """Turns means over puzzles of `puzzle_statistics`, (..., widths), into the statistics."""
-    parts = torch.split(means, [each.width for each in STATISTICS.values()], dim=-1)
-    return {
-        each.name: each.finish(part) for each, part in zip(STATISTICS.values(), parts, strict=True)
-    }
+    return {name: STATISTICS[name].finish(part) for name, part in parts(means).items()}
 
 
 def describe(statistics: Iterable[Statistic]) -> list[dict[str, object]]:

@@ -66,6 +66,7 @@ class Trainer:
         self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_SHARE))
         self.ledger = Ledger(self.measured, self.num_steps, passes, self.device)
 
+        self.by_ledger = self.settings.lanes == "ledger"
         self.ledger_depth = LedgerDepth(self.num_steps, self.device)
 
         self.optimizer_step = 0
@@ -146,7 +147,7 @@ class Trainer:
         if self.settings.lanes == "staggered":
             lane = torch.arange(len(step.k), device=self.device)
             return lane % self.num_steps == self.improvement_step % self.num_steps
-        if self.settings.lanes == "ledger":
+        if self.by_ledger:
             return self.ledger_depth.finished(step.k, self.improvement_step)
         finished = step.k >= self.num_steps
         if self.settings.lanes == "halting":
@@ -159,7 +160,7 @@ class Trainer:
         """Has the ledger record the step, and keeps the time that it takes."""
         started = time_on(self.device)
         self.ledger.record(step.first(self.measured), finished[: self.measured])
-        if self.settings.lanes == "ledger":
+        if self.by_ledger:
             self.ledger_depth.observe(step)
         self.ledger_seconds += time_on(self.device) - started
 
@@ -234,8 +235,7 @@ class Trainer:
     @property
     def depth(self) -> int:
         """Improvement steps of the rollouts that are trained now."""
-        by_ledger = self.settings.lanes == "ledger"
-        return self.ledger_depth.depth if by_ledger else self.num_steps
+        return self.ledger_depth.depth if self.by_ledger else self.num_steps
 
     @property
     def forward_passes(self) -> int:
@@ -323,8 +323,7 @@ class Trainer:
         not have made: that one goes to end.pt.
         """
         solved = [row["solved"] for row in evaluation.ledger.rows()]
-        by_ledger = self.settings.lanes == "ledger"
-        depth = solved.index(max(solved)) + 1 if by_ledger else self.num_steps
+        depth = solved.index(max(solved)) + 1 if self.by_ledger else self.num_steps
         improved = solved[depth - 1] > self.best_solved
         if improved:
             self.best_solved, self.best_depth = solved[depth - 1], depth

@@ -302,8 +302,7 @@ def test_mistakes_are_named(command, word, message):
 def test_a_rule_that_needs_a_label_is_refused(command, tmp_path):
     (tmp_path / "exit").mkdir()
     (tmp_path / "peeking.py").write_text(
-        "from pir.exits import Below\n\n\n"
-        "class Peeking(Below):\n    statistic, needs = 'cell_accuracy', ('cell_accuracy',)\n"
+        "from pir.exits import Below\n\n\nclass Peeking(Below):\n    needs = ('cell_accuracy',)\n"
     )
     (tmp_path / "exit/peeking.yaml").write_text("_target_: peeking.Peeking\nthreshold: null\n")
     done = command("eval", "eval.exit=peeking", f"--config-dir={tmp_path}", code=2)

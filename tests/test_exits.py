@@ -149,7 +149,7 @@ def test_what_a_rule_learns_from_is_not_what_its_threshold_is_chosen_on(rollouts
 
 def test_the_oracle_bounds_every_rule(rollouts):
     values = rollouts[3]
-    bound = measure(Oracle(), values, 1.0, K)
+    bound = measure(Oracle().signal(values), values["solved"], 1.0)
     for rule in (FixedDepth(), KLThreshold(), Entropy(), Verifier()):
         for point in front(rule, values, [K]):
             assert point.solved <= bound.solved

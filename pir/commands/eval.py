@@ -211,7 +211,7 @@ def over_seeds(folders: Sequence[Path]) -> str:
     """
     import numpy as np
 
-    from pir.analysis.resampling import bootstrap_interval
+    from pir.analysis.resampling import FEW_SEEDS, bootstrap_interval
     from pir.analysis.runs import PER_STEP, Run, group_by_seed
 
     lines = []
@@ -223,7 +223,7 @@ def over_seeds(folders: Sequence[Path]) -> str:
             low, high = bootstrap_interval(solved[:, None])
             text += (
                 f", {low[0]:.1%} to {high[0]:.1%} by a 95 % bootstrap over {len(solved)} seeds"
-                + (" (too narrow with so few)" if len(solved) < 10 else "")
+                + (" (too narrow with so few)" if len(solved) < FEW_SEEDS else "")
             )
         lines.append(text)
     return "\n".join(lines)

@@ -37,23 +37,28 @@ class Point:
     solved: float
 
 
-def measure(rule: ExitRule, values: Mapping[str, Tensor], threshold: float, depth: int) -> Point:
-    """Says what a rule does on rollouts that ran to the end, values of shape (N, K)."""
-    signal = rule.signal({name: v[:, :depth] for name, v in values.items()})
+def signals(rule: ExitRule, values: Mapping[str, Tensor], depth: int) -> Tensor:
+    """Returns a rule's signals (N, depth) on rollouts that ran to the end, values (N, K)."""
+    return rule.signal({name: v[:, :depth] for name, v in values.items()})
+
+
+def measure(signal: Tensor, solved: Tensor, threshold: float) -> Point:
+    """Says what a threshold does to signals (N, depth) of rollouts that are `solved` (N, K)."""
     steps = exit_steps(signal, threshold)
-    solved = values["solved"].gather(1, steps[:, None] - 1)
-    return Point(threshold, depth, float(steps.float().mean()), float(solved.mean()))
+    at_exit = solved.gather(1, steps[:, None] - 1)
+    mean_steps = float(steps.float().mean())
+    return Point(threshold, signal.shape[1], mean_steps, float(at_exit.mean()))
 
 
 def front(rule: ExitRule, values: Mapping[str, Tensor], depths: Sequence[int]) -> list[Point]:
     """Returns the thresholds of a rule that no other one beats in both steps and solved share."""
     points = []
     for depth in depths:
-        signal = rule.signal({name: v[:, :depth] for name, v in values.items()})
+        signal = signals(rule, values, depth)
         thresholds = rule.candidates(signal)
         if rule.threshold is not None:
             thresholds = [rule.unit(rule.threshold)]
-        points += [measure(rule, values, t, depth) for t in dict.fromkeys(thresholds)]
+        points += [measure(signal, values["solved"], t) for t in dict.fromkeys(thresholds)]
     points.sort(key=lambda point: (point.steps, -point.solved))
     kept: list[Point] = []
     for point in points:
@@ -69,7 +74,7 @@ class ExitSweep:
         rules: the rules by name; those that learn are fitted here.
         validation: statistics (N, K) of whole rollouts on validation puzzles.
         test: the same on test puzzles.
-        trained: the trained depth, against which savings are counted.
+        trained: the trained depth, at most K, against which savings are counted.
         passes_per_step: forward passes of a step.
         leave_out: whether rules that this model cannot run are left out or refused.
 
@@ -97,8 +102,8 @@ class ExitSweep:
         self.rules, self.skipped = dict(rules), dict[str, str]()
         self.rows: list[dict[str, Any]] = []
         self.chosen: dict[str, Point] = {}
-        count, depth = test["solved"].shape
-        self.full_steps = min(trained, depth)
+        count, last = test["solved"].shape
+        self.trained, depths = trained, sorted({trained, last})
         for name, rule in rules.items():
             try:
                 known = self._fit(rule, validation, trained)
@@ -107,13 +112,14 @@ class ExitSweep:
                     raise UserError(f"eval.exit={name}: {error}") from error
                 self.skipped[name] = str(error)
                 continue
-            points = front(rule, known, sorted({self.full_steps, depth}))
-            target = float(known["solved"][:, self.full_steps - 1].mean()) - TOLERANCE
+            points = front(rule, known, depths)
+            target = float(known["solved"][:, trained - 1].mean()) - TOLERANCE
             enough = [point for point in points if point.solved >= target]
             if enough:
                 self.chosen[name] = enough[0]
+            on_test = {depth: signals(rule, test, depth) for depth in depths}
             for point in points:
-                there = measure(rule, test, point.threshold, point.depth)
+                there = measure(on_test[point.depth], test["solved"], point.threshold)
                 self.rows.append(
                     {
                         "rule": name,
@@ -142,7 +148,7 @@ class ExitSweep:
     def best(self) -> str | None:
         """Returns the rule that can be run, is cheapest on validation, and saves something."""
         can = {n: p for n, p in self.chosen.items() if not self.rules[n].bound and n != "fixed"}
-        saving = {n: p for n, p in can.items() if p.steps < self.full_steps}
+        saving = {n: p for n, p in can.items() if p.steps < self.trained}
         return min(saving, key=lambda name: saving[name].steps, default=None)
 
 

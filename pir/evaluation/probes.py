@@ -35,6 +35,8 @@ class _Sweep:
 
     def add(self, index: int, step: Step, values: Sequence[Tensor]) -> None:
         """Adds values, each (B,), of a setting at a step."""
+        if index == 0 and int(step.k[0]) == 1:
+            self.puzzles += len(step.k)
         sums = torch.stack([value.cpu().double().sum() for value in values])
         self.sums[index, int(step.k[0]) - 1] += sums
 
@@ -69,8 +71,8 @@ class GuidanceSweep:
 
     def see(self, step: Step, first: int) -> None:
         """See `Observer.see`."""
-        if int(step.k[0]) == 1:
-            self.sweep.puzzles += len(step.k)
+        if not self.sweep.settings:
+            return
         cells = Cells(step)
         question = step.puzzles["question"]
         for index, w in enumerate(self.sweep.settings):
@@ -104,8 +106,6 @@ class StepSizeProbe:
 
     def see(self, step: Step, first: int) -> None:
         """See `Observer.see`."""
-        if int(step.k[0]) == 1:
-            self.sweep.puzzles += len(step.k)
         for index, alpha in enumerate(self.sweep.settings):
             verdict = self._verdict(step, alpha)
             self.sweep.add(index, step, [verdict.solved, verdict.score])
@@ -131,8 +131,10 @@ class CellSample:
 
     def see(self, step: Step, first: int) -> None:
         """See `Observer.see`."""
+        if first > 0:
+            return
         cells = Cells(step)
-        if first > 0 or not cells.labelled:
+        if not cells.labelled:
             return
         generator = torch.Generator().manual_seed(int(step.k[0]))
         chosen = torch.randperm(len(cells.written), generator=generator)[: self.per_step]

@@ -242,7 +242,7 @@ class _Run:
             self.plan.exits,
             rollouts.values,
             result.values,
-            self.trained,
+            self.depth,
             self.passes,
             self.plan.leave_out_exits,
         )
