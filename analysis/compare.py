@@ -153,7 +153,7 @@ def compare(runs: Sequence[Run], metric: str) -> Comparison:
     Raises:
         UserError: if there is nothing to compare, or a run lacks the metric.
     """
-    _refuse_unlike(runs)
+    refuse_unlike(runs, "env", "split")
     groups = group_by_seed(runs)
     if len(groups) < 2:
         raise UserError(
@@ -167,9 +167,13 @@ def compare(runs: Sequence[Run], metric: str) -> Comparison:
     return Comparison(statistic, budgets, common, sides, differences)
 
 
-def _refuse_unlike(runs: Sequence[Run]) -> None:
-    """Refuses runs that were evaluated on other puzzles by design."""
-    for what in ("env", "split"):
+def refuse_unlike(runs: Sequence[Run], *facts: str) -> None:
+    """Refuses runs that differ in facts of their evaluation, as in the puzzles by design.
+
+    Raises:
+        UserError: naming a run of every kind.
+    """
+    for what in facts:
         found = {getattr(run.facts, what): run for run in runs}
         if len(found) > 1:
             names = " and ".join(f"{run.folder} ({value})" for value, run in found.items())

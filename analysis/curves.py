@@ -1,7 +1,6 @@
 """Figures of what is solved: by step, by difficulty, and every statistic of the ledger."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
@@ -9,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from pir.analysis.layout import (
     WIDTH,
     legend_below,
+    line_style,
     one_row_per_run,
     percent_axis,
     step_axis,
@@ -39,7 +39,7 @@ def draw_improvement(runs: Sequence[Run]) -> Figure:
         tables = [run.required(PER_STEP) for run in group.runs]
         k = min((table["k"] for table in tables), key=len)
         last = max(last, int(k[-1]))
-        line = _line(index)
+        line = line_style(index)
         for axis, name in ((solved, "solved"), (score, "score")):
             values = np.stack([table[name][: len(k)] for table in tables])
             if len(tables) > 1:
@@ -60,12 +60,6 @@ def draw_improvement(runs: Sequence[Run]) -> Figure:
     handles, names = solved.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(groups)))
     return figure
-
-
-def _line(index: int) -> dict[str, Any]:
-    style = ("-", "--", ":", "-.")[index // len(COLOURS) % 4]
-    colour = COLOURS[index % len(COLOURS)]
-    return {"color": colour, "linestyle": style, "marker": "o", "markersize": 3}
 
 
 def _caption(runs: Sequence[Run], groups: Sequence[Group], shaded: bool) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pir.analysis import curves, latents, sweeps, waste
+from pir.analysis import curves, latents, passes, sweeps, waste
 from pir.analysis.layout import Drawing
 from pir.analysis.runs import (
     CELLS,
@@ -13,6 +13,7 @@ from pir.analysis.runs import (
     GUIDANCE,
     IMPROVEMENT,
     LATENTS,
+    METRICS,
     PER_STEP,
     STEP_SIZE,
     STEPS,
@@ -49,6 +50,12 @@ KINDS = {
         curves.draw_improvement,
         curves.describe_improvement,
         (FACTS, PER_STEP),
+    ),
+    "passes": Kind(
+        "What training costs",
+        passes.draw_passes,
+        passes.describe_passes,
+        (FACTS, IMPROVEMENT, METRICS),
     ),
     "waterfall": Kind(
         "What every step gains",

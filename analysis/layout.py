@@ -1,6 +1,7 @@
 """What figures share: one row per run, the axis of improvement steps, lines per step."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from pir.analysis.runs import Run
-from pir.analysis.style import INK
+from pir.analysis.style import COLOURS, INK
 from pir.analysis.words import label
 
 WIDTH = 9.5
@@ -62,6 +63,13 @@ def plain_ticks(axis: Axes) -> None:
     """Writes the numbers of a logarithmic x axis in full."""
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """Returns how to draw the line of a group: colours first, then dashes tell them apart."""
+    style = ("-", "--", ":", "-.")[index // len(COLOURS) % 4]
+    colour = COLOURS[index % len(COLOURS)]
+    return {"color": colour, "linestyle": style, "marker": "o", "markersize": 3}
 
 
 def step_colours(count: int) -> np.ndarray:

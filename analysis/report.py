@@ -141,8 +141,13 @@ def _figure(run: Run, name: str) -> str:
 
 
 def _missing(run: Run) -> str:
-    """Names what has no data, with the command that makes it: one evaluation for all."""
-    wanted = {kind.title: kind.missing(run)[0] for kind in KINDS.values() if kind.missing(run)}
+    """Names what an evaluation did not measure, with the command that does: one for all."""
+    wanted = {
+        kind.title: file
+        for kind in KINDS.values()
+        for file in kind.missing(run)[:1]
+        if file.startswith("eval/")
+    }
     if not run.has(BREADTH):
         wanted["Several starts per puzzle"] = BREADTH
     if not wanted:

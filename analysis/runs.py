@@ -32,12 +32,14 @@ STEPS = "eval/steps.npz"
 CELLS = "eval/cells.csv"
 LATENTS = "eval/latents.npz"
 GUIDANCE = "eval/guidance.csv"
+OPTIMALITY = "eval/optimality.csv"
 STEP_SIZE = "eval/step_size.csv"
 BREADTH = "eval/breadth.csv"
 EXITS = "eval/exits.csv"
 FACTS = "eval/eval.json"
 IMPROVEMENT = "improvement.csv"
 INFO = "info.json"
+METRICS = "metrics.csv"
 SUMMARY = "summary.json"
 
 ON_DEMAND = {
@@ -352,7 +354,9 @@ def _group_label(members: Sequence[Run]) -> str:
     if len(members) == 1:
         return name
     seed = re.escape(str(members[0].config.get("seed")))
-    stem = re.sub(rf"[,_-]*(?:seed)?[=_-]?{seed}(?!\d)", "", name, count=1)
+    stem = re.sub(rf"[,_-]*seed[=_-]?{seed}(?!\d)", "", name, count=1)
+    if stem == name:  # a bare number, but none that is a setting's value as in model.heads=2
+        stem = re.sub(rf"[,_-]*(?<![=\d]){seed}(?!\d)", "", name, count=1)
     return f"{stem or name} ({len(members)} seeds)"
 
 

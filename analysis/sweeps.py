@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from pir.analysis.layout import one_row_per_run, percent_axis, step_colours
-from pir.analysis.runs import EXITS, GUIDANCE, STEP_SIZE, Run, Table
+from pir.analysis.runs import EXITS, GUIDANCE, OPTIMALITY, STEP_SIZE, Run, Table
 from pir.analysis.style import COLOURS, INK, MUTED
 from pir.analysis.words import label, number, percent
 
@@ -15,15 +15,22 @@ FIXED, ORACLE = "fixed", "oracle"
 
 @one_row_per_run(3.4)
 def draw_guidance(figure: SubFigure, run: Run) -> None:
-    """Draws solved, and the label's negative log-likelihood, against the guidance w, per step."""
-    table = run.required(GUIDANCE)
+    """Draws solved, and the label's negative log-likelihood, against the guidance w, per step.
+
+    A reasoner with an optimality token has a second kind of guidance, and a third panel.
+    """
+    table, tokens = run.required(GUIDANCE), run.table(OPTIMALITY)
     labelled = bool(np.isfinite(table["nll"]).any())
-    axes = figure.subplots(1, 1 + labelled, squeeze=False)[0]
+    axes = figure.subplots(1, 1 + labelled + (tokens is not None), squeeze=False)[0]
     _lines_per_step(axes[0], table, "w", "solved", run, band=True)
     percent_axis(axes[0], "solved (verifier)")
     if labelled:
         _lines_per_step(axes[1], table, "w", "nll", run)
         axes[1].set_ylabel("-log p(y*), nats per cell")
+    if tokens is not None:
+        _lines_per_step(axes[-1], tokens, "w", "solved", run, band=True)
+        axes[-1].set_title("from any to good answers")
+        percent_axis(axes[-1], "solved (verifier)")
     for axis in axes:
         axis.set_xlabel("guidance w (1: the policy as trained)")
     _step_legend(figure, axes[0])

@@ -35,6 +35,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def millions(value: float) -> str:
+    """Writes a count as `0.4 M`, so that large ones can be compared at a glance."""
+    return f"{float(f'{value / 1e6:.3g}'):,g} M"
+
+
 def quantity(value: float | None, unit: str) -> str:
     """Writes a value in its unit: shares in per cent, the rest as a number."""
     return percent(value) if unit.startswith("share") else number(value)

@@ -157,6 +157,12 @@ class Maze(Puzzle):
         """Counts the steps of a shortest path; see `Puzzle.rating`."""
         return torch.from_numpy(self._label(question)[1]).float().to(question.device)
 
+    def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
+        """Grows the path from both ends, all other cells first; see `Puzzle.solution_order`."""
+        ranks = np.zeros(question.shape, np.int64)
+        kernels.rank_paths(question.cpu().numpy(), solution.cpu().numpy(), self.around, ranks)
+        return torch.from_numpy(ranks).to(question.device)
+
     def _label(self, question: Tensor) -> tuple[Tensor, np.ndarray]:
         mazes = question.cpu().numpy()
         answers, steps = np.zeros_like(mazes), np.zeros(len(mazes), np.int64)

@@ -165,6 +165,36 @@ def shortest_paths(
 
 
 @njit(cache=True)
+def rank_paths(
+    mazes: np.ndarray, answers: np.ndarray, around: np.ndarray, ranks: np.ndarray
+) -> None:
+    """Ranks path cells by their steps along the path to the start or the goal, the nearer of them.
+
+    Args:
+        mazes: uint8 of shape (B, L).
+        answers: uint8 of shape (B, L), a shortest path in each: it touches itself nowhere.
+        around: see `distances`.
+        ranks: int64 of shape (B, L), zeros; receives the ranks, from 1 on, of path cells.
+    """
+    path = np.zeros(mazes.shape[1] + 1, np.int64)
+    for row in range(len(mazes)):
+        path[0] = find(mazes[row], START)
+        steps, is_longer = 0, True
+        while is_longer:
+            is_longer = False
+            for other in around[path[steps]]:
+                inside = other < mazes.shape[1]
+                if inside and answers[row, other] == PATH and ranks[row, other] == 0:
+                    steps += 1
+                    path[steps] = other
+                    ranks[row, other] = steps
+                    is_longer = True
+                    break
+        for step in range(1, steps + 1):
+            ranks[row, path[step]] = min(step, steps + 1 - step)
+
+
+@njit(cache=True)
 def _mark_shortest(
     start: int, around: np.ndarray, field: np.ndarray, on_path: np.ndarray, queue: np.ndarray
 ) -> None:

@@ -171,6 +171,12 @@ class Queens(Puzzle):
         kernels.complete(boards, self._solutions, self._having, self._all, found, counts)
         return found, counts
 
+    def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
+        """Places queens in the most constrained row first; see `Puzzle.solution_order`."""
+        ranks = np.zeros(question.shape, np.int64)
+        kernels.rank_rows(_to_boards(question), _to_boards(solution), ranks)
+        return torch.from_numpy(ranks).to(question.device)
+
     # ---------------------------------------------------------------- instances
 
     def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:

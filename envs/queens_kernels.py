@@ -112,6 +112,43 @@ def complete(
                 place += 1
 
 
+@njit(cache=True)
+def rank_rows(boards: np.ndarray, labels: np.ndarray, ranks: np.ndarray) -> None:
+    """Ranks hidden rows, each time the one with the fewest columns free of attack, the first.
+
+    Args:
+        boards: int64 of shape (B, n).
+        labels: int64 of shape (B, n), a completion of each.
+        ranks: int64 of shape (B, n), zeros; receives the ranks, from 0 on, of hidden rows.
+    """
+    n = boards.shape[1]
+    free = np.zeros(n, np.int64)  # columns free of attack, as bits
+    placed = np.zeros(n, np.bool_)
+    for b in range(len(boards)):
+        free[:] = (1 << n) - 1
+        placed[:] = False
+        rank = 0
+        for _ in range(n):
+            best, fewest = -1, n + 1
+            for row in range(n):
+                count, here = -1, free[row]  # given queens stand before any hidden one
+                if boards[b, row] < 0:
+                    count = 0
+                    while here:
+                        here &= here - 1
+                        count += 1
+                if not placed[row] and count < fewest:
+                    best, fewest = row, count
+            placed[best] = True
+            if boards[b, best] < 0:
+                ranks[b, best] = rank
+                rank += 1
+            column = 1 << labels[b, best]
+            for row in range(n):
+                apart = abs(row - best)
+                free[row] &= ~(column | column << apart | column >> apart)
+
+
 @njit(cache=True, inline="always")
 def _image_of(row: int, column: int, which: int, n: int) -> tuple[int, int]:
     """Returns where one of the eight symmetries of an n x n board takes a cell."""

@@ -143,6 +143,13 @@ class Sudoku(Puzzle):
         kernels.solve(grids, self.units, self.peers, MAX_GUESSES, found, counts, guesses)
         return found, counts, guesses
 
+    def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
+        """Counts the rounds of singles before a cell is found; see `Puzzle.solution_order`."""
+        ranks = np.zeros(question.shape, np.int64)
+        grids, answers = question.cpu().numpy() - 1, solution.cpu().numpy() - 1
+        kernels.rank_cells(grids, answers, self.units, self.peers, ranks)
+        return torch.from_numpy(ranks).to(question.device)
+
     # ---------------------------------------------------------------- instances
 
     def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:

@@ -219,6 +219,76 @@ def solve(
 
 
 @njit(cache=True)
+def _enter(cand: np.ndarray, found: np.ndarray, answer: np.ndarray, peers: np.ndarray) -> None:
+    """Takes the digits of `found` cells from their peers; known cells have no candidates left."""
+    for cell in range(len(cand)):
+        if found[cell]:
+            found[cell] = False
+            cand[cell] = 0
+            for peer in peers[cell]:
+                cand[peer] &= ~(1 << (answer[cell] - 1))
+
+
+@njit(cache=True)
+def _find_singles(cand: np.ndarray, found: np.ndarray, units: np.ndarray) -> bool:
+    """Marks all naked and hidden singles in `found`, bool of shape (cells,); says if any are."""
+    some = False
+    for cell in range(len(cand)):
+        found[cell] = cand[cell] != 0 and _is_single(cand[cell])
+        some |= found[cell]
+    for unit in range(len(units)):
+        once, twice = 0, 0
+        for cell in units[unit]:
+            twice |= once & cand[cell]
+            once |= cand[cell]
+        hidden = once & ~twice
+        if hidden:
+            some = True
+            for cell in units[unit]:
+                found[cell] |= cand[cell] & hidden != 0
+    return some
+
+
+@njit(cache=True)
+def rank_cells(
+    grids: np.ndarray,
+    answers: np.ndarray,
+    units: np.ndarray,
+    peers: np.ndarray,
+    ranks: np.ndarray,
+) -> None:
+    """Ranks blank cells by the round in which they are found, from 0 on.
+
+    A round finds all naked and hidden singles that are there when it begins; where there are none,
+    the first cell with the fewest candidates is looked up.
+
+    Args:
+        grids: uint8 of shape (B, cells).
+        answers: uint8 of shape (B, cells), a solution of each.
+        units: see the module.
+        peers: see the module.
+        ranks: int64 of shape (B, cells), zeros; receives the ranks.
+    """
+    cand = np.zeros(len(peers), np.int64)
+    found = np.zeros(len(peers), np.bool_)
+    for row in range(len(grids)):
+        cand[:] = (1 << units.shape[1]) - 1
+        found[:] = grids[row] > 0
+        rank = 0
+        while True:
+            _enter(cand, found, answers[row], peers)
+            if not _find_singles(cand, found, units):
+                cell = _most_constrained(cand)
+                if cell < 0:
+                    break
+                found[cell] = True
+            for cell in range(len(cand)):
+                if found[cell]:
+                    ranks[row, cell] = rank
+            rank += 1
+
+
+@njit(cache=True)
 def _fill(
     state: np.uint64,
     grid: np.ndarray,

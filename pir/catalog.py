@@ -19,6 +19,7 @@ GROUPS = {
     "envs": "env",
     "models": "model",
     "objectives": "objective",
+    "targets": "objective/targets",
     "optims": "optim",
     "trainers": "trainer",
     "loggers": "logger",

@@ -9,7 +9,7 @@ from pir.errors import UserError
 from pir.run_folder import write_atomically
 
 FORMAT = "pir checkpoint"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CONTENT = (
     "config",
     "weights",
@@ -19,6 +19,7 @@ CONTENT = (
     "lanes",
     "ledger",
     "ledger_depth",
+    "hard_puzzles",
     "interval",
     "seconds",
     "numbers",

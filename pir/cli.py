@@ -22,6 +22,7 @@ COMMANDS = {
     "plot": "draw a figure of one or several runs",
     "report": "write one page with every figure and table of a run",
     "compare": "compare runs at equal forward passes",
+    "table": "tabulate means over seeds, by settings",
     "list": "list puzzles, models, objectives, optimizers ...",
     "info": "print versions, hardware and model sizes",
     "show": "show a puzzle as text and as a figure",

@@ -28,6 +28,8 @@ class TrainerConfig:
 
     lanes: str = MISSING
     batch_size: int = MISSING
+    replay_share: float = MISSING
+    replay_size: int = MISSING
     warmup_steps: int = MISSING
     decay_steps: int = MISSING
     final_lr_ratio: float = MISSING
@@ -130,6 +132,18 @@ class CompareConfig:
 
 
 @dataclass
+class TableConfig:
+    """The settings of `pir table`."""
+
+    runs: str = MISSING
+    rows: Any = MISSING
+    columns: Any = MISSING
+    metric: str = MISSING
+    output: str = MISSING
+    out: str | None = None
+
+
+@dataclass
 class ListConfig:
     """The settings of `pir list`."""
 
@@ -195,6 +209,7 @@ SCHEMAS = {
     "plot": PlotConfig,
     "report": ReportConfig,
     "compare": CompareConfig,
+    "table": TableConfig,
     "list": ListConfig,
     "info": InfoConfig,
     "show": ShowConfig,
@@ -292,9 +307,10 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     """Checks a config value against a type annotation; lists become tuples."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(value, Mapping) and "_target_" in value:
-        if not inspect.isclass(hint):
+        kinds = [kind for kind in options or (hint,) if kind is not types.NoneType]
+        if len(kinds) != 1 or not inspect.isclass(kinds[0]):
             raise UserError(f"{key} takes no component: remove its _target_")
-        return build(value, key, hint)
+        return build(value, key, kinds[0])
     if isinstance(value, Mapping) and _is_kind(origin, Mapping):
         return {name: _convert(item, options[1], f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, list) and origin in (typing.Union, types.UnionType):

@@ -1,11 +1,11 @@
 """The loop of the papers: a policy in, an improved policy out, K times.
 
-Training, evaluation and solving all iterate over `improvement_steps`; nothing else calls
-`Reasoner.improve`.
+Training, evaluation and solving all iterate over `improvement_steps`; this module alone calls
+`Reasoner.improve`, so every step that is taken is counted.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.puzzle import Puzzle, Verdict
-from pir.reasoner import Policy, Reasoner
+from pir.reasoner import NOTHING, SHOWN, Condition, Policy, Reasoner
 
 
 @dataclass
@@ -134,6 +134,9 @@ class Step:
         first_solved: int64 of shape (B,), the first step whose answer was right; 0 if none yet.
         state_before: the reasoner's state before the step, no gradient.
         state_after: the state after it, no gradient.
+        read: uint8 of shape (B, L), what the reasoner read as the question.
+        condition: what else it was told.
+        reasoner: took the step.
     """
 
     k: Tensor
@@ -148,30 +151,68 @@ class Step:
     first_solved: Tensor
     state_before: TensorDict
     state_after: TensorDict
+    read: Tensor
+    condition: Condition
+    reasoner: Reasoner
+
+    def again(self, condition: Condition | None = None) -> Policy:
+        """Takes the step once more, from the same state and with gradient.
+
+        Args:
+            condition: what the reasoner is told this time; by default the same.
+        """
+        condition = self.condition if condition is None else condition
+        state = _improve(self.reasoner, self.read, self.state_before, self.k, condition)
+        return self.reasoner.read_out(state)
+
+    def retaken(self, puzzle: Puzzle) -> "Step":
+        """Returns the step taken once more, by the parameters as they are now."""
+        state = _improve(self.reasoner, self.read, self.state_before, self.k, self.condition)
+        improved = self.reasoner.read_out(state)
+        question = self.puzzles["question"]
+        answer = puzzle.clamp(question, improved.logits.argmax(-1))
+        after = puzzle.verify(question, answer)
+        return replace(
+            self, improved=improved, answer=answer, after=after, state_after=state.detach()
+        )
+
+    @torch.no_grad()
+    def look_ahead(self) -> Policy:
+        """Returns the policy that the next step would reach under the same condition."""
+        read = self.answer if self.reasoner.reads_own_answer else self.read
+        state = _improve(self.reasoner, read, self.state_after, self.k + 1, self.condition)
+        return self.reasoner.read_out(state)
 
     def first(self, count: int) -> "Step":
         """Returns the step as its first `count` lanes saw it."""
 
         def part(value: Any) -> Any:
-            if isinstance(value, tuple):  # Policy or Verdict, of which some part may be missing
+            if isinstance(value, Reasoner):
+                return value
+            if isinstance(value, tuple):  # a named one, of which some part may be missing
                 return value._make(v if v is None else v[:count] for v in value)  # type: ignore[attr-defined]
             return value[:count]
 
         return Step(**{field.name: part(getattr(self, field.name)) for field in fields(self)})
 
     def state_change(self) -> Tensor:
-        """Returns |s_k - s_(k-1)| / |s_(k-1)|, float32 of shape (B,), over the whole state."""
+        """Returns |s_k - s_(k-1)| / |s_(k-1)|, float32 of shape (B,), over all latents."""
 
         def square(state: TensorDict) -> Tensor:
             leaves = [state[key].flatten(1).float() for key in state.keys(True, True)]
             return torch.stack([leaf.square().sum(1) for leaf in leaves]).sum(0)
 
-        moved = square(self.state_after - self.state_before)
-        return (moved / square(self.state_before).clamp(min=1e-12)).sqrt()
+        after, before = (state.exclude(*SHOWN) for state in (self.state_after, self.state_before))
+        return (square(after - before) / square(before).clamp(min=1e-12)).sqrt()
 
 
 def improvement_steps(
-    reasoner: Reasoner, puzzle: Puzzle, lanes: Lanes, num_steps: int, step_size: float = 1.0
+    reasoner: Reasoner,
+    puzzle: Puzzle,
+    lanes: Lanes,
+    num_steps: int,
+    step_size: float = 1.0,
+    condition: Callable[[Lanes], Condition] | None = None,
 ) -> Iterator[Step]:
     """Improves the policy in every lane step by step.
 
@@ -184,15 +225,21 @@ def improvement_steps(
         puzzle: judges the answers.
         lanes: the puzzles and how far they are.
         num_steps: how many steps.
-        step_size: how much of every change of the state is made, alpha in s + alpha (s' - s).
+        step_size: how much of every change of the latents is made, alpha in s + alpha (s' - s).
+        condition: says what the reasoner is told before a step; by default nothing.
     """
     for _ in range(num_steps):
+        told = NOTHING if condition is None else condition(lanes)
         question, reference, before = lanes.puzzles["question"], lanes.logits, lanes.verdict
         earlier, previous = lanes.state, lanes.answer
+        read = question
+        if reasoner.reads_own_answer:
+            read = torch.where(lanes.k[:, None] > 0, lanes.answer, question)
         lanes.k = lanes.k + 1
-        state = reasoner.improve(question, earlier, lanes.k)
+        state = _improve(reasoner, read, earlier, lanes.k, told)
         if step_size != 1.0:
-            state = earlier.lerp(state, step_size)
+            latents = earlier.exclude(*SHOWN).lerp(state.exclude(*SHOWN), step_size)
+            state = state.update(latents)
         improved = reasoner.read_out(state)
         answer = puzzle.clamp(question, improved.logits.argmax(-1))
         after = puzzle.verify(question, answer)
@@ -214,7 +261,18 @@ def improvement_steps(
             first_solved=lanes.first_solved,
             state_before=earlier,
             state_after=lanes.state,
+            read=read,
+            condition=told,
+            reasoner=reasoner,
         )
+
+
+def _improve(
+    reasoner: Reasoner, read: Tensor, state: TensorDict, k: Tensor, condition: Condition
+) -> TensorDict:
+    """Takes one step and counts it."""
+    reasoner.steps_taken += len(k)
+    return reasoner.improve(read, state, k, condition)
 
 
 def sample_answers(

@@ -174,6 +174,9 @@ def _shapes(case: Case) -> str:
         place = torch.arange(length).expand_as(question)
         fits = puzzle.slot_mask[place, solution.long()] | ~written
         _require(fits.all(1), case, question, "slot_mask forbids a token of the label")
+        order = puzzle.solution_order(question, solution)
+        if order.dtype != torch.int64 or order.shape != question.shape or int(order.min()) < 0:
+            raise LawError(f"solution_order gives {order.dtype} {tuple(order.shape)}, or ranks < 0")
     return f"{length} tokens, vocabulary {vocabulary}"
 
 

@@ -154,6 +154,22 @@ class Puzzle(ABC):
         """Rates how hard questions are, float32 of shape (B,), in units of `rating_name`."""
         return self.written(question).sum(1).float()
 
+    def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
+        """Ranks the cells of an answer by when a solver would find them, the first at rank 0.
+
+        By default the written positions from left to right, which suits programs and walks.
+
+        Args:
+            question: uint8 of shape (B, L).
+            solution: uint8 of shape (B, L), right answers.
+
+        Returns:
+            int64 of shape (B, L), at least 0; positions of one rank are found together, and the
+            ranks of positions that are not written mean nothing.
+        """
+        written = self.written(question)
+        return torch.where(written, written.cumsum(1) - 1, 0)
+
     # ---------------------------------------------------------------- instances
 
     def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:

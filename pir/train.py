@@ -1,11 +1,14 @@
 """Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -20,7 +23,8 @@ from pir.interrupt import Interrupt
 from pir.ledger import Ledger
 from pir.optim import averaged, learning_rate_factor
 from pir.progress import ProgressView, Stopwatch
-from pir.reasoner import Reasoner
+from pir.reasoner import Condition, Reasoner
+from pir.replay import HardPuzzles
 from pir.run_folder import RunFolder, append_rows, drop_rows_after
 from pir.trainer_settings import CHANGEABLE, check_settings
 
@@ -69,6 +73,7 @@ class Trainer:
         self.by_ledger = self.settings.lanes == "ledger"
         self.ledger_depth = LedgerDepth(self.num_steps, self.device)
 
+        self.hard_puzzles = HardPuzzles(self.settings.replay_share, self.settings.replay_size)
         self.optimizer_step = 0
         self.improvement_step = 0
         self.puzzles_seen = 0
@@ -78,7 +83,7 @@ class Trainer:
         self.evaluations_since_best = 0
         self.lanes: Lanes | None = None
         self.interval: dict[str, float] = {}
-        self.interval_steps = 0
+        self.interval_updates = 0
         self.watch, self.ledger_seconds = Stopwatch(), 0.0
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
@@ -89,11 +94,12 @@ class Trainer:
         """Takes one step with one puzzle, so that settings that do not fit are refused at once."""
         with torch.random.fork_rng(), torch.no_grad():
             puzzles = self.puzzle.sample(1, "train", seed=self.config.seed)
-            puzzles = self.objective.prepare(self.puzzle, puzzles).to(self.device)
-            lanes = Lanes.begin(self.reasoner, self.puzzle, puzzles)
-            for step in improvement_steps(self.reasoner, self.puzzle, lanes, 1):
-                self.objective.losses(self.puzzle, step, optimizer_step=0)
-                self._finished(step)
+            lanes = self._begin(puzzles)
+            for rollout in self._rollouts(lanes):
+                next(self.objective.updates(self.puzzle, rollout, self.optimizer_step))
+                self._finished(rollout[-1])
+                break
+        self.improvement_step = self.lane_steps = 0
 
     # ---------------------------------------------------------------- the loop
 
@@ -111,11 +117,14 @@ class Trainer:
                 self._validate()
             while not self._budget_spent():
                 lanes = self._fill_lanes()
-                for step in improvement_steps(self.reasoner, self.puzzle, lanes, self._round()):
-                    losses = self.objective.losses(self.puzzle, step, self.optimizer_step)
-                    self._learn(losses)
-                    lanes.finished = self._finished(step)
-                    self._measure(step, lanes.finished)
+                for steps in self._rollouts(lanes):
+                    updates = self.objective.updates(self.puzzle, steps, self.optimizer_step)
+                    for losses in updates:
+                        self._learn(losses)
+                    for step in steps:
+                        lanes.finished = self._finished(step)
+                        self._measure(step, lanes.finished)
+                    self.hard_puzzles.add(lanes.puzzles, lanes.finished & ~lanes.verdict.solved)
                 self._report()
                 if interrupt.requested:
                     self.save(self.folder.last)
@@ -125,20 +134,39 @@ class Trainer:
                 self._keep_if_best(self._evaluate_validation(), self.folder.end)
         return True
 
-    def _round(self) -> int:
-        """Improvement steps between two looks at budgets and lanes."""
-        return self.num_steps if self.settings.lanes == "synchronous" else 1
+    def _rollouts(self, lanes: Lanes) -> Iterator[Sequence[Step]]:
+        """Improves the lanes until budgets and lanes are looked at; yields what an update sees."""
+        count = self.num_steps if self.settings.lanes == "synchronous" else 1
+        steps = improvement_steps(
+            self.reasoner, self.puzzle, lanes, count, condition=self._condition
+        )
+        seen = self.num_steps if self.objective.update == "rollout" else 1
+        for first in steps:
+            rollout = [first, *islice(steps, seen - 1)]
+            self.improvement_step += seen
+            yield rollout
+
+    def _condition(self, lanes: Lanes) -> Condition:
+        """Has the objective say what the reasoner is told before a step."""
+        return self.objective.condition(lanes, self.optimizer_step)
+
+    def _begin(self, puzzles: TensorDict) -> Lanes:
+        """Puts freshly sampled puzzles into lanes of their own."""
+        puzzles = self.objective.prepare(self.puzzle, puzzles, self.num_steps).to(self.device)
+        return Lanes.begin(self.reasoner, self.puzzle, puzzles)
 
     def _fill_lanes(self) -> Lanes:
         """Puts new puzzles into the finished lanes."""
         count = self.settings.batch_size if self.lanes is None else int(self.lanes.finished.sum())
         if count > 0:
+            again = self.hard_puzzles.draws(count)
             seed, start = self.config.seed, self.puzzles_seen
-            puzzles = self.puzzle.sample(count, "train", seed=seed, start=start)
-            puzzles = self.objective.prepare(self.puzzle, puzzles).to(self.device)
-            fresh = Lanes.begin(self.reasoner, self.puzzle, puzzles)
+            puzzles = self.puzzle.sample(count - again, "train", seed=seed, start=start)
+            if again:
+                puzzles = torch.cat([puzzles, self.hard_puzzles.draw(again)])
+            fresh = self._begin(puzzles)
             self.lanes = fresh if self.lanes is None else self.lanes.refill(fresh)
-            self.puzzles_seen += count
+            self.puzzles_seen += count - again
         assert self.lanes is not None
         return self.lanes
 
@@ -151,9 +179,7 @@ class Trainer:
             return self.ledger_depth.finished(step.k, self.improvement_step)
         finished = step.k >= self.num_steps
         if self.settings.lanes == "halting":
-            if step.improved.halt_logit is None:
-                raise UserError("trainer.lanes=halting needs model.halt_head=true")
-            finished = finished | (step.improved.halt_logit > 0)
+            finished = finished | step.improved.halts()
         return finished
 
     def _measure(self, step: Step, finished: Tensor) -> None:
@@ -165,18 +191,15 @@ class Trainer:
         self.ledger_seconds += time_on(self.device) - started
 
     def _learn(self, losses: dict[str, Tensor]) -> None:
-        """Adds the gradient of one improvement step and, when due, updates the parameters."""
+        """Updates the parameters by the gradient of the losses' sum."""
         total = torch.stack(list(losses.values())).sum()
         if not math.isfinite(total.item()):
             raise NonFiniteLossError(self._diverged("the loss", total.item()))
-        whole_rollout = self.objective.update == "rollout"
-        (total / self.num_steps if whole_rollout else total).backward()  # type: ignore[no-untyped-call]
-        self.improvement_step += 1
+        total.backward()  # type: ignore[no-untyped-call]
         for name, loss in {"loss": total, **losses}.items():
             self.interval[name] = self.interval.get(name, 0.0) + loss.item()
-        self.interval_steps += 1
-        if not whole_rollout or self.improvement_step % self.num_steps == 0:
-            self._update_parameters()
+        self.interval_updates += 1
+        self._update_parameters()
 
     def _diverged(self, what: str, value: object) -> str:
         return (
@@ -239,9 +262,17 @@ class Trainer:
 
     @property
     def forward_passes(self) -> int:
-        """Network evaluations so far, counted once per lane."""
-        lanes = int(self.settings.batch_size)
-        return self.improvement_step * lanes * self.reasoner.passes_per_step
+        """Network evaluations so far, counted once per lane, those of updates included."""
+        return self.lane_steps * self.reasoner.passes_per_step
+
+    @property
+    def lane_steps(self) -> int:
+        """Improvement steps that single lanes took, those taken again for an update included."""
+        return self.reasoner.steps_taken
+
+    @lane_steps.setter
+    def lane_steps(self, count: int) -> None:
+        self.reasoner.steps_taken = count
 
     def _report(self) -> None:
         """Writes rows and checkpoints where an interval ends; wall-clock only paces the view."""
@@ -251,7 +282,7 @@ class Trainer:
                 share_done=max(self._budget_shares()),
                 optimizer_step=step,
                 seconds=self.watch.seconds(),
-                loss=self.interval.get("loss", 0.0) / max(1, self.interval_steps),
+                loss=self.interval.get("loss", 0.0) / max(1, self.interval_updates),
                 solved=[row["solved"] for row in self.ledger.rows()],
             )
         if step >= self.logged_at + self.settings.log_every:
@@ -262,7 +293,7 @@ class Trainer:
     def _log(self) -> None:
         """Writes one interval's row to metrics.csv, the training ledger and timing.csv."""
         rows = self.ledger.rows()
-        means = {name: total / self.interval_steps for name, total in self.interval.items()}
+        means = {name: total / self.interval_updates for name, total in self.interval.items()}
         row: dict[str, Any] = {
             "optimizer_step": self.optimizer_step,
             "puzzles_seen": self.puzzles_seen,
@@ -286,7 +317,7 @@ class Trainer:
         append_rows(self.folder.timing, [at | {k: f"{v:.3f}" for k, v in seconds.items()}])
         self.logger.log({f"train/{k}": v for k, v in means.items()}, self.optimizer_step)
         self.ledger.clear()
-        self.interval, self.interval_steps = {}, 0
+        self.interval, self.interval_updates = {}, 0
         self.logged_at = self.optimizer_step
 
     # ---------------------------------------------------------------- evaluation
@@ -354,6 +385,7 @@ class Trainer:
                 "lanes": self.lanes.state_dict() if self.lanes else None,
                 "ledger": self.ledger.state_dict(),
                 "ledger_depth": self.ledger_depth.state_dict(),
+                "hard_puzzles": self.hard_puzzles.state_dict(),
                 "interval": self.interval,
                 "seconds": [self.watch.seconds(), self.ledger_seconds],
                 "numbers": numbers,
@@ -381,6 +413,7 @@ class Trainer:
             setattr(self, name, saved["numbers"][name])
         self.ledger.load_state_dict(saved["ledger"])
         self.ledger_depth.load_state_dict(saved["ledger_depth"])
+        self.hard_puzzles.load_state_dict(saved["hard_puzzles"])
         self.interval = saved["interval"]
         seconds, self.ledger_seconds = saved["seconds"]
         self.watch = Stopwatch(seconds)
@@ -418,12 +451,13 @@ class Trainer:
 NUMBERS = (
     "optimizer_step",
     "improvement_step",
+    "lane_steps",
     "puzzles_seen",
     "logged_at",
     "evaluated_at",
     "best_solved",
     "best_depth",
     "evaluations_since_best",
-    "interval_steps",
+    "interval_updates",
 )
 """The trainer's plain counters, as kept in a checkpoint."""

@@ -26,7 +26,14 @@ def check_settings(settings: DictConfig) -> None:
         UserError: naming the key, its value and what is allowed.
     """
     check_choice("trainer.lanes", settings.lanes, LANES)
-    at_least_one = ("batch_size", "log_every", "eval_every", "val_puzzles", "test_puzzles")
+    at_least_one = (
+        "batch_size",
+        "replay_size",
+        "log_every",
+        "eval_every",
+        "val_puzzles",
+        "test_puzzles",
+    )
     budgets = ("max_optimizer_steps", "max_minutes", "max_forward_passes")
     for key in at_least_one:
         if settings[key] < 1:
@@ -42,5 +49,7 @@ def check_settings(settings: DictConfig) -> None:
     for key in ("final_lr_ratio", "ema_decay"):
         if not 0 <= settings[key] <= 1:
             raise UserError(f"trainer.{key}={settings[key]}: must lie in [0, 1]")
+    if not 0 <= settings.replay_share < 1:
+        raise UserError(f"trainer.replay_share={settings.replay_share}: must lie in [0, 1)")
     if not settings.max_grad_norm > 0:
         raise UserError(f"trainer.max_grad_norm={settings.max_grad_norm}: must be above 0")

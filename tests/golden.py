@@ -16,7 +16,17 @@ from tests.puzzles import VARIANTS
 
 FILE = Path(__file__).parent / "golden" / "losses.json"
 FINGERPRINTS = Path(__file__).parent / "golden" / "fingerprints.json"
-OBJECTIVES = ("deep_supervision", "awr", "set_likelihood")
+OBJECTIVES = (
+    "deep_supervision",
+    "dis",
+    "input_curriculum",
+    "cfg",
+    "awr",
+    "group_relative",
+    "ppo",
+    "set_likelihood",
+    "margin",
+)
 
 
 def loss_curve(objective: str, folder: Path) -> list[float]:

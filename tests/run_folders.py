@@ -76,8 +76,12 @@ def _bounds(row):
 
 
 def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="trm", puzzles=None,
-              extra=True):  # fmt: skip
-    """Writes a run folder; `extra` adds the files that evaluations write only on demand."""
+              objective="set_likelihood", settings="", extra=True):  # fmt: skip
+    """Writes a run folder.
+
+    `settings` are further lines of config.yaml; `extra` adds the files that evaluations write only
+    on demand.
+    """
     folder = Path(folder)
     (folder / "eval").mkdir(parents=True)
     values = step_values(lost, labels)
@@ -87,18 +91,20 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="tr
     steps = [_bounds(row) for row in _means(values)]
     (folder / "config.yaml").write_text(
         f"env: {{_target_: x, name: {env}}}\nmodel: {{name: {model}}}\nseed: {seed}\n"
-        f"choices: {{env: {env}, model: {model}, objective: set_likelihood}}\n"
+        f"objective: {{name: {objective}}}\n{settings}"
+        f"choices: {{env: {env}, model: {model}, objective: {objective}}}\n"
     )
     (folder / "command.txt").write_text(f"pir train env={env} seed={seed}\n")
     info = {"pir": "0.1.0", "commit": "abc1234", "processor": "A & B <CPU>", "cores": 2,
             "threads": 1, "gpus": [], "versions": {"torch": "2.13.0"}, "seed": seed}  # fmt: skip
     (folder / "info.json").write_text(json.dumps(info))
     (folder / "summary.json").write_text(
-        json.dumps({"training_forward_passes": 1000 * seed, "seconds": 60.0 * seed})
-    )
+        json.dumps({"training_forward_passes": 1000 * seed, "seconds": 60.0 * seed,
+                    "solved": 0.8, "solved_interval": [0.738, 0.850]})
+    )  # fmt: skip
     facts = {
         "run": str(folder.name), "checkpoint": "best.pt", "env": env, "model": model,
-        "objective": "set_likelihood", "seed": seed, "split": "test", "puzzles": n,
+        "objective": objective, "seed": seed, "split": "test", "puzzles": n,
         "trained_steps": TRAINED, "improvement_steps": STEPS, "parameters": 4321, "seconds": 1.5,
         "statistics": [
             dict(zip(("name", "meaning", "unit", "label"), statistic, strict=True))
@@ -165,6 +171,10 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="tr
             for row in _means(values)[:TRAINED]
         ],
     )
+    write_csv(
+        folder / "metrics.csv",
+        [{"optimizer_step": step, "forward_passes": 90 * step} for step in (100, 200, 300)],
+    )
     if extra:
         _write_on_demand(folder)
     return folder
@@ -198,7 +208,7 @@ def _write_on_demand(folder):
         [
             {"w": w, "k": k, "forward_passes": PASSES * k}
             | share(0.5 + 0.1 * min(k, 3) - 0.04 * abs(w - 1.5))
-            | {"score": 0.8, "nll": 0.1 * w / k, "margin": 0.0}
+            | {"score": 0.8, "drawn_solved": 0.7, "nll": 0.1 * w / k, "margin": 0.0}
             for w in sizes
             for k in range(1, STEPS + 1)
         ],

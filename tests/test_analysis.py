@@ -23,6 +23,8 @@ SENTENCES = {
     "improvement": "80.0 % of the puzzles are solved after the 3 steps that the model was trained "
     "for (95 % interval 75.0 % to 85.0 %), 60.0 % after step 1, 80.0 % after step 6, beyond the "
     "trained depth.",
+    "passes": "Training ends with 80.0 % of the validation puzzles solved, after 36,000 forward "
+    "passes; the first evaluation to solve as many came after 9,000.",
     "waterfall": "Step 1 gains 0.550, all 3 trained steps together 0.650; steps 3 to 6 are dead "
     "for at least 100.0 % of puzzles.",
     "dead-compute": "60 % of the forward passes of the 3 trained steps are dead (20 % idle, 40 % "
@@ -72,7 +74,7 @@ def test_a_waterfall_of_losses_says_so(tmp_path):
 def test_every_kind_draws_one_run_and_several(run_folder, kind):
     one = KINDS[kind].draw([Run(run_folder)])
     two = KINDS[kind].draw([Run(run_folder), Run(run_folder)])
-    if kind == "improvement":
+    if kind in ("improvement", "passes"):
         assert len(two.axes) == len(one.axes)
     else:
         assert len(two.axes) == 2 * len(one.axes)
@@ -163,6 +165,21 @@ def test_runs_that_differ_in_seed_only_are_one_line(tmp_path):
     band = solved.collections[0].get_datalim(solved.transData).intervaly
     assert band == pytest.approx([0.6, 0.8])
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (("a1", "a2"), "a"),
+        (("c_1", "c_2"), "c"),
+        (("heads=1,seed=1", "heads=1,seed=2"), "heads=1"),
+        (("heads=1", "heads=1,seed=2"), "heads=1"),
+    ],
+)
+def test_groups_are_named_by_what_their_runs_share(tmp_path, names, label):
+    folders = [write_run(tmp_path / name, seed=seed) for seed, name in enumerate(names, start=1)]
+    (group,) = group_by_seed([Run(folder) for folder in folders])
+    assert group.label == f"{label} (2 seeds)"
 
 
 def test_names_of_runs_are_text_and_no_formula(tmp_path):

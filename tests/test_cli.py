@@ -81,7 +81,7 @@ def test_info(pir):
     [
         (["trian"], "did you mean train?"),
         (["train", "env=cuontdown"], "env=cuontdown: there is no such choice; did you mean coun"),
-        (["train", "objective=foo"], "allowed: awr, deep_supervision, set_likelihood"),
+        (["train", "objective=foo"], "allowed: awr, cfg, deep_supervision, dis, group_relative"),
         (["train", "modle=trm"], "modle is no setting; did you mean model?"),
         (["train", "trainer.max_minuts=1"], "did you mean max_minutes?"),
         (["train", "model.hiden_size=3"], "did you mean hidden_size?"),

@@ -15,14 +15,22 @@ from pir.cli import main
 from pir.cost import flops_per_step
 from pir.evaluation.breadth import breadth
 from pir.evaluation.floors import look_up, masked_random, one_blank
-from pir.evaluation.probes import CellSample, GuidanceSweep, LatentSample, StepSizeProbe
+from pir.evaluation.probes import (
+    CellSample,
+    GuidanceSweep,
+    LatentSample,
+    OptimalitySweep,
+    StepSizeProbe,
+)
 from pir.evaluation.rollouts import evaluate
 from pir.evaluation.run import fixed_point_rate, steps_to_solve
+from pir.evaluation.sampling import sample_rollouts
 from pir.guidance import gain, guided_log_policy
 from pir.improvement import Lanes, improvement_steps
 from pir.ledger import Ledger
 from pir.models.trm import TRM
 from pir.puzzle import instances
+from pir.reasoner import Condition
 from pir.run_folder import read_rows
 
 
@@ -80,6 +88,50 @@ def test_guidance_sweep_reads_out_guided_policies(made):
             assert rows[w, k]["nll"] == pytest.approx(float(nll.mean()), rel=1e-4)
         assert rows[1.0, k]["solved"] == pytest.approx(float(step.after.solved.float().mean()))
         assert rows[0.0, k]["solved"] == pytest.approx(float(step.before.solved.float().mean()))
+
+
+def test_optimality_sweep_goes_from_any_to_good_answers(made):
+    plain, puzzle, puzzles = made
+    torch.manual_seed(0)
+    model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32", optimality_token=True).eval()
+    with torch.no_grad():
+        model.conditioning.optimality.weight.normal_(std=3.0)
+    sweep, none = OptimalitySweep(puzzle, [0.0, 1.0, 3.0], 2), OptimalitySweep(puzzle, [1.0], 2)
+    result = evaluate(model, puzzle, puzzles, 2, 15, [sweep])
+    evaluate(plain, puzzle, puzzles, 2, 15, [none])
+    assert none.rows(3) == []
+    rows = {(row["w"], row["k"]): row for row in sweep.rows(3)}
+    assert rows[1.0, 2]["forward_passes"] == 2 * 2 * 3
+    told = Condition(optimality=torch.zeros(40, dtype=torch.int64))
+    with torch.no_grad():
+        lanes = Lanes.begin(model, puzzle, puzzles)
+        untold = list(improvement_steps(model, puzzle, lanes, 2, condition=lambda _: told))
+    for step, other in zip(steps_of(model, puzzle, puzzles, 2), untold, strict=True):
+        k = int(step.k[0])
+        for w in (0.0, 1.0, 3.0):
+            base = other.improved.logits
+            logits = base + w * (step.improved.logits - base)
+            answer = puzzle.clamp(puzzles["question"], logits.argmax(-1))
+            solved = puzzle.verify(puzzles["question"], answer).solved.float().mean()
+            assert rows[w, k]["solved"] == pytest.approx(float(solved))
+        assert rows[1.0, k]["solved"] == pytest.approx(
+            float(result.solved[:, k - 1].float().mean())
+        )
+    assert rows[0.0, 1]["nll"] != pytest.approx(rows[1.0, 1]["nll"], abs=1e-3)
+
+
+def test_stochastic_reasoners_are_sampled_by_rollouts(made):
+    _, puzzle, puzzles = made
+    torch.manual_seed(0)
+    model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32", partial_answer=True).eval()
+    before = torch.random.get_rng_state()
+    sampled = sample_rollouts(model, puzzle, puzzles, 3, 40)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert sampled == sample_rollouts(model, puzzle, puzzles, 3, 40)
+    ends = [evaluate(model, puzzle, puzzles, 3, 40, seed=seed) for seed in range(3)]
+    shares = [float(end.solved[:, -1].float().mean()) for end in ends]
+    assert sampled.solved == pytest.approx(sum(shares) / 3)
+    assert not torch.equal(ends[0].answers, ends[1].answers)
 
 
 def test_step_sizes(made):

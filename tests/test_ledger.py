@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pir.envs.countdown import Countdown
 from tensordict import TensorDict
 
 import pir.statistics
@@ -13,8 +14,9 @@ from pir.cells import IDLE_KL
 from pir.errors import UserError
 from pir.improvement import Step
 from pir.ledger import Ledger
+from pir.models.trm import TRM
 from pir.puzzle import Verdict
-from pir.reasoner import Policy
+from pir.reasoner import NOTHING, Policy
 from pir.statistics import STATISTICS, finished, puzzle_statistics, statistic
 
 
@@ -51,6 +53,9 @@ def make_step(seed: int = 0, batch: int = 7, length: int = 4, vocabulary: int = 
         first_solved=torch.where(after == 1, k, 0),
         state_before=states[0],
         state_after=states[1],
+        read=torch.zeros(batch, length, dtype=torch.uint8),
+        condition=NOTHING,
+        reasoner=TRM(Countdown(), hidden_size=4, heads=1),
     )
 
 

@@ -1,4 +1,7 @@
-"""Every loss against a slow reference, value and gradient, and the laws behind it."""
+"""Losses that learn from labels or the verdict on one answer, each against a slow reference.
+
+Value and gradient; then how they are combined.
+"""
 
 import itertools
 import math
@@ -8,9 +11,40 @@ import torch
 from pir.envs.countdown import Countdown
 
 from pir.errors import UserError
-from pir.improvement import Lanes, Step, improvement_steps, sample_answers
-from pir.models.trm import TRM
-from pir.objectives import AdvantageWeighted, Combined, DeepSupervision, Halting, SetLikelihood
+from pir.improvement import Lanes, sample_answers
+from pir.objectives import (
+    PPO,
+    AdvantageWeighted,
+    Combined,
+    DeepSupervision,
+    GroupRelative,
+    GuidedLikelihood,
+    Halting,
+    InputCurriculum,
+    MarginHinge,
+    OptimalityGuidance,
+    QHalting,
+    RolloutTerm,
+    SetLikelihood,
+    Term,
+)
+from pir.puzzle import PAD
+from pir.reasoner import Condition
+from pir.targets import TargetGenerator
+from tests.objective_steps import (
+    PUZZLES,
+    assert_same,
+    cells,
+    gradients,
+    leaves,
+    log_policy,
+    make_leaves,
+    make_model,
+    make_rollout,
+    make_step,
+    slow_cross_entropy,
+    zero,
+)
 
 
 @pytest.fixture
@@ -18,43 +52,57 @@ def puzzle():
     return Countdown()
 
 
-def make_step(puzzle: Countdown, batch: int = 4, halt_head: bool = False) -> Step:
-    torch.manual_seed(1)
-    model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32", halt_head=halt_head)
-    puzzles = puzzle.sample(batch, "train", seed=6)
-    lanes = Lanes.begin(model, puzzle, puzzles)
-    (step,) = improvement_steps(model, puzzle, lanes, 1)
-    leaf = (3 * step.improved.logits.detach()).requires_grad_()
-    step.improved = step.improved._replace(logits=leaf)
-    return step
+@pytest.fixture(params=PUZZLES)
+def any_puzzle(request):
+    return PUZZLES[request.param]()
 
 
-def gradient(loss: torch.Tensor, step: Step) -> torch.Tensor:
-    (result,) = torch.autograd.grad(loss, step.improved.logits, retain_graph=True)
-    return result
+# --- cross-entropy --------------------------------------------------------------------------------
 
 
-def assert_same(fast: torch.Tensor, slow: torch.Tensor, step: Step) -> None:
-    assert fast.item() == pytest.approx(slow.item(), rel=1e-5)
-    assert torch.allclose(gradient(fast, step), gradient(slow, step), atol=1e-6)
-    assert gradient(fast, step).abs().sum() > 0
+def test_deep_supervision(any_puzzle):
+    step = make_step(any_puzzle)
+    slow = slow_cross_entropy(any_puzzle, step, step.puzzles["solution"])
+    assert_same(DeepSupervision().loss(any_puzzle, step), slow, step)
 
 
-def test_deep_supervision(puzzle):
-    step = make_step(puzzle)
-    policy = step.improved.logits.double().softmax(-1)
-    slow = torch.zeros((), dtype=torch.float64)
-    for b in range(4):
-        for cell in (4, 5):
-            slow = slow - policy[b, cell, int(step.puzzles["solution"][b, cell])].log() / 8
-    assert_same(DeepSupervision().loss(puzzle, step), slow, step)
+class OneMore(TargetGenerator):
+    """At step k the k - 1 first written cells have a target, a wrong one except at last."""
+
+    def targets(self, puzzle, puzzles, num_steps):
+        paths = puzzles["solution"][:, None].repeat(1, num_steps, 1)
+        for b, written in enumerate(puzzle.written(puzzles["question"])):
+            blank = written.nonzero().flatten().tolist()
+            for k in range(1, num_steps):
+                paths[b, k - 1, blank[k - 1 :]] = PAD
+                for cell in blank[: k - 1]:
+                    others = puzzle.slot_mask[cell].nonzero().flatten().tolist()
+                    paths[b, k - 1, cell] = others[(others.index(paths[b, -1, cell]) + 1) % 4]
+        return paths
+
+
+def test_deep_supervision_of_a_path(any_puzzle):
+    term = DeepSupervision(targets=OneMore())
+    step = make_step(any_puzzle, term)
+    paths = OneMore().targets(any_puzzle, step.puzzles, 3)
+    step.puzzles.update(term.prepare(any_puzzle, step.puzzles, 3))
+    assert torch.equal(step.puzzles["targets"], paths)
+    step.k = torch.tensor([2, 1, 3, 7])
+    chosen = torch.stack([paths[0, 1], paths[1, 0], paths[2, 2], paths[3, 2]])
+    step_targets = slow_cross_entropy(any_puzzle, step, chosen)
+    loss = term.loss(any_puzzle, step)
+    assert_same(loss, step_targets, step)
+    lanes = gradients(loss, leaves(step))[0].flatten(1).abs().sum(1)
+    assert (lanes > 0).tolist() == [True, False, True, True]  # lane 1 has no target yet
+
+
+# --- set likelihood -------------------------------------------------------------------------------
 
 
 def test_set_likelihood_sums_over_all_that_the_verifier_accepts(puzzle):
-    step = make_step(puzzle)
     term = SetLikelihood(limit=64)
-    step.puzzles.update(term.prepare(puzzle, step.puzzles))
-    slow = torch.zeros((), dtype=torch.float64)
+    step = make_step(puzzle, term)
+    slow = zero()
     for b, question in enumerate(step.puzzles["question"]):
         assert len(set(puzzle.decode(question[None])[0][0].tolist())) == 3
         allowed = [puzzle.slot_mask[cell].nonzero().flatten().tolist() for cell in (4, 5)]
@@ -62,16 +110,15 @@ def test_set_likelihood_sums_over_all_that_the_verifier_accepts(puzzle):
         answers = question.repeat(len(pairs), 1)
         answers[:, 4:] = pairs.to(torch.uint8)
         solved = puzzle.verify(question.expand_as(answers), answers).solved
-        policy = step.improved.logits[b].double().log_softmax(-1)
+        policy = log_policy(step.improved)[b]
         right = [policy[4, i] + policy[5, j] for i, j in pairs[solved].tolist()]
         slow = slow - torch.stack(right).logsumexp(0) / 4
     assert_same(term.loss(puzzle, step), slow, step)
 
 
 def test_set_likelihood_is_the_log_of_the_expected_reward(puzzle):
-    step = make_step(puzzle, batch=1)
     term = SetLikelihood(limit=64)
-    step.puzzles.update(term.prepare(puzzle, step.puzzles))
+    step = make_step(puzzle, term, batch=1)
     expected_reward = math.exp(-term.loss(puzzle, step).item())
     logits = step.improved.logits.detach()
     answers = sample_answers(puzzle, step.puzzles["question"], logits, 20_000)
@@ -81,70 +128,13 @@ def test_set_likelihood_is_the_log_of_the_expected_reward(puzzle):
     assert abs(share - expected_reward) < 5 * spread
 
 
-@pytest.mark.parametrize("weights", ["exponential", "indicator"])
-@pytest.mark.parametrize("baseline", ["group", "previous"])
-def test_advantage_weighted(puzzle, weights, baseline):
-    step = make_step(puzzle)
-    term = AdvantageWeighted(samples=8, weights=weights, baseline=baseline, beta=0.1, clip=5.0)
-    torch.manual_seed(3)
-    fast = term.loss(puzzle, step)
-    torch.manual_seed(3)
-    logits = step.improved.logits.detach()
-    answers = sample_answers(puzzle, step.puzzles["question"], logits, 8)
-    policy = step.improved.logits.double().log_softmax(-1)
-    slow = torch.zeros((), dtype=torch.float64)
-    informative = 0
-    for b, question in enumerate(step.puzzles["question"]):
-        scores = [float(puzzle.verify(question[None], a[None]).score) for a in answers[b]]
-        base = sum(scores) / 8 if baseline == "group" else float(step.before.score[b])
-        if max(scores) == min(scores):
-            continue
-        informative += 1
-        for answer, score in zip(answers[b], scores, strict=True):
-            advantage = score - base
-            if weights == "exponential":
-                weight = min(math.exp(advantage / 0.1), 5.0)
-            else:
-                weight = (1.0 if advantage > 0 else 0.0) + 0.1
-            log_prob = policy[b, 4, int(answer[4])] + policy[b, 5, int(answer[5])]
-            slow = slow - weight * log_prob / 32
-    assert informative > 0
-    assert_same(fast, slow, step)
-
-
-def test_sampled_answers_keep_the_question(puzzle):
-    step = make_step(puzzle)
-    answers = sample_answers(puzzle, step.puzzles["question"], step.improved.logits, 5)
-    assert answers.shape == (4, 5, 6)
-    assert (answers[:, :, :4] == step.puzzles["question"][:, None, :4]).all()
-    assert puzzle.slot_mask[torch.arange(4, 6), answers[:, :, 4:].long()].all()
-
-
-def test_halting(puzzle):
-    step = make_step(puzzle, halt_head=True)
-    logit, right = step.improved.halt_logit.double(), step.after.solved
-    slow = -(torch.where(right, logit.sigmoid(), 1 - logit.sigmoid())).log().mean()
-    assert Halting().loss(puzzle, step).item() == pytest.approx(slow.item(), rel=1e-5)
-    with pytest.raises(UserError, match="halt_head=true"):
-        Halting().loss(puzzle, make_step(puzzle))
-
-
-def test_combined_weighs_and_schedules_its_terms(puzzle):
-    step = make_step(puzzle)
-    objective = Combined(
-        {"a": DeepSupervision(weight=0.5, until_step=10), "b": DeepSupervision(from_step=5)}
-    )
-    whole = DeepSupervision().loss(puzzle, step).item()
-    at = {
-        i: {n: v.item() for n, v in objective.losses(puzzle, step, i).items()} for i in (0, 5, 10)
-    }
-    assert at[0] == {"a": pytest.approx(whole / 2)}
-    assert at[5] == {"a": pytest.approx(whole / 2), "b": pytest.approx(whole)}
-    assert at[10] == {"b": pytest.approx(whole)}
-    with pytest.raises(UserError, match="no term of the objective acts"):
-        Combined({"a": DeepSupervision(until_step=10)})
-    with pytest.raises(UserError, match="acts at optimizer step 0"):
-        Combined({"a": DeepSupervision(from_step=5)})
+def test_set_likelihood_leaves_out_what_is_not_valid(puzzle):
+    term = SetLikelihood(limit=4)
+    step = make_step(puzzle, term)
+    assert step.puzzles["solutions_valid"].sum(1).max() > 1
+    step.puzzles["solutions_valid"] = torch.tensor([[True, False, False, False]] * 4)
+    first = slow_cross_entropy(puzzle, step, step.puzzles["solutions"][:, 0])
+    assert_same(term.loss(puzzle, step), 2 * first, step)
 
 
 @pytest.mark.parametrize("why", ["not enumerated", "unique"])
@@ -154,25 +144,269 @@ def test_set_likelihood_falls_back_on_the_label(puzzle, monkeypatch, why):
         monkeypatch.setattr(Countdown, "unique", True)
     else:
         monkeypatch.delattr(Countdown, "solutions")
-    step = make_step(puzzle)
-    step.puzzles.update(SetLikelihood().prepare(puzzle, step.puzzles))
+    step = make_step(puzzle, SetLikelihood())
     loss = SetLikelihood().loss(puzzle, step).item()
     assert loss == pytest.approx(2 * DeepSupervision().loss(puzzle, step).item(), rel=1e-5)
 
 
+# --- halting --------------------------------------------------------------------------------------
+
+
+def cross_entropy(logit, worth):
+    chance = logit.double().sigmoid()
+    return -(worth * chance.log() + (1 - worth) * (1 - chance).log())
+
+
+def some_right(step):
+    """Lets the verifier accept every other lane, as a tiny model solves nothing."""
+    step.after = step.after._replace(solved=torch.arange(len(step.k)) % 2 == 0)
+    return step
+
+
+def test_halting(puzzle):
+    step = some_right(make_step(puzzle, halt_head=True))
+    slow = zero()
+    for logit, right in zip(step.improved.halt_logit, [1, 0, 1, 0], strict=True):
+        slow = slow + cross_entropy(logit, right) / 4
+    assert_same(Halting().loss(puzzle, step), slow, step)
+    with pytest.raises(UserError, match="halt_head=true"):
+        Halting().loss(puzzle, make_step(puzzle))
+
+
+def test_q_halting(puzzle):
+    """The next step's heads say what going on is worth; lanes 0 and 2 are at their last step."""
+    model = make_model(puzzle, halt_head=True, continue_head=True, improvement_steps=2)
+    with torch.no_grad():
+        model.continue_head.bias += 0.08
+    step, following = make_rollout(puzzle, 2, model=model)
+    halt = following.improved.halt_logit.detach().double().sigmoid()
+    go_on = following.improved.continue_logit.detach().double().sigmoid()
+    assert (go_on > halt).tolist() == [True, True, True, False]  # every case is told apart
+    step.k = torch.tensor([2, 1, 3, 1])
+    some_right(*make_leaves([step]))
+    slow = zero()
+    for b, right in enumerate([1, 0, 1, 0]):
+        worth = halt[b] if b in (0, 2) else max(halt[b], go_on[b])
+        slow = slow + cross_entropy(step.improved.halt_logit[b], right) / 8
+        slow = slow + cross_entropy(step.improved.continue_logit[b], worth) / 8
+    loss = QHalting().loss(puzzle, step)
+    assert_same(loss, slow, step)
+    assert not any(g.any() for g in gradients(loss, list(model.parameters())))
+
+
+@pytest.mark.parametrize("missing", ["halt_head", "continue_head"])
+def test_q_halting_needs_both_heads(puzzle, missing):
+    step = make_step(puzzle, **({"halt_head": True, "continue_head": True} | {missing: False}))
+    with pytest.raises(UserError, match=f"model.{missing}=true"):
+        QHalting().loss(puzzle, step)
+
+
+# --- the advantage margin -------------------------------------------------------------------------
+
+
+def test_guided_likelihood_at_full_weight_is_deep_supervision(any_puzzle):
+    step = make_step(any_puzzle)
+    fast = GuidedLikelihood(scales=(1.0, 1.0)).loss(any_puzzle, step)
+    plain = DeepSupervision().loss(any_puzzle, step)
+    assert fast.item() == pytest.approx(plain.item(), abs=1e-6)
+    (a,), (b,) = gradients(fast, leaves(step)), gradients(plain, leaves(step))
+    assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [(0.5, 0.5), (2.0, 2.0), (0.5, 1.5)])
+def test_guided_likelihood(any_puzzle, scales):
+    step = make_step(any_puzzle)
+    torch.manual_seed(3)
+    fast = GuidedLikelihood(scales=scales).loss(any_puzzle, step)
+    torch.manual_seed(3)
+    weights = [scales[0] + (scales[1] - scales[0]) * w for w in torch.rand(4, 1)[:, 0].tolist()]
+    c, u = log_policy(step.improved).exp(), step.reference.double().softmax(-1)
+    slow = zero()
+    for b, written in enumerate(cells(any_puzzle, step)):
+        w = weights[b]
+        for cell in written:
+            label = int(step.puzzles["solution"][b, cell])
+            allowed = any_puzzle.slot_mask[cell].nonzero().flatten().tolist()
+            guided = {a: u[b, cell, a] ** (1 - w) * c[b, cell, a] ** w for a in allowed}
+            slow = slow - (guided[label] / sum(guided.values())).log() / len(written) / 4
+    assert_same(fast, slow, step)
+
+
+def test_margin_hinge(any_puzzle):
+    step = make_step(any_puzzle)
+    label = torch.nn.functional.one_hot(step.puzzles["solution"].long(), step.reference.shape[2])
+    with torch.no_grad():
+        step.improved.logits[:2] = (step.reference + 1.5 * label)[:2]
+    c, u = log_policy(step.improved).exp(), step.reference.double().softmax(-1)
+    slow, met, short = zero(), 0, 0
+    for b, written in enumerate(cells(any_puzzle, step)):
+        for cell in written:
+            label = int(step.puzzles["solution"][b, cell])
+            allowed = any_puzzle.slot_mask[cell].nonzero().flatten().tolist()
+            advantage = {a: (c[b, cell, a] / u[b, cell, a]).log() for a in allowed}
+            margin = advantage[label] - sum(c[b, cell, a] * advantage[a] for a in allowed)
+            lacking = 0.3 * (1 - c[b, cell, label].detach()) - margin
+            if lacking > 0:
+                slow = slow + lacking / len(written) / 4
+            met, short = met + int(lacking <= 0), short + int(lacking > 0)
+    assert met > 0
+    assert short > 0
+    assert_same(MarginHinge(target=0.3).loss(any_puzzle, step), slow, step)
+
+
+def test_margin_hinge_lets_a_token_off_that_is_sure_already(puzzle):
+    step = make_step(puzzle)
+    label = torch.nn.functional.one_hot(step.puzzles["solution"].long(), step.reference.shape[2])
+    step.reference = step.improved.logits.detach() + 40 * label
+    step.improved = step.improved._replace(logits=step.reference.clone().requires_grad_())
+    assert MarginHinge(target=0.3).loss(puzzle, step).item() == pytest.approx(0, abs=1e-6)
+
+
+# --- the weighted sum -----------------------------------------------------------------------------
+
+
+class Watch(RolloutTerm):
+    """Keeps what it is asked, and has a loss that depends on its experience."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.seen = 0, []
+
+    def prepare(self, puzzle, puzzles, num_steps):
+        return {"watched": torch.full((len(puzzles),), num_steps)}
+
+    def condition(self, lanes, optimizer_step):
+        return {"optimality": torch.full_like(lanes.k, optimizer_step)}
+
+    def experience(self, puzzle, steps):
+        self.asked += 1
+        return {"logits": steps[-1].improved.logits.detach()}
+
+    def rollout_loss(self, puzzle, steps, experience):
+        self.seen.append((list(steps), experience))
+        return steps[-1].improved.logits.softmax(-1).square().sum()
+
+
+def test_combined_weighs_and_schedules_its_terms(puzzle):
+    step = make_step(puzzle)
+    objective = Combined(
+        {"a": DeepSupervision(weight=0.5, until_step=10), "b": DeepSupervision(from_step=5)}
+    )
+    whole = DeepSupervision().loss(puzzle, step).item()
+    at = {}
+    for optimizer_step in (0, 4, 5, 9, 10):
+        (losses,) = objective.updates(puzzle, [step], optimizer_step)
+        at[optimizer_step] = {name: loss.item() for name, loss in losses.items()}
+    assert at[0] == at[4] == {"a": pytest.approx(whole / 2)}
+    assert at[5] == at[9] == {"a": pytest.approx(whole / 2), "b": pytest.approx(whole)}
+    assert at[10] == {"b": pytest.approx(whole)}
+    assert objective.names == ("a", "b")
+
+
+def test_combined_asks_its_terms_by_schedule(puzzle):
+    """Every term prepares all puzzles; only those that act are heard before a step."""
+    late = Watch()
+    late.from_step = 5
+    objective = Combined({"now": DeepSupervision(), "late": late}, update="rollout")
+    puzzles = objective.prepare(puzzle, puzzle.sample(3, "train", seed=0), 4)
+    assert puzzles["watched"].tolist() == [4, 4, 4]
+    lanes = Lanes.begin(make_model(puzzle), puzzle, puzzles)
+    assert objective.condition(lanes, 4) == Condition()
+    told = objective.condition(lanes, 5)
+    assert told.optimality.tolist() == [5, 5, 5]
+    assert told.partial_answer is None
+
+
+def test_a_rollout_costs_the_mean_of_its_steps(puzzle):
+    steps = make_leaves(make_rollout(puzzle, 3))
+    (losses,) = Combined({"a": DeepSupervision()}, update="rollout").updates(puzzle, steps, 0)
+    each = [DeepSupervision().loss(puzzle, step).item() for step in steps]
+    assert max(each) - min(each) > 1e-3
+    assert losses["a"].item() == pytest.approx(sum(each) / 3)
+
+
+def test_epochs_take_the_steps_again_with_new_parameters(puzzle):
+    watch, steps = Watch(), make_rollout(puzzle, 3)
+    model, held = steps[0].reasoner, [step.improved.logits.clone() for step in steps]
+    taken = model.steps_taken
+    objective = Combined({"a": DeepSupervision(), "b": watch}, update="rollout", epochs=3)
+    losses = []
+    for update in objective.updates(puzzle, steps, 0):
+        losses.append(update["a"].item())
+        by_hand = [DeepSupervision().loss(puzzle, step).item() for step in watch.seen[-1][0]]
+        assert losses[-1] == pytest.approx(sum(by_hand) / 3)
+        model.zero_grad()
+        sum(update.values()).backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+    assert losses[0] - losses[1] > 1e-3  # the update before it took effect
+    assert losses[1] - losses[2] > 1e-3
+    assert watch.asked == 1
+    assert model.steps_taken == taken + 2 * 3 * 4
+    for seen, experience in watch.seen:
+        assert torch.equal(experience["logits"], held[2])
+        for again, step in zip(seen, steps, strict=True):
+            assert again.state_before is step.state_before
+            assert again.reference is step.reference
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "message"),
     [
-        lambda: DeepSupervision(weight=-1.0),
-        lambda: SetLikelihood(limit=0),
-        lambda: AdvantageWeighted(samples=1),
-        lambda: AdvantageWeighted(baseline="best"),
-        lambda: AdvantageWeighted(weights="linear"),
-        lambda: AdvantageWeighted(beta=0.0),
-        lambda: Combined({}),
-        lambda: Combined({"a": DeepSupervision()}, update="never"),
+        (lambda: Combined({}), "objective.terms is empty"),
+        (lambda: Combined({"a": DeepSupervision()}, update="never"), "update=never: allowed are"),
+        (lambda: Combined({"a": DeepSupervision()}, epochs=2), "epochs=2: 1, or more with"),
+        (lambda: Combined({"a": Watch()}, update="rollout", epochs=0), "epochs=0"),
+        (lambda: Combined({"a": Watch()}), "terms.a needs objective.update=rollout"),
+        (lambda: Combined({"a": PPO()}), "terms.a needs objective.update=rollout"),
+        (lambda: Combined({"a": GroupRelative()}), "terms.a needs objective.update=rollout"),
+        (lambda: Combined({"a": DeepSupervision(until_step=10)}), "acts at optimizer step 10"),
+        (lambda: Combined({"a": DeepSupervision(from_step=5)}), "acts at optimizer step 0"),
+        (lambda: Combined({"a": DeepSupervision(weight=0.0)}), "acts at optimizer step 0"),
     ],
 )
-def test_settings_out_of_range_are_refused(make):
-    with pytest.raises(UserError):
+def test_terms_that_do_not_fit_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("term", "settings", "message"),
+    [
+        (DeepSupervision, {"weight": -1.0}, "weight is -1.0"),
+        (Halting, {"weight": -1.0}, "weight is -1.0"),
+        (SetLikelihood, {"limit": 0}, "limit is 0"),
+        (InputCurriculum, {"pseudo_target": -0.1}, "pseudo_target=-0.1"),
+        (InputCurriculum, {"pseudo_target": 1.1}, "pseudo_target=1.1"),
+        (GuidedLikelihood, {"scales": (-0.5, 1.0)}, "scales="),
+        (GuidedLikelihood, {"scales": (1.5, 0.5)}, "scales="),
+        (GuidedLikelihood, {"scales": (0.0, 0.0)}, "scales="),
+        (MarginHinge, {"target": 0.0}, "target=0.0"),
+        (OptimalityGuidance, {"negatives": 1.0}, "negatives=1.0"),
+        (OptimalityGuidance, {"negatives": -0.1}, "negatives=-0.1"),
+        (OptimalityGuidance, {"samples": 0}, "samples=0"),
+        (OptimalityGuidance, {"unconditional": 1.0}, "unconditional=1.0"),
+        (OptimalityGuidance, {"unconditional": -0.1}, "unconditional=-0.1"),
+        (AdvantageWeighted, {"samples": 1}, "samples=1"),
+        (AdvantageWeighted, {"advantage": "best"}, "advantage=best; allowed are group, previous"),
+        (AdvantageWeighted, {"weights": "linear"}, "weights=linear; allowed are exponential"),
+        (AdvantageWeighted, {"beta": 0.0}, "beta=0.0"),
+        (AdvantageWeighted, {"clip": 0.0}, "clip=0.0"),
+        (GroupRelative, {"samples": 1}, "samples=1"),
+        (GroupRelative, {"clip": (0.0, 0.2)}, "clip="),
+        (GroupRelative, {"clip": (1.1, 0.2)}, "clip="),
+        (GroupRelative, {"clip": (0.2, 0.0)}, "clip="),
+        (GroupRelative, {"credit": "first"}, "credit=first; allowed are uniform, progressive"),
+        (PPO, {"clip": (0.0, 0.2)}, "clip="),
+        (PPO, {"clip": (1.0, 0.2)}, "clip="),
+        (PPO, {"clip": (0.2, 0.0)}, "clip="),
+        (PPO, {"gamma": 1.1}, "gamma=1.1"),
+        (PPO, {"lmbda": -0.1}, "lmbda=-0.1"),
+        (PPO, {"entropy": -0.1}, "entropy=-0.1"),
+        (PPO, {"critic": -0.1}, "critic=-0.1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(term: type[Term], settings, message):
+    with pytest.raises(UserError, match=message):
+        term(**settings)

@@ -8,11 +8,14 @@ import torch
 from pir.envs import queens_kernels as kernels
 from pir.envs.countdown import Countdown
 from pir.envs.queens import BLANK, Queens, solutions_of
+from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.evaluation.rollouts import evaluate
-from pir.evaluation.sampling import PolicySample, sample_policy
+from pir.evaluation.sampling import PolicySample, Sampled, judge
+from pir.improvement import sample_answers
 from pir.models.trm import TRM
+from pir.puzzle import Puzzle
 from tests import slow_checkers as slow
 
 COUNTS = {4: 2, 5: 10, 6: 4, 7: 40, 8: 92, 9: 352, 10: 724}
@@ -114,6 +117,11 @@ def test_published_protocol_leaks_as_stated():
 def test_hidden_queens_are_as_many_as_asked_for():
     hidden = (Queens(10, hide=(7, 9)).sample(300, "train", seed=0)["question"] == BLANK).sum(1)
     assert set(hidden.tolist()) == {7, 8, 9}
+
+
+def sample_policy(puzzle: Puzzle, question: Tensor, logits: Tensor, count: int) -> Sampled:
+    torch.manual_seed(0)
+    return judge(puzzle, question, sample_answers(puzzle, question, logits, count))
 
 
 def test_coverage_of_a_policy_that_knows_two_of_four_answers():

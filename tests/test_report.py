@@ -167,7 +167,9 @@ def test_missing_data_is_named_with_its_command(tmp_path):
     (folder / "eval/eval.json").write_text(json.dumps(facts))
     page = Page(report(Run(folder)))
     drawn = {attributes["id"] for attributes in page.all("figure")}
-    assert drawn == {"improvement", "waterfall", "dead-compute", "difficulty", "statistics"}
+    assert drawn == {
+        "improvement", "passes", "waterfall", "dead-compute", "difficulty", "statistics",
+    }  # fmt: skip
     text = " ".join(page.text)
     settings = "eval.guidance=[0.5,1,1.5,2,3]", "eval.step_size=[0.25,0.5,1,1.5]"
     command = shlex.join(["pir", "eval", f"run={folder}", *settings])

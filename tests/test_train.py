@@ -125,6 +125,45 @@ def test_resume_is_exact(tmp_path, monkeypatch, lanes, objective):
     assert depths == ([2, 3, 3, 3] if lanes == "ledger" else [int(depths[0])] * len(steps))
 
 
+@pytest.mark.parametrize("objective", ["dis", "cfg", "input_curriculum", "group_relative", "ppo"])
+def test_objectives_that_draw_or_roll_out_resume_exactly(tmp_path, objective):
+    """Half of the puzzles come back from the pool of failed ones meanwhile."""
+    options = [f"objective={objective}", "trainer.replay_share=0.5", "trainer.replay_size=20"]
+    start(tmp_path / "whole", *options).train()
+    start(tmp_path / "parts", *options, "trainer.max_optimizer_steps=6").train()
+    trainer = go_on(tmp_path / "parts", *options)
+    assert trainer.hard_puzzles.draws(8) == 4
+    trainer.train()
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_every_forward_pass_counts(tmp_path):
+    """2 steps of 2 passes in 16 lanes; with 3 epochs two more times, with a look ahead twice."""
+    rollouts = ("trainer.lanes=synchronous", "objective.update=rollout", "objective.epochs=3")
+    one = start(tmp_path / "epochs", *rollouts, "trainer.max_optimizer_steps=3")
+    one.train()
+    assert (one.optimizer_step, one.forward_passes) == (3, 3 * 16 * 2 * 2)
+    ahead = ("objective=deep_supervision", "model.continue_head=true")
+    ahead += ("objective.terms.halting._target_=pir.objectives.QHalting",)
+    two = start(tmp_path / "ahead", *ahead, "trainer.max_optimizer_steps=3")
+    two.train()
+    assert (two.optimizer_step, two.forward_passes) == (3, 3 * 16 * 2 * 2)
+
+
+def test_failed_puzzles_come_back(tmp_path):
+    trainer = start(tmp_path / "run", "trainer.replay_share=0.25", "trainer.replay_size=6")
+    trainer.train()
+    fresh = start(tmp_path / "plain")
+    fresh.train()
+    assert trainer.puzzles_seen < fresh.puzzles_seen
+    kept = trainer.hard_puzzles.buffer[:]
+    assert len(kept) == 6
+    assert trainer.puzzle.verify(kept["question"], kept["solution"]).solved.all()
+    seen = trainer.puzzle.sample(trainer.puzzles_seen, "train", seed=trainer.config.seed)
+    questions = {tuple(question) for question in seen["question"].tolist()}
+    assert all(tuple(question) in questions for question in kept["question"].tolist())
+
+
 def test_the_ledger_chooses_the_trained_depth(tmp_path):
     """The checkpoint remembers the first step with the largest validation result."""
     options = ["trainer.lanes=ledger", "model.improvement_steps=3"]
@@ -260,7 +299,7 @@ def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
         (lambda p: p.write_bytes(b""), "damaged"),
         (lambda p: torch.save({"weights": {}}, p), "no checkpoint written by pir"),
         (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 99}, p), "version 99"),
-        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 2}, p), "missing"),
+        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 3}, p), "missing"),
         (lambda p: p.unlink(), "there is no such checkpoint"),
     ],
 )
@@ -315,7 +354,7 @@ def test_the_evaluation_at_a_budgets_end_is_kept_apart(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trainer.lanes=halting"], "needs model.halt_head=true"),
+        (["trainer.lanes=halting"], "set model.halt_head=true"),
         (["+objective.terms.halt={_target_: pir.objectives.Halting}"], "halt_head=true"),
         (["objective.terms.set_likelihood.weight=0"], "no term of the objective acts"),
         (["logger=tensorboard"], "pip install tensorboard"),

@@ -158,10 +158,17 @@ def evaluation_text(result: dict[str, Any]) -> str:
 def sweep_lines(result: dict[str, Any]) -> list[str]:
     """Returns what guidance, step sizes and several starts solve at the trained depth."""
     lines = []
-    for name, setting in (("guidance", "w"), ("step_size", "step_size")):
+    for name, setting, title in (
+        ("guidance", "w", "guidance from the step's reference to its policy"),
+        ("optimality", "w", "guidance from the unconditional to the good policy"),
+        ("step_size", "step_size", "step size"),
+    ):
         if result.get(name):
             shares = (f"{row[setting]:g} {row['solved']:.1%}" for row in result[name])
-            lines.append(f"{name.replace('_', ' ')} at the trained depth: {', '.join(shares)}")
+            lines.append(f"{title}, at the trained depth: {', '.join(shares)}")
+            if "drawn_solved" in result[name][0]:
+                shares = (f"{row[setting]:g} {row['drawn_solved']:.1%}" for row in result[name])
+                lines.append(f"  of answers drawn from these policies: {', '.join(shares)}")
     if result.get("breadth"):
         shares = (f"{row['selector']} {row['solved']:.1%}" for row in result["breadth"])
         starts = max(row["starts"] for row in result["breadth"])

@@ -10,7 +10,7 @@ from torch import Tensor
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, Evaluation, evaluate
 from pir.puzzle import Puzzle
-from pir.reasoner import Reasoner
+from pir.reasoner import SHOWN, Reasoner
 
 
 def noisy_start(
@@ -21,7 +21,7 @@ def noisy_start(
     Args:
         reasoner: gives the start.
         question: uint8 of shape (B, L).
-        noise: standard deviation, as a share of the root mean square of each tensor of the state.
+        noise: standard deviation, as a share of the root mean square of each latent.
         generator: where the noise comes from.
     """
 
@@ -29,7 +29,8 @@ def noisy_start(
         drawn = torch.randn(values.shape, generator=generator).to(values.device)
         return (values + noise * values.float().square().mean().sqrt() * drawn).to(values.dtype)
 
-    return reasoner.start(question).apply(disturbed)
+    state = reasoner.start(question)
+    return state.update(state.exclude(*SHOWN).apply(disturbed))
 
 
 def breadth(

@@ -4,6 +4,7 @@ None of them changes the course of the rollouts.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from pir.cells import Cells
 from pir.guidance import Region, best_weight, guided_log_policy, margin
-from pir.improvement import Step
+from pir.improvement import Lanes, Step, improvement_steps, sample_answers
 from pir.intervals import wilson_interval
 from pir.puzzle import Puzzle, Verdict
-from pir.reasoner import Reasoner
+from pir.reasoner import SHOWN, Condition, Optimality, Reasoner
 
 REGION_NAMES = {-1: "still", **{region.value: region.name.lower() for region in Region}}
 
@@ -56,7 +57,7 @@ class GuidanceSweep:
     """What the guided policies p_w of every step answer, for some weights w (`pir.guidance`).
 
     w = 0 reads out the policy before the step, w = 1 the one after it; w > 1 goes on in the step's
-    direction, at no further forward pass.
+    direction, at no further forward pass. Besides the most likely answer, one is drawn per puzzle.
 
     Args:
         puzzle: judges the answers.
@@ -67,7 +68,9 @@ class GuidanceSweep:
     def __init__(self, puzzle: Puzzle, weights: Sequence[float], num_steps: int) -> None:
         """Has seen nothing."""
         self.puzzle = puzzle
-        self.sweep = _Sweep(weights, num_steps, ("solved", "score", "nll", "margin"))
+        self.sweep = _Sweep(
+            weights, num_steps, ("solved", "score", "drawn_solved", "nll", "margin")
+        )
 
     def see(self, step: Step, first: int) -> None:
         """See `Observer.see`."""
@@ -79,12 +82,39 @@ class GuidanceSweep:
             logits = step.reference + w * (step.improved.logits - step.reference)
             answer = self.puzzle.clamp(question, logits.argmax(-1))
             verdict = self.puzzle.verify(question, answer)
+            generator = torch.Generator(question.device).manual_seed(int(step.k[0]))
+            drawn = sample_answers(self.puzzle, question, logits, 1, generator)[:, 0]
+            drawn_solved = self.puzzle.verify(question, drawn).solved
             nll = slope = torch.full_like(verdict.score, torch.nan)
             if cells.labelled:
                 guided = guided_log_policy(cells.log_u, cells.log_c, w)
                 nll = -cells.mean(guided.gather(1, cells.label[:, None]).squeeze(1))
                 slope = cells.mean(margin(cells.log_u, cells.log_c, cells.label, w))
-            self.sweep.add(index, step, [verdict.solved, verdict.score, nll, slope])
+            self.sweep.add(index, step, [verdict.solved, verdict.score, drawn_solved, nll, slope])
+
+
+class OptimalitySweep(GuidanceSweep):
+    """The same between the unconditional policy (w = 0) and that of good answers (w = 1).
+
+    The unconditional policy has rollouts of its own beside those that are evaluated.
+    """
+
+    def see(self, step: Step, first: int) -> None:
+        """See `Observer.see`."""
+        if not self.sweep.settings or not step.reasoner.conditional:
+            return
+        if int(step.k[0]) == 1:
+            lanes = Lanes.begin(step.reasoner, self.puzzle, step.puzzles)
+            told = Condition(optimality=torch.full_like(step.k, Optimality.NONE))
+            count = self.sweep.sums.shape[1]
+            self.untold = improvement_steps(
+                step.reasoner, self.puzzle, lanes, count, condition=lambda _: told
+            )
+        super().see(replace(step, reference=next(self.untold).improved.logits), first)
+
+    def rows(self, passes_per_step: int) -> list[dict[str, Any]]:
+        """Returns the table, of twice the forward passes; empty without optimality tokens."""
+        return self.sweep.rows("w", 2 * passes_per_step) if self.sweep.puzzles else []
 
 
 class StepSizeProbe:
@@ -183,6 +213,7 @@ class LatentSample:
         self.states.append(self._pooled(step.state_after))
 
     def _pooled(self, state: Any) -> Tensor:
+        state = state.exclude(*SHOWN)
         leaves = [state[key][: self.puzzles].float() for key in sorted(state.keys(True, True))]
         pooled = [leaf.flatten(1, -2).mean(1) if leaf.ndim > 2 else leaf for leaf in leaves]
         return torch.cat([leaf.flatten(1) for leaf in pooled], 1).cpu()

@@ -79,6 +79,7 @@ def evaluate(
     observers: Sequence[Observer] = (),
     step_size: float = 1.0,
     start: Callable[[Tensor], TensorDict] | None = None,
+    seed: int = EVALUATION_SEED,
 ) -> Evaluation:
     """Improves the answers to some puzzles `num_steps` times and records every step.
 
@@ -91,29 +92,32 @@ def evaluate(
         observers: see every step.
         step_size: share of every change of the state that is made, see `improvement_steps`.
         start: gives the state before the first step; the reasoner's own by default.
+        seed: of the random numbers that stochastic reasoners draw.
     """
     device = puzzles["question"].device
-    ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
-    trained = min(reasoner.improvement_steps, num_steps)
-    values: list[dict[str, Tensor]] = []
-    answers: list[Tensor] = []
-    seconds = 0.0
-    for first in range(0, len(puzzles), batch_size):
-        batch = puzzles[first : first + batch_size]
-        state = None if start is None else start(batch["question"])
-        lanes = Lanes.begin(reasoner, puzzle, batch, state)
-        steps = improvement_steps(reasoner, puzzle, lanes, num_steps, step_size)
-        for k in range(1, num_steps + 1):
-            started = time_on(device)
-            step = next(steps)
-            seconds += time_on(device) - started
-            if k <= trained:
-                outcome = step.after.solved
-            ends = torch.full_like(step.after.solved, k == num_steps)
-            ledger.record(step, ends, outcome)
-            for observer in observers:
-                observer.see(step, first)
-        values.append({name: v.cpu() for name, v in ledger.values(len(batch)).items()})
-        answers.append(lanes.answer.cpu())
-    joined = {name: torch.cat([part[name] for part in values]) for name in values[0]}
-    return Evaluation(ledger, joined, torch.cat(answers), seconds)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
+        trained = min(reasoner.improvement_steps, num_steps)
+        values: list[dict[str, Tensor]] = []
+        answers: list[Tensor] = []
+        seconds = 0.0
+        for first in range(0, len(puzzles), batch_size):
+            batch = puzzles[first : first + batch_size]
+            state = None if start is None else start(batch["question"])
+            lanes = Lanes.begin(reasoner, puzzle, batch, state)
+            steps = improvement_steps(reasoner, puzzle, lanes, num_steps, step_size)
+            for k in range(1, num_steps + 1):
+                started = time_on(device)
+                step = next(steps)
+                seconds += time_on(device) - started
+                if k <= trained:
+                    outcome = step.after.solved
+                ends = torch.full_like(step.after.solved, k == num_steps)
+                ledger.record(step, ends, outcome)
+                for observer in observers:
+                    observer.see(step, first)
+            values.append({name: v.cpu() for name, v in ledger.values(len(batch)).items()})
+            answers.append(lanes.answer.cpu())
+        joined = {name: torch.cat([part[name] for part in values]) for name in values[0]}
+        return Evaluation(ledger, joined, torch.cat(answers), seconds)

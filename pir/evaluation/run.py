@@ -23,11 +23,12 @@ from pir.evaluation.probes import (
     CellSample,
     GuidanceSweep,
     LatentSample,
+    OptimalitySweep,
     StepSizeProbe,
     with_interval,
 )
 from pir.evaluation.rollouts import Evaluation, Observer, evaluate, held_out
-from pir.evaluation.sampling import PolicySample
+from pir.evaluation.sampling import PolicySample, sample_rollouts
 from pir.exits import ExitRule, FixedDepth
 from pir.puzzle import Puzzle
 from pir.run_folder import RunFolder, write_arrays, write_json, write_rows
@@ -119,9 +120,11 @@ class _Run:
         """Measures everything that the plan asks for, and writes it."""
         plan, count = self.plan, len(self.sample)
         guidance = GuidanceSweep(self.puzzle, plan.guidance, self.num_steps)
+        optimality = OptimalitySweep(self.puzzle, plan.guidance, self.num_steps)
         probe = StepSizeProbe(self.reasoner, self.puzzle, plan.step_size, self.num_steps)
         cells, latents, policy = CellSample(), LatentSample(), PolicySample(self.depth)
-        result = self._evaluate(self.sample, (guidance, probe, cells, latents, policy))
+        observers = (guidance, optimality, probe, cells, latents, policy)
+        result = self._evaluate(self.sample, observers)
         outcome = result.solved[:, self.depth - 1]
         per_step = [row | with_interval(row["solved"], count) for row in result.ledger.rows()]
         self.tables = {
@@ -131,6 +134,7 @@ class _Run:
             "per_puzzle": puzzle_rows(self.puzzle, self.sample, result),
             "cells": cells.with_outcome(outcome),
             "guidance": guidance.sweep.rows("w", self.passes),
+            "optimality": optimality.rows(self.passes),
             "step_size": self._step_sizes(probe),
             "breadth": self._breadth(),
             "exits": [],
@@ -160,6 +164,7 @@ class _Run:
                 "batch_size": plan.batch_size,
             },
             "guidance": self._at_depth("guidance"),
+            "optimality": self._at_depth("optimality"),
             "step_size": self._at_depth("step_size"),
             "breadth": self.tables["breadth"],
             **self._exits(result),
@@ -167,7 +172,12 @@ class _Run:
             "per_step": per_step,
         }
         if plan.samples and not self.puzzle.unique:
-            sampled = policy.draw(self.puzzle, plan.samples)
+            if self.reasoner.stochastic:
+                sampled = sample_rollouts(
+                    self.reasoner, self.puzzle, self.sample, plan.samples, plan.batch_size
+                )
+            else:
+                sampled = policy.draw(self.puzzle, plan.samples)
             content["samples"] = plan.samples
             content["sampled_solved"], content["coverage"], content["sampled_puzzles"] = sampled
         ratings = self.puzzle.rating(self.sample["question"]).cpu()

@@ -1,13 +1,19 @@
-"""Answers drawn from the policy: how many are right, and how many of all right ones they find."""
+"""Several answers per puzzle: how many are right, and how many of all right ones they find.
+
+Where rollouts draw random numbers themselves, every answer is the end of a rollout of its own;
+otherwise the answers are drawn from the policy that the one rollout ends in.
+"""
 
 from typing import NamedTuple
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
-from pir.evaluation.rollouts import EVALUATION_SEED
+from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
 from pir.improvement import Step, sample_answers
 from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
 
 SAMPLED_PUZZLES = 500
 """Puzzles of which answers are sampled; listing all answers of more would take long."""
@@ -17,7 +23,7 @@ MOST_ANSWERS = 2048
 
 
 class Sampled(NamedTuple):
-    """Answers drawn from the policy at one step.
+    """What several answers per puzzle amount to.
 
     Attributes:
         solved: share of right ones among all that were drawn.
@@ -51,15 +57,30 @@ class PolicySample:
             self.policies.append((question[:room], step.improved.logits[:room]))
 
     def draw(self, puzzle: Puzzle, samples: int) -> Sampled:
-        """Draws `samples` answers per puzzle."""
+        """Draws `samples` answers per puzzle, every token by itself."""
         question, logits = (torch.cat(parts) for parts in zip(*self.policies, strict=True))
-        return sample_policy(puzzle, question, logits, samples)
+        generator = torch.Generator(question.device).manual_seed(EVALUATION_SEED)
+        answers = sample_answers(puzzle, question, logits, samples, generator)
+        return judge(puzzle, question, answers)
 
 
-def sample_policy(puzzle: Puzzle, question: Tensor, logits: Tensor, samples: int) -> Sampled:
-    """Draws answers to questions (B, L) from their policies (B, L, V)."""
-    generator = torch.Generator(question.device).manual_seed(EVALUATION_SEED)
-    answers = sample_answers(puzzle, question, logits, samples, generator)
+def sample_rollouts(
+    reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict, samples: int, batch_size: int
+) -> Sampled:
+    """Rolls out every puzzle `samples` times to the trained depth; for stochastic reasoners."""
+    puzzles, depth = puzzles[:SAMPLED_PUZZLES], reasoner.improvement_steps
+    ends = [
+        evaluate(reasoner, puzzle, puzzles, depth, batch_size, seed=EVALUATION_SEED + number)
+        for number in range(samples)
+    ]
+    question = puzzles["question"]
+    answers = torch.stack([end.answers for end in ends], 1).to(question.device)
+    return judge(puzzle, question, answers)
+
+
+def judge(puzzle: Puzzle, question: Tensor, answers: Tensor) -> Sampled:
+    """Verifies answers (B, S, L) to questions (B, L), and counts the different right ones."""
+    samples = answers.shape[1]
     repeated = question.repeat_interleave(samples, 0)
     solved = puzzle.verify(repeated, answers.flatten(0, 1)).solved.view(-1, samples)
     shares = []

@@ -3,6 +3,7 @@
 One small network f updates two latents of shape (B, L, D): the reasoning z and the answer y. An
 improvement step is T cycles; a cycle is n updates z <- f(x + y + z) and one update y <- f(y + z),
 with the embedded question x injected every time z is updated. Only the last cycle has gradient.
+Whatever else a step is told (`Conditioning`) is injected at every update of either latent.
 """
 
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pir.device import fast_dtype
 from pir.errors import UserError
+from pir.models.conditioning import AnswerFlow, Conditioning
 from pir.models.layers import (
     Attention,
     Block,
@@ -23,7 +25,7 @@ from pir.models.layers import (
     truncated_normal,
 )
 from pir.puzzle import PAD, Puzzle
-from pir.reasoner import Policy, Reasoner, mask_logits
+from pir.reasoner import NOTHING, Condition, Policy, Reasoner, mask_logits
 
 MIXERS = ("auto", "attention", "mlp", "conv")
 RELATION_SCALE = 8.0
@@ -47,6 +49,13 @@ class TRM(Reasoner):
         cycles: T, cycles in a step; the first T - 1 run without gradient.
         latent_steps: n, updates of z in a cycle.
         halt_head: whether the read-out also estimates that its answer is right.
+        continue_head: whether it also estimates that a later answer will be right (HRM).
+        value_head: whether it also estimates the score that later steps will gain.
+        step_embedding: whether every update is told the number k of the step (DIS).
+        optimality_token: whether it is told that the answer should be good, bad or any (CFG).
+        partial_answer: whether it is told a part of an answer, which grows over a rollout (Looped
+            Flows); rollouts then draw random numbers.
+        reads_own_answer: see `Reasoner`.
         dtype: of activations and products: "float32", "bfloat16", or "auto" for bfloat16 where the
             device is fast at it. Parameters are float32 in any case.
 
@@ -72,6 +81,12 @@ class TRM(Reasoner):
         cycles: int = 1,
         latent_steps: int = 2,
         halt_head: bool = False,
+        continue_head: bool = False,
+        value_head: bool = False,
+        step_embedding: bool = False,
+        optimality_token: bool = False,
+        partial_answer: bool = False,
+        reads_own_answer: bool = False,
         dtype: str = "auto",
     ) -> None:
         """Builds the network with fresh parameters from torch's global random state."""
@@ -123,6 +138,17 @@ class TRM(Reasoner):
             self.register_buffer("owners", puzzle.owners.clone(), persistent=False)
         self.logit_head = Linear(hidden_size, vocabulary_size)
         self.halt_head = nn.Linear(hidden_size, 1) if halt_head else None
+        self.continue_head = nn.Linear(hidden_size, 1) if continue_head else None
+        self.value_head = nn.Linear(hidden_size, 1) if value_head else None
+        self.conditioning = None
+        if step_embedding or optimality_token or partial_answer:
+            steps = improvement_steps if step_embedding else 0
+            self.conditioning = Conditioning(
+                puzzle, hidden_size, steps, optimality_token, partial_answer
+            )
+        self.flow = AnswerFlow(puzzle, improvement_steps) if partial_answer else None
+        self.conditional, self.stochastic = optimality_token, partial_answer
+        self.reads_own_answer = reads_own_answer
         self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
         self.register_buffer("y_start", truncated_normal(hidden_size, std=1.0))
         self.register_buffer("z_start", truncated_normal(hidden_size, std=1.0))
@@ -151,34 +177,46 @@ class TRM(Reasoner):
     def start(self, question: Tensor) -> TensorDict:
         """Sets y and z to their fixed starts; see `Reasoner.start`."""
         shape = (*question.shape, self.y_start.shape[0])
-        return TensorDict(
-            {
-                "y": self.y_start.to(self.dtype).expand(shape),
-                "z": self.z_start.to(self.dtype).expand(shape),
-            },
-            batch_size=question.shape[:1],
-        )
+        state = {
+            "y": self.y_start.to(self.dtype).expand(shape),
+            "z": self.z_start.to(self.dtype).expand(shape),
+        }
+        if self.flow is not None:
+            state |= self.flow.start(question)
+        return TensorDict(state, batch_size=question.shape[:1])
 
-    def improve(self, question: Tensor, state: TensorDict, k: Tensor) -> TensorDict:
+    def improve(
+        self, question: Tensor, state: TensorDict, k: Tensor, condition: Condition = NOTHING
+    ) -> TensorDict:
         """Runs T cycles, the last with gradient; see `Reasoner.improve`."""
+        if self.flow is not None and condition.partial_answer is None:
+            condition = condition._replace(partial_answer=state["partial_answer"])
         y, z = state["y"], state["z"]
         bias = self._attention_bias()
         for cycle in range(self.cycles):
             last = cycle == self.cycles - 1
             with nullcontext() if last else torch.no_grad():
                 x = self._embed(question)
+                if self.conditioning is not None:
+                    told = self.conditioning(k, condition).to(self.dtype)
+                    x = x + told
                 for _ in range(self.latent_steps):
                     z = self._network(x + y + z, bias)
-                y = self._network(y + z, bias)
-        return TensorDict({"y": y, "z": z}, batch_size=state.batch_size)
+                y = self._network(y + z if self.conditioning is None else y + z + told, bias)
+        improved = TensorDict({"y": y, "z": z}, batch_size=state.batch_size)
+        if self.flow is not None:
+            with torch.no_grad():
+                logits = self.read_out(improved).logits
+                shown = state["partial_answer"]
+                improved.update(self.flow.advance(state["order"], shown, logits, k))
+        return improved
 
     def read_out(self, state: TensorDict) -> Policy:
-        """Reads logits off every token's y, and the halt logit off their mean."""
+        """Reads logits off every token's y, and the other estimates off their mean."""
         y = state["y"]
-        halt = None
-        if self.halt_head is not None:
-            halt = self.halt_head(y.float().mean(1)).squeeze(-1)
-        return Policy(mask_logits(self.logit_head(y), self.slot_mask), halt)
+        heads = (self.halt_head, self.continue_head, self.value_head)
+        estimates = [None if head is None else head(y.float().mean(1))[..., 0] for head in heads]
+        return Policy(mask_logits(self.logit_head(y), self.slot_mask), *estimates)
 
     def _embed(self, question: Tensor) -> Tensor:
         embedded: Tensor = self.token(question.long()) + self.position.weight

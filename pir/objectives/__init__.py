@@ -1,17 +1,30 @@
 """The objectives: what makes an improvement step count. One file per idea, combined by config."""
 
 from pir.objectives.advantage_weighted import AdvantageWeighted
-from pir.objectives.base import Combined, Objective, Term
+from pir.objectives.base import Combined, Objective, RolloutTerm, Term
 from pir.objectives.deep_supervision import DeepSupervision
-from pir.objectives.halting import Halting
+from pir.objectives.group_relative import GroupRelative
+from pir.objectives.guidance import OptimalityGuidance
+from pir.objectives.halting import Halting, QHalting
+from pir.objectives.input_curriculum import InputCurriculum
+from pir.objectives.margin import GuidedLikelihood, MarginHinge
+from pir.objectives.ppo import PPO
 from pir.objectives.set_likelihood import SetLikelihood
 
 __all__ = [
+    "PPO",
     "AdvantageWeighted",
     "Combined",
     "DeepSupervision",
+    "GroupRelative",
+    "GuidedLikelihood",
     "Halting",
+    "InputCurriculum",
+    "MarginHinge",
     "Objective",
+    "OptimalityGuidance",
+    "QHalting",
+    "RolloutTerm",
     "SetLikelihood",
     "Term",
 ]

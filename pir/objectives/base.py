@@ -1,7 +1,7 @@
 """The contract of an objective, and the weighted sum of terms that every preset is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -9,8 +9,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Step
+from pir.improvement import Lanes, Step
 from pir.puzzle import Puzzle
+from pir.reasoner import Condition
 
 Update = Literal["step", "rollout"]
 UPDATES: tuple[Update, ...] = ("step", "rollout")
@@ -38,34 +39,70 @@ class Term(ABC):
         before_end = self.until_step is None or optimizer_step < self.until_step
         return self.weight > 0 and self.from_step <= optimizer_step and before_end
 
-    def prepare(self, puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Tensor]:
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
         """Returns what the term needs to know of new puzzles; first dimension B."""
+        return {}
+
+    def condition(self, lanes: Lanes, optimizer_step: int) -> dict[str, Tensor]:
+        """Returns what the reasoner is told before a step, fields of `Condition`."""
         return {}
 
     @abstractmethod
     def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
         """Returns the loss of one step, a mean over lanes: a scalar with gradient."""
 
+    def experience(self, puzzle: Puzzle, steps: Sequence[Step]) -> dict[str, Tensor]:
+        """Returns what the term keeps of a rollout for all updates that are made with it."""
+        return {}
+
+    def rollout_loss(
+        self, puzzle: Puzzle, steps: Sequence[Step], experience: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Returns the loss of a rollout of K steps: by default the mean over its steps."""
+        return torch.stack([self.loss(puzzle, step) for step in steps]).mean()
+
+
+class RolloutTerm(Term):
+    """A term that judges whole rollouts; it needs an objective with `update="rollout"`."""
+
+    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+        """Returns the loss of a rollout of one step."""
+        return self.rollout_loss(puzzle, [step], self.experience(puzzle, [step]))
+
 
 class Objective(ABC):
     """What the training loop minimises.
 
     Attributes:
-        update: "step" to update the parameters after every improvement step, "rollout" to gather
-            the gradient of a whole rollout of K steps first.
-        names: the names that `losses` may use.
+        update: "step" to update the parameters after every improvement step, "rollout" to see a
+            whole rollout of K steps first.
+        names: the names that losses may have.
     """
 
     update: Update
     names: tuple[str, ...]
 
     @abstractmethod
-    def prepare(self, puzzle: Puzzle, puzzles: TensorDict) -> TensorDict:
-        """Adds to freshly sampled puzzles whatever the losses will need."""
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> TensorDict:
+        """Adds to freshly sampled puzzles whatever the losses of K steps will need."""
 
     @abstractmethod
-    def losses(self, puzzle: Puzzle, step: Step, optimizer_step: int) -> dict[str, Tensor]:
-        """Returns the named losses of one step, weighted; the loop minimises their sum."""
+    def condition(self, lanes: Lanes, optimizer_step: int) -> Condition:
+        """Says what the reasoner is told before the next step."""
+
+    @abstractmethod
+    def updates(
+        self, puzzle: Puzzle, steps: Sequence[Step], optimizer_step: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yields the named, weighted losses of every update that is made with some steps.
+
+        The loop minimises their sum, and updates the parameters before it asks for the next.
+
+        Args:
+            puzzle: judges the answers.
+            steps: the last step or, by `update`, all steps of a rollout; with gradient.
+            optimizer_step: number of the next update.
+        """
 
 
 class Combined(Objective):
@@ -74,17 +111,24 @@ class Combined(Objective):
     Args:
         terms: the terms by name.
         update: see `Objective`.
+        epochs: updates per rollout; all but the first take its steps again, from the same states.
 
     Raises:
-        UserError: if at some optimizer step no term acts, or `update` is unknown.
+        UserError: if at some optimizer step no term acts, or terms, `update` and `epochs` do not
+            fit.
     """
 
-    def __init__(self, terms: Mapping[str, Term], update: Update = "step") -> None:
+    def __init__(self, terms: Mapping[str, Term], update: Update = "step", epochs: int = 1) -> None:
         """Keeps the terms in the order given."""
         if not terms:
             raise UserError("objective.terms is empty: at least one term is needed")
         if update not in UPDATES:
             raise UserError(f"objective.update={update}: allowed are {', '.join(UPDATES)}")
+        if epochs < 1 or (epochs > 1 and update == "step"):
+            raise UserError(f"objective.epochs={epochs}: 1, or more with objective.update=rollout")
+        for name, term in terms.items():
+            if isinstance(term, RolloutTerm) and update == "step":
+                raise UserError(f"objective.terms.{name} needs objective.update=rollout")
         for start in (0, *(t.until_step for t in terms.values() if t.until_step is not None)):
             if not any(term.acts_at(start) for term in terms.values()):
                 raise UserError(
@@ -92,20 +136,42 @@ class Combined(Objective):
                     "from_step and until_step of objective.terms"
                 )
         self.terms, self.update, self.names = dict(terms), update, tuple(terms)
+        self.epochs = epochs
 
-    def prepare(self, puzzle: Puzzle, puzzles: TensorDict) -> TensorDict:
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> TensorDict:
         """Asks every term for its targets."""
-        for term in self.terms.values():
-            puzzles.update(term.prepare(puzzle, puzzles))
+        for name, term in self.terms.items():
+            prepared = term.prepare(puzzle, puzzles, num_steps)
+            if taken := sorted(set(prepared) & set(puzzles.keys())):
+                raise UserError(
+                    f"objective.terms.{name} and another term both prepare {', '.join(taken)}"
+                )
+            puzzles.update(prepared)
         return puzzles
 
-    def losses(self, puzzle: Puzzle, step: Step, optimizer_step: int) -> dict[str, Tensor]:
-        """Returns each acting term's weighted loss."""
-        return {
-            name: term.weight * term.loss(puzzle, step)
-            for name, term in self.terms.items()
-            if term.acts_at(optimizer_step)
-        }
+    def condition(self, lanes: Lanes, optimizer_step: int) -> Condition:
+        """Gathers what the terms tell the reasoner."""
+        told: dict[str, Tensor] = {}
+        for term in self._acting(optimizer_step).values():
+            told |= term.condition(lanes, optimizer_step)
+        return Condition(**told)
+
+    def updates(
+        self, puzzle: Puzzle, steps: Sequence[Step], optimizer_step: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yields each acting term's weighted loss, once per epoch."""
+        terms = self._acting(optimizer_step)
+        experience = {name: term.experience(puzzle, steps) for name, term in terms.items()}
+        for epoch in range(self.epochs):
+            if epoch > 0:
+                steps = [step.retaken(puzzle) for step in steps]
+            yield {
+                name: term.weight * term.rollout_loss(puzzle, steps, experience[name])
+                for name, term in terms.items()
+            }
+
+    def _acting(self, optimizer_step: int) -> dict[str, Term]:
+        return {name: term for name, term in self.terms.items() if term.acts_at(optimizer_step)}
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -113,16 +179,27 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     return logits.log_softmax(-1).gather(-1, tokens.long()[..., None]).squeeze(-1)
 
 
-def answer_log_probs(step: Step, answers: Tensor) -> Tensor:
-    """Returns log p(answer), summed over written cells, of M answers per puzzle.
+def cell_log_probs(step: Step, answers: Tensor) -> Tensor:
+    """Returns log p of every cell of M answers per puzzle, 0 at cells that are not written.
 
     Args:
         step: gives the improved policy.
         answers: uint8 of shape (B, M, L).
 
     Returns:
-        float32 of shape (B, M), with gradient.
+        float32 of shape (B, M, L), with gradient.
     """
     log_policy = step.improved.logits.log_softmax(-1)
     per_cell = log_policy.gather(-1, answers.long().transpose(1, 2))
-    return torch.where(step.written[..., None], per_cell, 0.0).sum(1)
+    return torch.where(step.written[..., None], per_cell, 0.0).transpose(1, 2)
+
+
+def answer_log_probs(step: Step, answers: Tensor) -> Tensor:
+    """Returns log p(answer), float32 of shape (B, M), of answers (B, M, L), with gradient."""
+    return cell_log_probs(step, answers).sum(-1)
+
+
+def mean_over_written(values: Tensor, step: Step) -> Tensor:
+    """Returns the mean over written cells, then over lanes, of values (B, L): a scalar."""
+    cells = step.written.sum(1).clamp(min=1)
+    return (torch.where(step.written, values, 0.0).sum(1) / cells).mean()

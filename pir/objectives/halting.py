@@ -1,5 +1,6 @@
-"""The halt head's loss: is the answer held now a right one?"""
+"""The losses of the halt head: is the answer held now a right one, will a later one be?"""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,3 +27,30 @@ class Halting(Term):
         return F.binary_cross_entropy_with_logits(
             step.improved.halt_logit, step.after.solved.float()
         )
+
+
+class QHalting(Halting):
+    """Q-learning of both acts, to halt now and to go on (HRM, arXiv:2506.21734, section 2).
+
+    Halting is worth 1 if the answer is right. Going on is worth the better act of the next step,
+    max(Q_halt, Q_continue), and at the last step Q_halt of one step more: half the sum of both
+    binary cross-entropies. The next step is taken without gradient, at its cost in forward passes.
+    """
+
+    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+        """Returns the mean over lanes, in nats.
+
+        Raises:
+            UserError: if the model lacks one of the two heads.
+        """
+        halt = super().loss(puzzle, step)
+        if step.improved.continue_logit is None:
+            raise UserError("the objective trains a continue head: set model.continue_head=true")
+        following = step.look_ahead()
+        assert following.halt_logit is not None
+        assert following.continue_logit is not None
+        last = step.k >= step.reasoner.improvement_steps
+        better = torch.maximum(following.halt_logit, following.continue_logit)
+        worth = torch.where(last, following.halt_logit, better).sigmoid()
+        go_on = F.binary_cross_entropy_with_logits(step.improved.continue_logit, worth)
+        return (halt + go_on) / 2

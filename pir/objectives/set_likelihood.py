@@ -43,7 +43,7 @@ class SetLikelihood(Term):
             raise UserError(f"objective: the set likelihood's limit is {limit}; at least 1")
         self.limit = limit
 
-    def prepare(self, puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Tensor]:
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
         """Enumerates the right answers."""
         answers = puzzles["solution"][:, None]
         valid = torch.ones_like(answers[..., 0], dtype=torch.bool)

@@ -1,0 +1,47 @@
+"""`pir table`: means over seeds of many runs, by settings in rows and in columns."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+from pir.config import check_choice
+from pir.errors import UserError
+from pir.run_folder import as_json, find_runs, write_text
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/table.yaml for the settings."""
+    check_choice("output", config.output, ("text", "markdown", "json"))
+    if config.out is not None and Path(config.out).suffix != ".md":
+        raise UserError(f"out={config.out}: the ending must be .md")
+
+    from pir.analysis import table_view
+    from pir.analysis.runs import Run
+    from pir.analysis.table import make_table
+
+    rows, columns = _keys(config.rows), _keys(config.columns)
+    runs = [Run(folder) for folder in find_runs(config.runs)]
+    table = make_table(runs, rows, columns, config.metric)
+    words = (f"runs={config.runs}", f"rows={_typed(rows)}", f"columns={_typed(columns)}")
+    command = shlex.join(["pir", "table", *words, f"metric={config.metric}"])
+    if config.out is not None:
+        write_text(Path(config.out), table_view.as_markdown(table, command) + "\n")
+        print(config.out, file=sys.stderr)
+    if config.output == "json":
+        print(as_json(table_view.as_json(table, command)))
+    else:
+        write = table_view.as_text if config.output == "text" else table_view.as_markdown
+        print(write(table, command))
+
+
+def _keys(value: Any) -> list[str]:
+    """Reads one key of a setting, or a list of them."""
+    return [str(key) for key in (value if isinstance(value, ListConfig) else [value])]
+
+
+def _typed(keys: list[str]) -> str:
+    """Writes keys as the user types them."""
+    return keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"

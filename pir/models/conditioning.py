@@ -1,0 +1,114 @@
+"""What a reasoner is told at every update beside the question, as a sum of embeddings."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pir.models.layers import Linear
+from pir.puzzle import Puzzle
+from pir.reasoner import Condition, Optimality
+
+
+class Conditioning(nn.Module):
+    """Embeds the number of the step, an optimality token and a partial answer.
+
+    Args:
+        puzzle: gives V.
+        width: of the embeddings, D.
+        steps: numbers of steps K that are told apart, later ones count as the last; 0 for none. An
+            integer works better than a continuous time (arXiv:2511.16886v2, section 4).
+        optimality: whether there is an optimality token (CFGRL, arXiv:2505.23458). It starts as
+            zeros, so that all of its policies start as one.
+        partial_answer: whether a part of an answer is read, see `AnswerFlow`.
+    """
+
+    def __init__(
+        self, puzzle: Puzzle, width: int, steps: int, optimality: bool, partial_answer: bool
+    ) -> None:
+        """Builds what is asked for."""
+        super().__init__()
+        self.step = nn.Embedding(steps, width) if steps else None
+        self.optimality = nn.Embedding(len(Optimality), width) if optimality else None
+        self.answer = Linear(len(puzzle.vocabulary), width) if partial_answer else None
+        if self.step is not None:
+            nn.init.normal_(self.step.weight, std=0.7)
+        if self.optimality is not None:
+            nn.init.zeros_(self.optimality.weight)
+        if self.answer is not None:
+            nn.init.normal_(self.answer.weight, std=0.7)
+
+    def forward(self, k: Tensor, condition: Condition) -> Tensor:
+        """Returns the sum, float32 of shape (B, 1, D) or, with a partial answer, (B, L, D).
+
+        Args:
+            k: int64 of shape (B,), the number of the step.
+            condition: with a partial answer if one is read.
+        """
+        told = torch.zeros(len(k), 1, 1, device=k.device)
+        if self.step is not None:
+            told = told + self.step((k - 1).clamp(max=self.step.num_embeddings - 1))[:, None]
+        if self.optimality is not None:
+            token = condition.optimality
+            if token is None:
+                token = torch.full_like(k, Optimality.GOOD)
+            told = told + self.optimality(token)[:, None]
+        if self.answer is not None:
+            assert condition.partial_answer is not None
+            told = told + self.answer(condition.partial_answer)
+        return told
+
+
+class AnswerFlow:
+    """How a rollout comes from nothing to a whole answer, seen by the reasoner as an input.
+
+    Step k reads the answer at about a share t_k = (k - 1) / K of its written cells, those that come
+    first in a random order which the steps of a rollout share: noise that fades, as in Looped Flows
+    (arXiv:2609.11801), here by masking, which suits tokens better than Gaussian noise. Cells that
+    step k reveals are drawn from its policy and stay. So rollouts of one puzzle differ, and with
+    K above the number of written cells an answer is drawn by the chain rule, cell after cell.
+
+    Args:
+        puzzle: says what is written.
+        num_steps: K; later steps read what step K did.
+    """
+
+    def __init__(self, puzzle: Puzzle, num_steps: int) -> None:
+        """Keeps both."""
+        self.puzzle, self.num_steps = puzzle, num_steps
+
+    def start(self, question: Tensor) -> dict[str, Tensor]:
+        """Draws the order, and shows nothing of an answer."""
+        written = self.puzzle.written(question)
+        chance = torch.rand(question.shape, device=question.device)
+        rank = torch.where(written, chance, torch.inf).argsort(1).argsort(1)
+        order = (rank + 1) / (written.sum(1, keepdim=True) + 1)
+        shown = torch.zeros(*question.shape, len(self.puzzle.vocabulary), device=question.device)
+        return {"order": order, "partial_answer": shown}
+
+    def advance(self, order: Tensor, shown: Tensor, logits: Tensor, k: Tensor) -> dict[str, Tensor]:
+        """Returns order and partial answer for the step after step k.
+
+        Args:
+            order: float32 of shape (B, L), evenly within (0, 1) at written cells.
+            shown: float32 of shape (B, L, V), the partial answer that step k has read.
+            logits: float32 of shape (B, L, V), the policy after step k.
+            k: int64 of shape (B,).
+        """
+        revealed = part(order, rollout_time(k + 1, self.num_steps))
+        fresh = revealed & ~part(order, rollout_time(k, self.num_steps))
+        drawn = logits.softmax(-1).flatten(0, 1).multinomial(1).view(order.shape)
+        tokens = F.one_hot(drawn, logits.shape[-1]).float()
+        return {"order": order, "partial_answer": torch.where(fresh[..., None], tokens, shown)}
+
+
+def rollout_time(k: Tensor, num_steps: int) -> Tensor:
+    """Returns t_k = (k - 1) / K, at most (K - 1) / K, float32 of shape (B,)."""
+    return (k - 1).clamp(max=num_steps - 1) / num_steps
+
+
+def part(order: Tensor, time: Tensor) -> Tensor:
+    """Returns which cells are shown, bool of shape (B, L), at times t of shape (B,).
+
+    Of n written cells 0 to n are shown, every number equally often at even times.
+    """
+    return order <= time[:, None]

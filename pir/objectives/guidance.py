@@ -1,0 +1,106 @@
+"""Classifier-free guidance: one network learns what good, bad and any answers look like."""
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import UserError
+from pir.improvement import Lanes, Step, sample_answers
+from pir.objectives.base import Term, mean_over_written, token_log_probs
+from pir.puzzle import Puzzle
+from pir.reasoner import Optimality
+
+
+class OptimalityGuidance(Term):
+    """-log c(a | o) for an answer a of optimality o, or of either for rollouts told nothing.
+
+    Source: CFGRL (Frans et al. 2025, arXiv:2505.23458), the indicator of a positive advantage with
+    a tenth of unconditional training, here for categorical policies. In test mode the guided policy
+    has logits l_none + w (l_good - l_none) for any w (`pir eval eval.guidance=[...]`).
+
+    Every rollout has one token. Those told GOOD learn a right answer: one that the policy finds by
+    itself, if it does, else the label. Those told BAD learn a wrong answer: one that the policy
+    gives, or, where it gives none, the label with one cell changed. Without wrong answers there is
+    no contrast: all policies are one, and w does nothing. Rollouts told nothing are rollouts of
+    their own, as the state that a token has led to gives the token away.
+
+    Args:
+        weight: see `Term`.
+        negatives: share of rollouts that learn wrong answers.
+        unconditional: share of rollouts that are told nothing.
+        samples: answers S drawn per puzzle and step.
+        from_step: see `Term`.
+        until_step: see `Term`.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        negatives: float = 0.25,
+        unconditional: float = 0.1,
+        samples: int = 8,
+        from_step: int = 0,
+        until_step: int | None = None,
+    ) -> None:
+        """Checks and keeps the settings."""
+        super().__init__(weight, from_step, until_step)
+        for name, share in {"negatives": negatives, "unconditional": unconditional}.items():
+            if not 0 <= share < 1:
+                raise UserError(f"objective: {name}={share}; must lie in [0, 1)")
+        if samples < 1:
+            raise UserError(f"objective: samples={samples}; at least 1")
+        self.negatives, self.unconditional, self.samples = negatives, unconditional, samples
+
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
+        """Draws what every rollout learns, right or wrong answers, and whether it is told."""
+        good = torch.rand(len(puzzles)) >= self.negatives
+        token = torch.where(good, Optimality.GOOD, Optimality.BAD)
+        untold = torch.rand(len(puzzles)) < self.unconditional
+        return {"learns_good": good, "optimality": torch.where(untold, Optimality.NONE, token)}
+
+    def condition(self, lanes: Lanes, optimizer_step: int) -> dict[str, Tensor]:
+        """Tells every lane its token."""
+        return {"optimality": lanes.puzzles["optimality"]}
+
+    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+        """Returns the mean over lanes, in nats per cell.
+
+        Raises:
+            UserError: if the model reads no optimality token.
+        """
+        if not step.reasoner.conditional:
+            raise UserError("the objective tells the optimality: set model.optimality_token=true")
+        with torch.no_grad():
+            answer, found = self.answers(puzzle, step)
+        return -mean_over_written(found * token_log_probs(step.improved.logits, answer), step)
+
+    def answers(self, puzzle: Puzzle, step: Step) -> tuple[Tensor, Tensor]:
+        """Chooses an answer of the wanted kind for every lane, of those drawn from its policy.
+
+        Returns:
+            answers, uint8 of shape (B, L), and whether they are of the wanted kind, bool (B, 1).
+        """
+        good = step.puzzles["learns_good"]
+        question, label = step.puzzles["question"], step.puzzles["solution"]
+        drawn = sample_answers(puzzle, question, step.improved.logits, self.samples)
+        spare = torch.where(good[:, None], label, corrupted(puzzle, question, label))
+        candidates = torch.cat([drawn, spare[:, None]], 1)
+        repeated = question.repeat_interleave(self.samples + 1, 0)
+        solved = puzzle.verify(repeated, candidates.flatten(0, 1)).solved.view(len(question), -1)
+        wanted = solved == good[:, None]
+        first = wanted.int().argmax(1)
+        lane = torch.arange(len(question), device=first.device)
+        return candidates[lane, first], wanted.any(1)[:, None]
+
+
+def corrupted(puzzle: Puzzle, question: Tensor, solution: Tensor) -> Tensor:
+    """Returns solutions with one written cell, drawn evenly, holding another allowed token."""
+    written = puzzle.written(question)
+    cell = torch.rand(written.shape, device=written.device).where(written, -1.0).argmax(1)
+    lane = torch.arange(len(cell), device=cell.device)
+    mask = puzzle.slot_mask.to(cell.device)[cell]
+    others = mask.scatter(1, solution[lane, cell].long()[:, None], False)
+    drawn = torch.rand(others.shape, device=cell.device).where(others, -1.0).argmax(1)
+    result = solution.clone()
+    result[lane, cell] = drawn.to(result.dtype)
+    return result

@@ -1,0 +1,65 @@
+"""Input curriculum: of the answer, more and more is shown over a rollout."""
+
+import torch
+import torch.nn.functional as F
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import UserError
+from pir.improvement import Lanes
+from pir.models.conditioning import part
+from pir.objectives.deep_supervision import DeepSupervision
+from pir.puzzle import Puzzle
+
+
+class InputCurriculum(DeepSupervision):
+    """Cross-entropy against the label, of which a growing part is read.
+
+    Before step k the reasoner is shown the label at a share t_k of the written cells, beside the
+    question as it is, with times t_1 < .. < t_K drawn evenly and sorted, and one order of the cells
+    per rollout; the target is always the whole label (Looped Flows, arXiv:2609.11801, with masking
+    for its Gaussian noise). As in use there is no label, a share of the rollouts can be shown what
+    they would be shown then, their own draws. The curriculum is in the input alone, where DIS has
+    it in the target.
+
+    Args:
+        weight: see `Term`.
+        pseudo_target: share of rollouts that are shown their own draws.
+        from_step: see `Term`.
+        until_step: see `Term`.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        pseudo_target: float = 0.0,
+        from_step: int = 0,
+        until_step: int | None = None,
+    ) -> None:
+        """Checks and keeps the settings."""
+        super().__init__(weight, None, from_step, until_step)
+        if not 0 <= pseudo_target <= 1:
+            raise UserError(f"objective: pseudo_target={pseudo_target}; must lie in [0, 1]")
+        self.pseudo_target = pseudo_target
+
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
+        """Draws the times of every rollout, and whether it is shown its own answers."""
+        times = torch.rand(len(puzzles), num_steps).sort(1).values
+        own = torch.rand(len(puzzles)) < self.pseudo_target
+        return {"times": times, "shown_own": own}
+
+    def condition(self, lanes: Lanes, optimizer_step: int) -> dict[str, Tensor]:
+        """Shows a part of the label, or what the rollout has come to by itself.
+
+        Raises:
+            UserError: if the model reads no partial answer.
+        """
+        state, times = lanes.state, lanes.puzzles["times"]
+        if "order" not in state.keys():  # noqa: SIM118, a TensorDict has no `in`
+            raise UserError("the objective shows a partial answer: set model.partial_answer=true")
+        own = state["partial_answer"]
+        now = lanes.k.clamp(max=times.shape[1] - 1)[:, None]
+        shown = part(state["order"], times.gather(1, now)[:, 0])
+        label = F.one_hot(lanes.puzzles["solution"].long(), own.shape[-1]) * shown[..., None]
+        takes_own = lanes.puzzles["shown_own"][:, None, None]
+        return {"partial_answer": torch.where(takes_own, own, label.float())}

@@ -1,0 +1,83 @@
+"""Losses on the advantage margin: a step should gain, whatever its size."""
+
+import torch
+from torch import Tensor
+
+from pir.errors import UserError
+from pir.guidance import guided_log_policy, margin
+from pir.improvement import Step
+from pir.objectives.base import Term, mean_over_written, token_log_probs
+from pir.puzzle import Puzzle
+
+
+class GuidedLikelihood(Term):
+    """-log p_w(y*) of the policy guided from the step's reference to its improved policy.
+
+    The weight w is drawn evenly from a range, once per lane. The slope of this loss in w is minus
+    the advantage margin (arXiv:2511.16886v2, Prop. 4.1): below w = 1 it asks the step to gain with
+    a part of its length already, above it not to overshoot. The reference is held fixed.
+
+    Args:
+        weight: see `Term`.
+        scales: smallest and largest w, above 0 at the upper end.
+        from_step: see `Term`.
+        until_step: see `Term`.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        scales: tuple[float, float] = (0.5, 1.5),
+        from_step: int = 0,
+        until_step: int | None = None,
+    ) -> None:
+        """Checks and keeps the range."""
+        super().__init__(weight, from_step, until_step)
+        if not 0 <= scales[0] <= scales[1] or scales[1] == 0:
+            raise UserError(f"objective: scales={list(scales)}; 0 <= lowest <= highest, above 0")
+        self.scales = scales
+
+    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+        """Returns the mean over lanes, in nats per cell."""
+        low, high = self.scales
+        w = low + (high - low) * torch.rand(len(step.k), 1, device=step.k.device)
+        guided = guided_log_policy(step.reference, step.improved.logits, w.expand_as(step.written))
+        return -mean_over_written(token_log_probs(guided, step.puzzles["solution"]), step)
+
+
+class MarginHinge(Term):
+    """max(0, m - margin) on every written cell, at the full step w = 1.
+
+    The margin A(y*) - E_{a~c}[A(a)] says how much a step favours the right token over what the
+    policy does now (arXiv:2511.16886, ICML version, Eq. 18). At w = 1 it is the step's gain less
+    KL(c || u): above 0 the step gained and could have gone further. It vanishes where the step is
+    sure of the right token, so that m is scaled by what is left to gain, 1 - c(y*).
+
+    Args:
+        weight: see `Term`.
+        target: m, in nats, above 0, for a token without probability.
+        from_step: see `Term`.
+        until_step: see `Term`.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        target: float = 0.1,
+        from_step: int = 0,
+        until_step: int | None = None,
+    ) -> None:
+        """Checks and keeps the target."""
+        super().__init__(weight, from_step, until_step)
+        if target <= 0:
+            raise UserError(f"objective: target={target}; must be above 0")
+        self.target = target
+
+    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+        """Returns the mean over lanes, in nats per cell."""
+        reference = step.reference.log_softmax(-1)
+        improved = step.improved.logits.log_softmax(-1)
+        label = step.puzzles["solution"]
+        room = 1 - token_log_probs(improved, label).exp().detach()
+        short = self.target * room - margin(reference, improved, label)
+        return mean_over_written(short.clamp(min=0), step)

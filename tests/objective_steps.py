@@ -1,0 +1,102 @@
+"""Tiny rollouts for the tests of the objectives, and how a loss is held against its reference."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from pir.envs.countdown import Countdown
+from pir.envs.queens import Queens
+from pir.envs.sudoku import Sudoku
+from torch import Tensor
+
+from pir.improvement import Lanes, Step, improvement_steps
+from pir.models.trm import TRM
+from pir.objectives import Term
+from pir.puzzle import PAD, Puzzle
+from pir.reasoner import Policy
+
+PUZZLES: dict[str, Callable[[], Puzzle]] = {
+    "countdown": Countdown,
+    "queens": lambda: Queens(hide=(2, 6)),
+    "sudoku": Sudoku,
+}
+
+
+def make_model(puzzle: Puzzle, **options: object) -> TRM:
+    torch.manual_seed(1)
+    return TRM(puzzle, **({"hidden_size": 16, "heads": 2, "dtype": "float32"} | options))
+
+
+def make_rollout(
+    puzzle: Puzzle,
+    num_steps: int = 1,
+    term: Term | None = None,
+    batch: int = 4,
+    condition: Callable | None = None,
+    model: TRM | None = None,
+    **options: object,
+) -> list[Step]:
+    """Takes steps as training does, with gradient to the parameters of a tiny model."""
+    model = make_model(puzzle, **options) if model is None else model
+    puzzles = puzzle.sample(batch, "train", seed=6)
+    if term is not None:
+        puzzles.update(term.prepare(puzzle, puzzles, num_steps))
+    lanes = Lanes.begin(model, puzzle, puzzles)
+    return list(improvement_steps(model, puzzle, lanes, num_steps, condition=condition))
+
+
+def make_leaves(steps: Sequence[Step], scale: float = 3.0) -> list[Step]:
+    """Makes all that the steps read out leaves of the graph, sharper by a factor."""
+    for step in steps:
+        parts = [None if p is None else (scale * p.detach()) for p in step.improved]
+        step.improved = Policy(*(None if p is None else p.requires_grad_() for p in parts))
+    return list(steps)
+
+
+def make_step(puzzle: Puzzle, term: Term | None = None, **options: object) -> Step:
+    (step,) = make_leaves(make_rollout(puzzle, 1, term, **options))
+    return step
+
+
+def leaves(*steps: Step) -> list[Tensor]:
+    return [part for step in steps for part in step.improved if part is not None]
+
+
+def gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    found = torch.autograd.grad(
+        loss, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return list(found)
+
+
+def assert_same(fast: Tensor, slow: Tensor, *steps: Step) -> None:
+    """Compares values, and gradients to all that the steps read out."""
+    assert fast.item() == pytest.approx(slow.item(), rel=1e-5, abs=1e-5)
+    ours, expected = gradients(fast, leaves(*steps)), gradients(slow, leaves(*steps))
+    for a, b in zip(ours, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    assert sum(a.abs().sum() for a in ours) > 0.01
+
+
+def cells(puzzle: Puzzle, step: Step) -> list[list[int]]:
+    """Lists the written cells of every lane."""
+    written = puzzle.written(step.puzzles["question"])
+    return [row.nonzero().flatten().tolist() for row in written]
+
+
+def log_policy(policy: Policy) -> Tensor:
+    return policy.logits.double().log_softmax(-1)
+
+
+def zero() -> Tensor:
+    return torch.zeros((), dtype=torch.float64)
+
+
+def slow_cross_entropy(puzzle: Puzzle, step: Step, target: Tensor) -> Tensor:
+    """The mean over written cells with a target, then over lanes."""
+    policy, slow = log_policy(step.improved), zero()
+    for b, written in enumerate(cells(puzzle, step)):
+        counted = [cell for cell in written if int(target[b, cell]) != PAD]
+        for cell in counted:
+            slow = slow - policy[b, cell, int(target[b, cell])] / len(counted) / len(target)
+    return slow

@@ -1,0 +1,307 @@
+"""What a step is told beside the question, and steps that are taken again or ahead."""
+
+import math
+
+import pytest
+import torch
+
+from pir.errors import UserError
+from pir.improvement import Lanes, improvement_steps
+from pir.models.conditioning import AnswerFlow
+from pir.reasoner import NEVER, Condition, Optimality, Policy
+from tests.objective_steps import PUZZLES, gradients, make_model, make_rollout
+
+
+@pytest.fixture(params=PUZZLES)
+def puzzle(request):
+    return PUZZLES[request.param]()
+
+
+INPUTS = {
+    "plain": {},
+    "step": {"step_embedding": True},
+    "token": {"optimality_token": True},
+    "answer": {"partial_answer": True},
+    "own": {"reads_own_answer": True},
+    "all": {"step_embedding": True, "optimality_token": True, "partial_answer": True, "cycles": 2},
+}
+
+
+def make_telling(puzzle, **options):
+    """Makes a model whose tokens differ, as they do not before training."""
+    model = make_model(puzzle, **options)
+    if model.conditional:
+        with torch.no_grad():
+            model.conditioning.optimality.weight.normal_()
+    return model
+
+
+def some_condition(puzzle, batch, seed=0):
+    """Tells the lanes various things."""
+    generator = torch.Generator().manual_seed(seed)
+    return Condition(
+        optimality=torch.arange(batch) % 3,
+        partial_answer=torch.rand(batch, *puzzle.slot_mask.shape, generator=generator),
+    )
+
+
+# --- steps again and ahead ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+@pytest.mark.parametrize("told", [False, True])
+def test_a_step_taken_again_is_the_same(puzzle, inputs, told):
+    condition = some_condition(puzzle, 4) if told else Condition()
+    model = make_telling(puzzle, **INPUTS[inputs])
+    steps = make_rollout(puzzle, 3, model=model, condition=lambda lanes: condition)
+    for step in steps:
+        again = step.again()
+        assert torch.equal(again.logits, step.improved.logits)
+        assert not torch.equal(again.logits, step.reference)
+        parameters = list(model.parameters())
+        ours, first = (
+            gradients(policy.logits.softmax(-1).square().sum(), parameters)
+            for policy in (again, step.improved)
+        )
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, first, strict=True))
+    assert all(a.any() for a in ours)  # nothing is shown at the first step, so its gradient is 0
+
+
+def test_a_step_taken_again_sees_new_parameters_and_conditions(puzzle):
+    model = make_telling(puzzle, optimality_token=True)
+    _, step = make_rollout(puzzle, 2, model=model)
+    bad = step.again(Condition(optimality=torch.full((4,), Optimality.BAD)))
+    assert (bad.logits - step.improved.logits).abs().max() > 0.01
+    with torch.no_grad():
+        model.logit_head.weight.mul_(2)
+    logits = torch.where(puzzle.slot_mask, 2 * step.improved.logits, step.improved.logits)
+    assert torch.allclose(step.again().logits, logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_looking_ahead_is_the_next_step(puzzle, inputs):
+    model = make_telling(puzzle, halt_head=True, continue_head=True, **INPUTS[inputs])
+    step, following = make_rollout(puzzle, 2, model=model)
+    ahead = step.look_ahead()
+    for part, expected in zip(ahead[:3], following.improved[:3], strict=True):
+        assert torch.equal(part, expected)
+        assert not part.requires_grad
+    assert not torch.equal(ahead.logits, step.improved.logits)
+
+
+def test_every_step_that_is_taken_counts(puzzle):
+    model = make_model(puzzle, optimality_token=True)
+    assert model.steps_taken == 0
+    *_, step = make_rollout(puzzle, 3, model=model, batch=5)
+    counts = [model.steps_taken]
+    for take in (step.again, step.look_ahead, step.first(2).again):
+        take()
+        counts.append(model.steps_taken)
+    assert counts == [15, 20, 25, 27]
+    assert make_model(puzzle).steps_taken == 0
+
+
+def test_the_first_lanes_of_a_step_are_a_step(puzzle):
+    told = some_condition(puzzle, 4)
+    model = make_telling(puzzle, **INPUTS["all"])
+    _, step = make_rollout(puzzle, 2, model=model, condition=lambda lanes: told)
+    part = step.first(3)
+    assert len(part.condition.partial_answer) == 3
+    assert part.reasoner is model
+    assert torch.allclose(part.again().logits, step.improved.logits[:3], atol=1e-5)
+
+
+# --- what is told ---------------------------------------------------------------------------------
+
+
+def test_tokens_start_as_one_policy(puzzle):
+    """Then GOOD is what a lane is told by default."""
+    model = make_model(puzzle, optimality_token=True)
+    _, step = make_rollout(puzzle, 2, model=model)
+
+    def under(token):
+        return step.again(Condition(optimality=torch.full((4,), token))).logits
+
+    assert all(torch.equal(under(token), step.improved.logits) for token in Optimality)
+    with torch.no_grad():
+        model.conditioning.optimality.weight.normal_()
+    assert torch.equal(under(Optimality.GOOD), step.again().logits)
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        assert (under(one) - under(other)).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_what_is_told_is_injected_at_every_update(puzzle):
+    """n times z <- f(x + told + z + y), then y <- f(y + z + told), all that T times."""
+    model = make_telling(puzzle, latent_steps=3, **INPUTS["all"])
+    condition = some_condition(puzzle, 4)
+    _, step = make_rollout(puzzle, 2, model=model, condition=lambda lanes: condition)
+    known, bias = model.conditioning, model._attention_bias()
+    told = condition.partial_answer @ known.answer.weight.T
+    told = told + (known.step.weight[1] + known.optimality.weight[condition.optimality])[:, None]
+    x, y, z = model._embed(step.read), step.state_before["y"], step.state_before["z"]
+    for _ in range(2):
+        for _ in range(3):
+            z = model._network(x + told + z + y, bias)
+        y = model._network(y + z + told, bias)
+    expected = model.logit_head(y).masked_fill(~puzzle.slot_mask, NEVER)
+    assert torch.allclose(step.improved.logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_a_lane_does_not_see_what_its_neighbours_are_told(puzzle, inputs):
+    model = make_telling(puzzle, improvement_steps=3, **INPUTS[inputs])
+    condition, number = some_condition(puzzle, 4), torch.tensor([1, 2, 3, 7])
+    question = puzzle.sample(4, "train", seed=6)["question"]
+    state = model.start(question)
+    together = model.read_out(model.improve(question, state, number, condition)).logits
+    for b in range(4):
+        own = Condition(*(part[b : b + 1] for part in condition))
+        alone = model.improve(question[b : b + 1], state[b : b + 1], number[b : b + 1], own)
+        assert torch.allclose(model.read_out(alone).logits[0], together[b], atol=1e-5)
+
+
+def test_steps_are_numbered_up_to_the_last(puzzle):
+    model = make_model(puzzle, step_embedding=True, improvement_steps=3)
+    question = puzzle.sample(1, "train", seed=6)["question"]
+    logits = []
+    for k in (1, 2, 3, 4, 9):
+        state = model.improve(question, model.start(question), torch.tensor([k]), Condition())
+        logits.append(model.read_out(state).logits)
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert (logits[one] - logits[other]).abs().max() > 0.01
+    assert torch.equal(logits[2], logits[3])
+    assert torch.equal(logits[2], logits[4])
+
+
+@pytest.mark.parametrize("what", ["optimality", "partial_answer"])
+def test_what_is_told_changes_the_policy_of_that_lane_alone(puzzle, what):
+    model = make_telling(puzzle, **INPUTS["all"])
+    told = some_condition(puzzle, 4)
+    (step,) = make_rollout(puzzle, model=model, condition=lambda lanes: told)
+    changed = getattr(told, what).clone()
+    changed[1] = {"optimality": 0, "partial_answer": 1.0}[what]
+    moved = (step.again(told._replace(**{what: changed})).logits - step.improved.logits).abs()
+    assert moved[1].max() > 1e-3
+    assert moved[[0, 2, 3]].max() < 1e-5
+
+
+def test_a_model_ignores_what_it_has_no_input_for(puzzle):
+    told = some_condition(puzzle, 4)
+    for options in ({}, {"step_embedding": True}):
+        model = make_model(puzzle, **options)
+        assert not model.conditional
+        assert not model.stochastic
+        plain, telling = (
+            make_rollout(puzzle, 2, model=model, condition=lambda lanes, told=it: told)[1]
+            for it in (Condition(), told)
+        )
+        assert torch.equal(plain.improved.logits, telling.improved.logits)
+
+
+def test_own_answers_are_read_from_the_second_step_on(puzzle):
+    model = make_model(puzzle, reads_own_answer=True)
+    steps = make_rollout(puzzle, 3, model=model)
+    assert torch.equal(steps[0].read, steps[0].puzzles["question"])
+    for earlier, later in ((0, 1), (1, 2)):
+        assert torch.equal(steps[later].read, steps[earlier].answer)
+    assert not torch.equal(steps[1].read, steps[1].puzzles["question"])
+    model.reads_own_answer = False
+    assert all(
+        step.read is step.puzzles["question"] for step in make_rollout(puzzle, 2, model=model)
+    )
+
+
+def test_the_halt_head_stops_where_it_beats_its_rival():
+    logits, halt = torch.zeros(3, 1, 2), torch.tensor([-1.0, 1.0, 2.0])
+    assert Policy(logits, halt).halts().tolist() == [False, True, True]
+    rival = torch.tensor([-2.0, 1.5, 1.5])
+    assert Policy(logits, halt, rival).halts().tolist() == [True, False, True]
+    with pytest.raises(UserError, match="halt_head=true"):
+        Policy(logits).halts()
+
+
+# --- the flow of an answer ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_steps", [3, 40])
+def test_the_flow_reveals_draws_that_stay(puzzle, num_steps):
+    """Step k + 1 reads k/K of n + 1 written cells, one order per rollout, drawn when revealed."""
+    question = puzzle.sample(60, "train", seed=0)["question"]
+    flow, written = AnswerFlow(puzzle, num_steps), puzzle.written(question)
+    state = flow.start(question)
+    order = state["order"]
+    assert not state["partial_answer"].any()
+    for b in range(60):
+        ranks = (order[b][written[b]] * (written[b].sum() + 1)).round().tolist()
+        assert sorted(ranks) == list(range(1, 1 + int(written[b].sum())))
+    tokens = torch.randint(len(puzzle.vocabulary), question.shape)
+    for k in range(1, num_steps + 3):
+        earlier = state["partial_answer"]
+        tokens = (tokens + 1) % len(puzzle.vocabulary)  # the policy is sure, of others every time
+        logits = 100.0 * torch.nn.functional.one_hot(tokens, len(puzzle.vocabulary))
+        state = flow.advance(order, earlier, logits, torch.full((60,), k))
+        shown = state["partial_answer"]
+        was, now = earlier.sum(-1) > 0, shown.sum(-1) > 0
+        assert torch.equal(shown[was], earlier[was])
+        assert torch.equal(shown[now & ~was].argmax(-1), tokens[now & ~was])
+        share = min(k, num_steps - 1) / num_steps
+        cells = written.sum(1)
+        assert torch.equal(now.sum(1), (share * (cells.double() + 1) + 1e-6).floor().long())
+        assert not now[~written].any()
+
+
+def test_every_cell_is_as_likely_to_come_first(puzzle):
+    question = puzzle.sample(1, "train", seed=0)["question"].expand(2000, -1)
+    written, order = puzzle.written(question)[0], AnswerFlow(puzzle, 3).start(question)["order"]
+    share = order.argmin(1).bincount(minlength=puzzle.length) / 2000
+    even = 1 / int(written.sum())
+    assert (share[written] - even).abs().max() < 5 * math.sqrt(even * (1 - even) / 2000)
+
+
+def test_cells_are_drawn_from_the_policy(puzzle):
+    question = puzzle.sample(1, "train", seed=0)["question"].expand(4000, -1)
+    flow, written = AnswerFlow(puzzle, 2), puzzle.written(question)
+    logits = torch.randn(puzzle.slot_mask.shape).masked_fill(~puzzle.slot_mask, -1e4)
+    state = flow.start(question)
+    every = logits.expand(4000, -1, -1)
+    later = flow.advance(state["order"], state["partial_answer"], every, torch.ones(4000).long())
+    shown = later["partial_answer"]
+    cell = int(written[0].nonzero()[0])
+    at_cell = shown[:, cell][shown[:, cell].sum(-1) > 0]
+    spread = 5 * 0.5 / math.sqrt(len(at_cell))
+    assert (at_cell.mean(0) - logits[cell].softmax(-1)).abs().max() < spread
+
+
+def test_a_rollout_is_told_its_own_partial_answer(puzzle):
+    model = make_model(puzzle, partial_answer=True, improvement_steps=3)
+    steps = make_rollout(puzzle, 4, model=model)
+    for step in steps:
+        assert step.condition == Condition()
+        reached = step.state_before["partial_answer"]
+        told = Condition(partial_answer=reached)
+        assert torch.allclose(step.again(told).logits, step.improved.logits, atol=1e-6)
+        assert not step.state_after["partial_answer"].requires_grad
+    count = puzzle.written(steps[0].puzzles["question"]).sum(1)
+    for k, step in enumerate(steps, start=1):
+        expected = [min(k - 1, 2) * (n + 1) // 3 for n in count.tolist()]
+        assert step.state_before["partial_answer"].sum((1, 2)).tolist() == expected
+
+
+def test_what_a_rollout_is_told_does_not_enter_its_own_draws(puzzle):
+    model = make_model(puzzle, partial_answer=True, improvement_steps=3)
+    told = some_condition(puzzle, 4)
+    for step in make_rollout(puzzle, 3, model=model, condition=lambda lanes: told):
+        reached = step.state_after["partial_answer"]
+        assert set(reached.unique().tolist()) == {0.0, 1.0}
+
+
+def test_stochastic_rollouts_of_one_puzzle_differ(puzzle):
+    for options, stochastic in (({"partial_answer": True}, True), ({}, False)):
+        model = make_model(puzzle, **options)
+        assert model.stochastic == stochastic
+        puzzles = puzzle.sample(1, "train", seed=6).expand(2).clone()
+        lanes = Lanes.begin(model, puzzle, puzzles)
+        *_, last = improvement_steps(model, puzzle, lanes, 3)
+        one, other = last.improved.logits
+        assert torch.allclose(one, other, atol=1e-5) != stochastic

@@ -1,0 +1,373 @@
+"""Tables of many runs: no mean over unlike ones, intervals that a slow reference confirms."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from pir.analysis.figures import KINDS
+from pir.analysis.passes import training_curve
+from pir.analysis.runs import Run, group_by_seed
+from pir.analysis.table import make_table
+from pir.analysis.table_view import as_json, as_markdown, as_text
+from pir.analysis.words import millions
+
+from pir.errors import UserError
+from pir.intervals import student_interval, student_quantile
+from pir.run_folder import find_runs
+from tests.run_folders import write_csv, write_run
+
+
+def change_json(path, **content):
+    path.write_text(json.dumps(json.loads(path.read_text()) | content))
+
+
+def write(folder, solved=0.8, **settings):
+    """Writes a run whose summary says that so many puzzles are solved."""
+    write_run(folder, extra=False, **settings)
+    change_json(folder / "summary.json", solved=solved)
+    return folder
+
+
+def table(*folders, rows=("objective",), columns=("env",), metric="solved"):
+    return make_table([Run(folder) for folder in folders], rows, columns, metric)
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Two objectives on two puzzles: two seeds each, but for one with three and one with one."""
+    shares = {
+        ("awr", "countdown"): (0.70, 0.75, 0.86),
+        ("awr", "maze"): (0.95, 0.99),
+        ("label", "countdown"): (0.60, 0.62),
+        ("label", "maze"): (0.5,),
+    }
+    return [
+        write(tmp_path / f"{name}_{env}_{seed}", solved, objective=name, env=env, seed=seed)
+        for (name, env), values in shares.items()
+        for seed, solved in enumerate(values, start=1)
+    ]
+
+
+# ---------------------------------------------------------------- means and intervals
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 49])
+def test_student_against_the_integral_of_its_density(freedom):
+    t = student_quantile(freedom)
+    grid = np.linspace(-t, t, 200_001)
+    log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
+    scale = math.exp(log_scale) / math.sqrt(freedom * math.pi)
+    density = scale * (1 + grid**2 / freedom) ** (-(freedom + 1) / 2)
+    assert np.trapezoid(density, grid) == pytest.approx(0.95, abs=1e-7)
+
+
+def test_student_covers_as_often_as_it_says():
+    """Three seeds suffice, where a bootstrap covers three in four."""
+    samples = np.random.default_rng(0).normal(5.0, 2.0, size=(4000, 3))
+    covered = [low < 5 < high for low, high in map(student_interval, samples.tolist())]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
+
+
+def test_means_and_intervals_over_seeds(grid):
+    result = table(*grid)
+    values = np.array([0.70, 0.75, 0.86])
+    half = 4.302653 * math.sqrt(((values - values.mean()) ** 2).sum() / 2) / math.sqrt(3)
+    cell = result.cells[0, 0]
+    assert cell.mean == pytest.approx(values.mean())
+    assert cell.interval == pytest.approx((values.mean() - half, values.mean() + half))
+    low, high = result.cells[0, 1].interval
+    assert low == pytest.approx(0.97 - 12.7062 * 0.02, abs=1e-4)
+    assert high == 1.0
+    assert result.cells[1, 1].interval == (0.738, 0.850)  # of its summary
+
+
+def test_the_best_of_a_column_is_the_least_where_less_is_better(grid):
+    def best(result):
+        return [place for place in result.cells if result.is_best(*place)]
+
+    assert best(table(*grid)) == [(0, 0), (0, 1)]
+    assert best(table(*grid, metric="seconds")) == [(1, 0), (1, 1)]
+    assert best(table(*grid[:5])) == []
+    assert table(*grid, metric="seconds").cells[0, 0].interval[0] < 0
+
+
+# ---------------------------------------------------------------- runs that differ
+
+
+def rows_of(result):
+    return [", ".join(row.values()) for row in result.rows]
+
+
+def test_runs_that_differ_in_a_setting_are_never_averaged(tmp_path):
+    folders = [
+        write(tmp_path / f"{env}{size}{seed}", seed=seed, env=env,
+              settings=f"trainer: {{batch_size: {size}}}\n")
+        for env, size, seed in (("countdown", 16, 1), ("countdown", 32, 1), ("countdown", 16, 2),
+                                ("maze", 16, 1), ("sudoku", 64, 1))
+    ]  # fmt: skip
+    result = table(*folders)
+    text = as_text(result, "pir table").splitlines()
+    assert [line.split("  ")[0] for line in text[1:4]] == [
+        f"set_likelihood, trainer.batch_size={size}" for size in (16, 32, 64)
+    ]
+    assert [len(result.cells[place].values) for place in ((0, 0), (0, 1), (1, 0), (2, 2))] == [
+        2, 1, 1, 1,
+    ]  # fmt: skip
+    assert result.differing == []
+    apart = table(*folders[:1], *folders[3:])
+    assert rows_of(apart) == ["set_likelihood"]  # no cell mixes them
+
+
+def test_choices_stand_for_what_they_set(tmp_path):
+    folders = [
+        write(tmp_path / f"{model}{beta}", model=model,
+              settings=f"trainer: {{beta: {beta}}}\n", seed=seed)
+        for seed, (model, beta) in enumerate((("trm", 1), ("gru", 1), ("gru", 2)), start=1)
+    ]  # fmt: skip
+    result = table(*folders)
+    assert rows_of(result) == [
+        "set_likelihood, trm, 1", "set_likelihood, gru, 1", "set_likelihood, gru, 2",
+    ]  # fmt: skip
+    assert "set_likelihood, gru, trainer.beta=2 " in as_text(result, "pir table")
+    assert "| set_likelihood, gru, `trainer.beta=2` |" in as_markdown(result, "pir table")
+
+
+def test_where_and_how_long_runs_ran_is_free(tmp_path):
+    trainers = ("device: cpu\ntrainer: {threads: 1, max_minutes: 9, weight: 1}\n",
+                "device: cuda\ntrainer: {threads: 2, max_minutes: 5, weight: 1.0}\n"
+                "logger: {_target_: x, folder: y}\n")  # fmt: skip
+    folders = [
+        write(tmp_path / f"{seed}", seed=seed, settings=settings)
+        for seed, settings in enumerate(trainers, start=1)
+    ]
+    text = (folders[0] / "config.yaml").read_text()
+    (folders[0] / "config.yaml").write_text(text.replace("choices: {", "choices: {recipe: maze, "))
+    assert len(table(*folders).cells[0, 0].values) == 2
+
+
+def test_settings_that_rows_do_not_name_are_told(tmp_path):
+    folders = [
+        write(tmp_path / name, objective=name, settings=f"trainer: {{batch_size: {size}}}\n")
+        for name, size in (("awr", 16), ("label", 32))
+    ]
+    result = table(*folders)
+    assert result.differing == ["trainer.batch_size"]
+    assert "Rows differ also in trainer.batch_size." in as_text(result, "pir table")
+
+
+def test_the_same_seed_twice_is_refused(grid, tmp_path):
+    again = write(tmp_path / "again", objective="awr", seed=2)
+    with pytest.raises(UserError, match=r"awr_countdown_2 and .*again have the same .* seed, 2"):
+        table(*grid, again)
+
+
+def test_rows_and_columns_by_any_settings(grid):
+    result = table(*grid, rows=("env", "objective.name"), columns=("seed",))
+    assert rows_of(result)[0] == "countdown, awr"
+    header, first = as_markdown(result, "pir table").splitlines()[:3:2]
+    assert header == "| env, `objective.name` | `seed=1` | `seed=2` | `seed=3` |"
+    assert first.startswith("| countdown, awr | 70.0 % (73.8 to 85.0 %), one seed | 75.0 %")
+    with pytest.raises(UserError, match=r"rows=objective.nam is no .* mean objective.name\?"):
+        table(*grid, rows=("objective.nam",))
+    with pytest.raises(UserError, match=r"columns=evn is no .* mean env\?"):
+        table(*grid, columns=("evn",))
+    with pytest.raises(UserError, match=r"metric=solvd is a number of none .* mean solved\?"):
+        table(*grid, metric="solvd")
+    with pytest.raises(UserError, match=r"mean eval.live_depth\?"):
+        table(*grid, metric="eval.live_depht")
+
+
+# ---------------------------------------------------------------- as text
+
+
+def test_markdown_as_it_is_pasted(grid):
+    (grid[0] / "info.json").write_text(json.dumps({"commit": "0123456789ab+changes"}))
+    assert as_markdown(table(*grid), "pir table runs=x").splitlines() == [
+        "| objective | countdown | maze |",
+        "| --- | --- | --- |",
+        "| awr | **77.0 %** (56.7 to 97.3 %), 3 seeds | **97.0 %** (71.6 to 100.0 %), 2 seeds |",
+        "| label | 61.0 % (48.3 to 73.7 %), 2 seeds | 50.0 % (73.8 to 85.0 %), one seed |",
+        "| floor: random answers | 2.3 % | 2.3 % |",
+        "| training forward passes | 0.001 M to 0.003 M | 0.001 M to 0.002 M |",
+        "",
+        "`solved`: mean over seeds; 95 % intervals by Student's t over seeds; of one seed Wilson's "
+        "over its puzzles, which says nothing of other seeds; bold: best of its column.",
+        "",
+        "`pir table runs=x`: 8 runs, commits 0123456+changes (1) and abc1234 (7).",
+    ]
+
+
+def test_text_is_aligned(grid):
+    lines = as_text(table(*grid, metric="seconds"), "pir table").splitlines()
+    assert lines[0].split() == ["objective", "countdown", "maze"]
+    assert lines[1].index("90") == lines[0].index("maze")
+    assert lines[2].split("  ")[-2:] == ["90 * (-291 to 471), 2 seeds", "60 *, one seed"]
+    assert "floor" not in "".join(lines)
+    assert lines[-1] == "pir table: 8 runs, commit abc1234."
+
+
+def test_json_for_programs(grid):
+    content = as_json(table(*grid), "pir table")
+    first = content["cells"][0]
+    assert (first["row"], first["column"]) == ({"objective": "awr"}, {"env": "countdown"})
+    assert (first["seeds"], first["best"], first["interval_over"]) == (3, True, "seeds")
+    assert first["values"] == [0.70, 0.75, 0.86]
+    assert first["runs"] == [str(folder) for folder in grid[:3]]
+    assert content["cells"][-1]["interval_over"] == "puzzles"
+    assert content["columns"][1] == {
+        "column": {"env": "maze"},
+        "masked_random": (0.023, 0.023),
+        "training_forward_passes": (1000, 2000),
+    }
+    json.dumps(content)
+
+
+def test_bars_and_counts():
+    assert [millions(n) for n in (4e5, 921_600, 1.2e9)] == ["0.4 M", "0.922 M", "1,200 M"]
+
+
+def test_a_bar_in_a_setting_stays_in_its_cell(tmp_path):
+    markdown = as_markdown(table(write(tmp_path / "a", objective="'a|b'")), "pir table")
+    assert markdown.splitlines()[2].startswith(r"| a\|b | 80.0 %")
+
+
+# ---------------------------------------------------------------- what is missing
+
+
+def test_missing_values_are_dashes_and_no_seeds(grid):
+    for folder in (grid[1], *grid[5:]):
+        (folder / "summary.json").unlink()
+    (grid[0] / "eval/eval.json").unlink()  # a run that has no evaluation is no other run
+    result = table(*grid)
+    assert result.cells[0, 0].values == [0.70, 0.86]
+    text = as_text(result, "pir table")
+    assert text.splitlines()[2].split() == ["label", "–", "–"]
+    assert f"Without solved: {grid[1]}, {grid[5]}, {grid[6]} and 1 more." in text
+    assert as_json(result, "")["cells"][-1]["mean"] is None
+    for folder in grid:
+        (folder / "eval/eval.json").unlink(missing_ok=True)
+    assert "floor" not in as_text(table(*grid), "pir table")
+
+
+def test_numbers_of_the_evaluation(grid):
+    for i, folder in enumerate(grid[:5]):
+        change_json(folder / "eval/eval.json", coverage=0.3 + 0.1 * i)
+    (grid[2] / "eval/eval.json").unlink()
+    result = table(*grid, metric="eval.coverage")
+    assert rows_of(result) == ["awr", "label"]
+    assert result.cells[0, 0].mean == pytest.approx(0.35)
+    assert result.floor(0) is None
+    assert "**35.0 %** (" not in as_markdown(result, "")  # there is no other to be better than
+    change_json(grid[1] / "eval/eval.json", split="val")
+    split = table(*grid, metric="eval.coverage")
+    assert [", ".join(row.values()) for row in split.rows] == [
+        "awr, test", "awr, val", "awr, –", "label",
+    ]  # fmt: skip
+    nested = table(*grid, metric="eval.one_blank.solved")
+    assert nested.cells[1, 0].mean == pytest.approx(0.99)
+    assert nested.share
+
+
+# ---------------------------------------------------------------- what training costs
+
+
+def set_curve(folder, solved, every=100):
+    """Makes up a validation curve, from step 0 on."""
+    write_csv(
+        folder / "improvement.csv",
+        [
+            {"optimizer_step": every * i, "k": k, "solved": value if k == 3 else 0.99}
+            for i, value in enumerate(solved)
+            for k in (1, 2, 3)
+        ],
+    )
+
+
+def test_passes_at_which_a_group_reaches_the_first(tmp_path):
+    curves = {
+        ("slow", 1): (0.0, 0.2, 0.4, 0.5, 0.6),
+        ("slow", 2): (0.0, 0.4, 0.6, 0.7, 0.6, 0.8),  # a longer run counts as far as the others
+        ("fast", 1): (0.0, 0.5, 0.7, 0.7, 0.9),
+        ("never", 1): (0.0, 0.1, 0.2, 0.2, 0.59),
+    }
+    folders = []
+    for (name, seed), curve in curves.items():
+        folders.append(write_run(tmp_path / f"{name}_seed{seed}", seed=seed, objective=name))
+        set_curve(folders[-1], curve)
+    figure = KINDS["passes"].draw([Run(folder) for folder in folders])
+    (axis,) = figure.axes
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == [
+        "slow (2 seeds): 0.027 M passes",
+        "fast_seed1: 0.018 M passes",
+        "never_seed1: not reached",
+    ]
+    dashed, slow, slow_mark, _, fast_mark, _ = axis.get_lines()
+    assert dashed.get_ydata() == pytest.approx([0.6, 0.6])
+    assert slow.get_xdata().tolist() == [9000, 18000, 27000, 36000]  # 36,000 is beyond the log
+    assert slow.get_ydata() == pytest.approx([0.3, 0.5, 0.6, 0.6])
+    assert (slow_mark.get_xdata().tolist(), fast_mark.get_xdata().tolist()) == ([27000], [18000])
+    assert axis.get_xscale() == "log"
+    band = axis.collections[0].get_datalim(axis.transData).intervaly
+    assert band == pytest.approx([0.2, 0.7])
+    sentence = KINDS["passes"].describe(Run(folders[2]))
+    assert sentence.endswith("36,000 forward passes; no evaluation before it solved as many.")
+
+
+def test_passes_between_rows_of_the_log(tmp_path):
+    folder = write_run(tmp_path / "a")
+    set_curve(folder, (0.1, 0.5, 0.6), every=50)
+    write_csv(
+        folder / "metrics.csv",
+        [{"optimizer_step": s, "forward_passes": p} for s, p in ((40, 400), (80, 1200))],
+    )
+    (group,) = group_by_seed([Run(folder)])
+    assert training_curve(group).passes.tolist() == [600, 1500]
+
+
+def test_passes_of_unlike_runs_are_refused(tmp_path):
+    folders = [write_run(tmp_path / env, env=env) for env in ("countdown", "maze")]
+    with pytest.raises(UserError, match="another env each"):
+        KINDS["passes"].draw([Run(folder) for folder in folders])
+    other = write_run(tmp_path / "seed2", seed=2)
+    set_curve(other, (0.1, 0.5), every=70)
+    with pytest.raises(UserError, match="no step of training at which all"):
+        KINDS["passes"].draw([Run(folders[0]), Run(other)])
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_by_command(pir, tiny_run, tmp_path):
+    solved = json.loads((tiny_run / "summary.json").read_text())["solved"]
+    out = tmp_path / "of = all.md"
+    words = ["table", f"runs={tiny_run.parent}/*", "rows=[objective,trainer.batch_size]"]
+    done = pir(*words, "output=markdown", f"out={out}")
+    assert done.stdout == out.read_text(encoding="utf-8")
+    assert done.stderr.strip() == str(out)
+    assert f"| set_likelihood, 16 | {100 * solved:.1f} % (" in done.stdout
+    command = "'rows=[objective,trainer.batch_size]' columns=env metric=solved`: 1 run, commit"
+    assert command in done.stdout
+    content = json.loads(pir(*words, "output=json", "metric=eval.coverage").stdout)
+    assert content["cells"][0]["seeds"] == 1
+    text = pir("table", f"runs={tiny_run}").stdout
+    assert text.startswith("objective ")
+    assert "the ending must be .md" in pir("table", f"runs={tiny_run}", "out=x.txt", code=2).stderr
+    assert "runs= must be given" in pir("table", code=2).stderr
+    assert "  pir table " in pir("--help").stdout
+
+
+def test_figure_by_command(pir, tiny_run):
+    done = pir("plot", f"run={tiny_run}", "kind=passes")
+    assert done.stdout.strip() == str(tiny_run / "figures/passes.png")
+    assert done.stderr.startswith("Training ends with ")
+
+
+def test_runs_without_an_end_are_found(tmp_path):
+    folders = [write(tmp_path / f"runs/{seed}", seed=seed) for seed in (1, 2)]
+    (folders[1] / "summary.json").unlink()
+    (folders[1] / "eval/eval.json").unlink()
+    result = table(*find_runs(f"{tmp_path}/runs/*"))
+    assert result.lacking == [str(folders[1])]
+    assert len(result.cells[0, 0].values) == 1
