@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.errors import UserError
+from pir.config import check_choice
 from pir.puzzle import PAD, Puzzle
 
 Order = Literal["random", "solver"]
@@ -61,13 +61,8 @@ class NestedEdits(TargetGenerator):
 
     def __init__(self, order: Order = "random", unresolved: Unresolved = "draft") -> None:
         """Checks and keeps the settings."""
-        for name, value, kind in (
-            ("order", order, Order),
-            ("unresolved", unresolved, Unresolved),
-        ):
-            if value not in get_args(kind):
-                allowed = ", ".join(get_args(kind))
-                raise UserError(f"targets: {name}={value}; allowed are {allowed}")
+        check_choice("targets: order", order, get_args(Order))
+        check_choice("targets: unresolved", unresolved, get_args(Unresolved))
         self.order, self.unresolved = order, unresolved
 
     def targets(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> Tensor:

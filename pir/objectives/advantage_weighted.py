@@ -12,6 +12,7 @@ from pir.advantages import (
     group_advantage,
     label_gain,
 )
+from pir.config import check_choice
 from pir.errors import UserError
 from pir.improvement import Step, sample_answers
 from pir.objectives.base import Term, cell_log_probs, mean_over_written, token_log_probs
@@ -64,13 +65,8 @@ class AdvantageWeighted(Term):
         super().__init__(weight, from_step, until_step)
         if samples < 2:
             raise UserError(f"objective: samples={samples}; at least 2")
-        for name, value, kind in (
-            ("advantage", advantage, Advantage),
-            ("weights", weights, Weights),
-        ):
-            if value not in get_args(kind):
-                allowed = ", ".join(get_args(kind))
-                raise UserError(f"objective: {name}={value}; allowed are {allowed}")
+        check_choice("objective: advantage", advantage, get_args(Advantage))
+        check_choice("objective: weights", weights, get_args(Weights))
         if beta <= 0 or clip <= 0:
             raise UserError(f"objective: beta={beta}, clip={clip}; both must be above 0")
         self.samples, self.advantage, self.weights = samples, advantage, weights

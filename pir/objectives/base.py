@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.config import check_choice
 from pir.errors import UserError
 from pir.improvement import Lanes, Step
 from pir.puzzle import Puzzle
@@ -122,8 +123,7 @@ class Combined(Objective):
         """Keeps the terms in the order given."""
         if not terms:
             raise UserError("objective.terms is empty: at least one term is needed")
-        if update not in UPDATES:
-            raise UserError(f"objective.update={update}: allowed are {', '.join(UPDATES)}")
+        check_choice("objective.update", update, UPDATES)
         if epochs < 1 or (epochs > 1 and update == "step"):
             raise UserError(f"objective.epochs={epochs}: 1, or more with objective.update=rollout")
         for name, term in terms.items():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pir.advantages import group_advantage, standardised
+from pir.config import check_choice
 from pir.errors import UserError
 from pir.improvement import Step, sample_answers
 from pir.objectives.base import RolloutTerm, cell_log_probs
@@ -52,10 +53,7 @@ class GroupRelative(RolloutTerm):
             raise UserError(
                 f"objective: clip={list(clip)}; the first in (0, 1], the second above 0"
             )
-        if credit not in get_args(Credit):
-            raise UserError(
-                f"objective: credit={credit}; allowed are {', '.join(get_args(Credit))}"
-            )
+        check_choice("objective: credit", credit, get_args(Credit))
         self.samples, self.clip, self.credit = samples, clip, credit
 
     @torch.no_grad()
