@@ -85,7 +85,7 @@ def explain(error: Exception, command: str, settings: list[str]) -> str:
     if isinstance(error, MissingConfigException):
         group, options = _missing_choice(message)
         if options:
-            named = re.search(r"'[^']*/([^'/]+)'", message)
+            named = re.search(r"Could not (?:find|load) '(?:[^']*/)?([^'/]+)'", message)
             wrong = named.group(1) if named else ""
             return f"{group}={wrong}: there is no such choice{suggest(wrong, options)}"
     unknown = re.match(r"Could not override '([^']+)'", message)

@@ -67,4 +67,5 @@ def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig
     parts.reasoner.load_state_dict(average.module.state_dict())
     parts.reasoner.improvement_steps = saved["numbers"]["best_depth"]
     parts.reasoner.eval()
+    torch.manual_seed(0)  # stochastic rollouts answer alike in every process
     return parts, config, path

@@ -28,8 +28,8 @@ class TrainerConfig:
 
     lanes: str = MISSING
     batch_size: int = MISSING
-    replay_share: float = MISSING
-    replay_size: int = MISSING
+    replay_share: float = 0.0
+    replay_size: int = 10_000
     warmup_steps: int = MISSING
     decay_steps: int = MISSING
     final_lr_ratio: float = MISSING

@@ -161,13 +161,14 @@ class Step:
         Args:
             condition: what the reasoner is told this time; by default the same.
         """
-        condition = self.condition if condition is None else condition
-        state = _improve(self.reasoner, self.read, self.state_before, self.k, condition)
-        return self.reasoner.read_out(state)
+        return self.reasoner.read_out(self._state_again(condition or self.condition))
+
+    def _state_again(self, condition: Condition) -> TensorDict:
+        return _improve(self.reasoner, self.read, self.state_before, self.k, condition)
 
     def retaken(self, puzzle: Puzzle) -> "Step":
         """Returns the step taken once more, by the parameters as they are now."""
-        state = _improve(self.reasoner, self.read, self.state_before, self.k, self.condition)
+        state = self._state_again(self.condition)
         improved = self.reasoner.read_out(state)
         question = self.puzzles["question"]
         answer = puzzle.clamp(question, improved.logits.argmax(-1))

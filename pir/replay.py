@@ -29,13 +29,18 @@ class HardPuzzles:
             self.buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(size))
 
     def draws(self, count: int) -> int:
-        """Returns how many of `count` puzzles come from the pool: none while it is smaller."""
-        wanted = round(self.share * count)
-        return wanted if wanted and len(self.buffer) >= wanted else 0
+        """Returns how many of `count` puzzles come from the pool, the share on average.
+
+        At least one puzzle is always a fresh one, so that the stream goes on.
+        """
+        if self.share == 0 or len(self.buffer) == 0:
+            return 0
+        return min(int(self.share * count + float(torch.rand(()))), count - 1)
 
     def draw(self, count: int) -> TensorDict:
         """Returns puzzles drawn evenly, with replacement, by torch's random state."""
-        return self.buffer.sample(count).select("question", "solution")
+        drawn = self.buffer.sample(count).select("question", "solution")
+        return drawn.to(torch.device("cpu"))
 
     def add(self, puzzles: TensorDict, failed: Tensor) -> None:
         """Keeps the puzzles that `failed`, bool of shape (B,), marks."""

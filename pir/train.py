@@ -23,7 +23,7 @@ from pir.interrupt import Interrupt
 from pir.ledger import Ledger
 from pir.optim import averaged, learning_rate_factor
 from pir.progress import ProgressView, Stopwatch
-from pir.reasoner import Condition, Reasoner
+from pir.reasoner import NOTHING, Condition, Reasoner
 from pir.replay import HardPuzzles
 from pir.run_folder import RunFolder, append_rows, drop_rows_after
 from pir.trainer_settings import CHANGEABLE, check_settings
@@ -91,15 +91,32 @@ class Trainer:
         self._rehearse()
 
     def _rehearse(self) -> None:
-        """Takes one step with one puzzle, so that settings that do not fit are refused at once."""
+        """Takes a step with one puzzle in every phase of the objective.
+
+        Settings that do not fit are refused at once, not after hours.
+        """
         with torch.random.fork_rng(), torch.no_grad():
-            puzzles = self.puzzle.sample(1, "train", seed=self.config.seed)
-            lanes = self._begin(puzzles)
-            for rollout in self._rollouts(lanes):
+            for phase in self.objective.phases:
+                self.optimizer_step = phase
+                lanes = self._begin(self.puzzle.sample(1, "train", seed=self.config.seed))
+                rollout = next(iter(self._rollouts(lanes)))
                 next(self.objective.updates(self.puzzle, rollout, self.optimizer_step))
                 self._finished(rollout[-1])
-                break
-        self.improvement_step = self.lane_steps = 0
+                self._refuse_told(rollout[-1])
+        self.optimizer_step = self.improvement_step = self.lane_steps = 0
+
+    def _refuse_told(self, step: Step) -> None:
+        """Refuses to learn of lanes from rollouts that are told what others are not.
+
+        Raises:
+            UserError: if the ledger chooses the depth, or failed puzzles come back.
+        """
+        if step.condition != NOTHING and (self.by_ledger or self.settings.replay_share > 0):
+            raise UserError(
+                "this objective tells its rollouts more than they know in use (wrong answers to "
+                "give, parts of the label), so how they end says little: set "
+                "trainer.replay_share=0, and trainer.lanes to another choice than ledger"
+            )
 
     # ---------------------------------------------------------------- the loop
 

@@ -50,7 +50,7 @@ def test_input_curriculum_shows_a_growing_part_of_the_label(puzzle):
     counts = []
     for k, step in enumerate(steps, start=1):
         shown, times = step.condition.partial_answer, step.puzzles["times"]
-        order, label = step.state_before["order"], step.puzzles["solution"]
+        order, label = step.state_before["order"], step.puzzles["answer"]
         expected = torch.zeros_like(shown)
         for b, written in enumerate(cells(puzzle, step)):
             first = sorted(written, key=lambda cell, b=b: float(order[b, cell]))
@@ -84,15 +84,32 @@ def test_input_curriculum_shows_some_rollouts_their_own_draws(puzzle, own):
     for step in steps[1:]:
         shown, reached = step.condition.partial_answer, step.state_before["partial_answer"]
         assert torch.equal(shown[:own], reached[:own])
-        label = torch.nn.functional.one_hot(step.puzzles["solution"].long(), shown.shape[2])
+        label = torch.nn.functional.one_hot(step.puzzles["answer"].long(), shown.shape[2])
         assert ((shown[own:] == 0) | (label[own:] == 1)).all()
         assert not torch.equal(shown[own:], reached[own:])
 
 
-def test_input_curriculum_always_asks_for_the_label(puzzle):
+def test_input_curriculum_always_asks_for_its_answer(puzzle):
     step = make_leaves(curriculum_steps(puzzle, InputCurriculum(), [False] * 4))[1]
-    slow = slow_cross_entropy(puzzle, step, step.puzzles["solution"])
+    slow = slow_cross_entropy(puzzle, step, step.puzzles["answer"])
     assert_same(InputCurriculum().loss(puzzle, step), slow, step)
+
+
+def test_input_curriculum_shows_every_right_answer_alike(puzzle):
+    one = puzzle.sample(40, "train", seed=0)
+    puzzles = one.expand(100, 40).reshape(4000).clone()
+    answers = InputCurriculum().prepare(puzzle, puzzles, 3)["answer"].view(100, 40, -1)
+    for b in range(40):
+        expected = {tuple(one["solution"][b].tolist())}
+        if not puzzle.unique:
+            listed, valid = puzzle.solutions(one["question"][b : b + 1], 64)
+            expected = {tuple(answer) for answer in listed[valid].tolist()}
+        drawn = [tuple(answer) for answer in answers[:, b].tolist()]
+        assert set(drawn) <= expected
+        if len(expected) <= 5:  # even odds of 100 draws
+            spread = 5 * math.sqrt(100 / len(expected) * (1 - 1 / len(expected)))
+            counts = [drawn.count(answer) for answer in expected]
+            assert max(abs(count - 100 / len(expected)) for count in counts) <= spread
 
 
 def test_input_curriculum_needs_its_input(puzzle):

@@ -125,9 +125,9 @@ def test_stochastic_reasoners_are_sampled_by_rollouts(made):
     torch.manual_seed(0)
     model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32", partial_answer=True).eval()
     before = torch.random.get_rng_state()
-    sampled = sample_rollouts(model, puzzle, puzzles, 3, 40)
+    sampled = sample_rollouts(model, puzzle, puzzles, 3, 3, 40)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert sampled == sample_rollouts(model, puzzle, puzzles, 3, 40)
+    assert sampled == sample_rollouts(model, puzzle, puzzles, 3, 3, 40)
     ends = [evaluate(model, puzzle, puzzles, 3, 40, seed=seed) for seed in range(3)]
     shares = [float(end.solved[:, -1].float().mean()) for end in ends]
     assert sampled.solved == pytest.approx(sum(shares) / 3)

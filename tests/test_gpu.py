@@ -6,6 +6,7 @@ import torch
 from pir.run_folder import RunFolder
 from pir.train import Trainer
 from tests.conftest import compose_config
+from tests.golden import OBJECTIVES
 
 pytestmark = [
     pytest.mark.gpu,
@@ -13,9 +14,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("objective", ["deep_supervision", "awr", "set_likelihood"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_run_trains_and_resumes_on_cuda(tmp_path, objective):
     options = [f"objective={objective}", "device=cuda"]
+    if objective not in ("cfg", "input_curriculum"):
+        options.append("trainer.replay_share=0.25")
     for steps in (6, 12):
         config = compose_config(*options, f"trainer.max_optimizer_steps={steps}")
         run = RunFolder(tmp_path / "run")

@@ -125,16 +125,35 @@ def test_resume_is_exact(tmp_path, monkeypatch, lanes, objective):
     assert depths == ([2, 3, 3, 3] if lanes == "ledger" else [int(depths[0])] * len(steps))
 
 
-@pytest.mark.parametrize("objective", ["dis", "cfg", "input_curriculum", "group_relative", "ppo"])
-def test_objectives_that_draw_or_roll_out_resume_exactly(tmp_path, objective):
-    """Half of the puzzles come back from the pool of failed ones meanwhile."""
-    options = [f"objective={objective}", "trainer.replay_share=0.5", "trainer.replay_size=20"]
+@pytest.mark.parametrize(
+    ("objective", "replay"),
+    [("dis", 0.5), ("cfg", 0), ("input_curriculum", 0), ("group_relative", 0.5), ("ppo", 0.5)],
+)
+def test_objectives_that_draw_or_roll_out_resume_exactly(tmp_path, objective, replay):
+    """Where it may be, half of the puzzles come back from the pool of failed ones."""
+    options = [f"objective={objective}", f"trainer.replay_share={replay}", "trainer.replay_size=20"]
     start(tmp_path / "whole", *options).train()
     start(tmp_path / "parts", *options, "trainer.max_optimizer_steps=6").train()
     trainer = go_on(tmp_path / "parts", *options)
-    assert trainer.hard_puzzles.draws(8) == 4
+    assert not replay or len(trainer.hard_puzzles.buffer) > 0
     trainer.train()
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective=cfg", "trainer.replay_share=0.5"], "replay_share=0"),
+        (["objective=input_curriculum", "trainer.lanes=ledger"], "than ledger"),
+        (
+            ["objective=ppo", "model.value_head=false", "objective.terms.reward.from_step=9"],
+            "value_head=true",
+        ),
+    ],
+)
+def test_what_would_fail_or_mislead_later_is_refused_at_once(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
+        start(tmp_path / "run", *overrides)
 
 
 def test_every_forward_pass_counts(tmp_path):

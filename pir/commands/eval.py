@@ -136,7 +136,7 @@ def evaluation_text(result: dict[str, Any]) -> str:
     )
     if "samples" in result:
         lines.append(
-            f"{result['samples']} samples of the policy at the trained depth, "
+            f"{result['samples']} samples by {result['sampled_from']} at the trained depth, "
             f"{result['sampled_puzzles']} puzzles: {result['sampled_solved']:.1%} right"
             + _optional(", coverage {:.1%}", result["coverage"])
         )

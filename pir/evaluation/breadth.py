@@ -57,7 +57,8 @@ def breadth(
     runs: list[Evaluation] = []
     for number in range(starts):
         start = partial(noisy_start, reasoner, noise=noise if number else 0.0, generator=generator)
-        runs.append(evaluate(reasoner, puzzle, puzzles, depth, batch_size, start=start))
+        seed = EVALUATION_SEED + number
+        runs.append(evaluate(reasoner, puzzle, puzzles, depth, batch_size, start=start, seed=seed))
 
     def last(name: str) -> Tensor:
         return torch.stack([run.values[name][:, -1] for run in runs], 1)

@@ -82,7 +82,7 @@ class GuidanceSweep:
             logits = step.reference + w * (step.improved.logits - step.reference)
             answer = self.puzzle.clamp(question, logits.argmax(-1))
             verdict = self.puzzle.verify(question, answer)
-            generator = torch.Generator(question.device).manual_seed(int(step.k[0]))
+            generator = torch.Generator(question.device).manual_seed(first + int(step.k[0]))
             drawn = sample_answers(self.puzzle, question, logits, 1, generator)[:, 0]
             drawn_solved = self.puzzle.verify(question, drawn).solved
             nll = slope = torch.full_like(verdict.score, torch.nan)
@@ -103,14 +103,17 @@ class OptimalitySweep(GuidanceSweep):
         """See `Observer.see`."""
         if not self.sweep.settings or not step.reasoner.conditional:
             return
-        if int(step.k[0]) == 1:
-            lanes = Lanes.begin(step.reasoner, self.puzzle, step.puzzles)
-            told = Condition(optimality=torch.full_like(step.k, Optimality.NONE))
-            count = self.sweep.sums.shape[1]
-            self.untold = improvement_steps(
-                step.reasoner, self.puzzle, lanes, count, condition=lambda _: told
-            )
-        super().see(replace(step, reference=next(self.untold).improved.logits), first)
+        device = step.k.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            if int(step.k[0]) == 1:
+                lanes = Lanes.begin(step.reasoner, self.puzzle, step.puzzles)
+                told = Condition(optimality=torch.full_like(step.k, Optimality.NONE))
+                count = self.sweep.sums.shape[1]
+                self.untold = improvement_steps(
+                    step.reasoner, self.puzzle, lanes, count, condition=lambda _: told
+                )
+            reference = next(self.untold).improved.logits
+        super().see(replace(step, reference=reference), first)
 
     def rows(self, passes_per_step: int) -> list[dict[str, Any]]:
         """Returns the table, of twice the forward passes; empty without optimality tokens."""

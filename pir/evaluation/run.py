@@ -174,11 +174,17 @@ class _Run:
         if plan.samples and not self.puzzle.unique:
             if self.reasoner.stochastic:
                 sampled = sample_rollouts(
-                    self.reasoner, self.puzzle, self.sample, plan.samples, plan.batch_size
+                    self.reasoner,
+                    self.puzzle,
+                    self.sample,
+                    plan.samples,
+                    self.depth,
+                    plan.batch_size,
                 )
             else:
                 sampled = policy.draw(self.puzzle, plan.samples)
             content["samples"] = plan.samples
+            content["sampled_from"] = "rollouts" if self.reasoner.stochastic else "policy"
             content["sampled_solved"], content["coverage"], content["sampled_puzzles"] = sampled
         ratings = self.puzzle.rating(self.sample["question"]).cpu()
         states = latents.latents

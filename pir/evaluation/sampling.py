@@ -65,10 +65,15 @@ class PolicySample:
 
 
 def sample_rollouts(
-    reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict, samples: int, batch_size: int
+    reasoner: Reasoner,
+    puzzle: Puzzle,
+    puzzles: TensorDict,
+    samples: int,
+    depth: int,
+    batch_size: int,
 ) -> Sampled:
-    """Rolls out every puzzle `samples` times to the trained depth; for stochastic reasoners."""
-    puzzles, depth = puzzles[:SAMPLED_PUZZLES], reasoner.improvement_steps
+    """Rolls out every puzzle `samples` times over `depth` steps; for stochastic reasoners."""
+    puzzles = puzzles[:SAMPLED_PUZZLES]
     ends = [
         evaluate(reasoner, puzzle, puzzles, depth, batch_size, seed=EVALUATION_SEED + number)
         for number in range(samples)

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, get_args
 
 import torch
 from tensordict import TensorDict
@@ -15,7 +16,6 @@ from pir.puzzle import Puzzle
 from pir.reasoner import Condition
 
 Update = Literal["step", "rollout"]
-UPDATES: tuple[Update, ...] = ("step", "rollout")
 
 
 class Term(ABC):
@@ -78,10 +78,12 @@ class Objective(ABC):
         update: "step" to update the parameters after every improvement step, "rollout" to see a
             whole rollout of K steps first.
         names: the names that losses may have.
+        phases: the optimizer steps at which a part of it begins to act.
     """
 
     update: Update
     names: tuple[str, ...]
+    phases: tuple[int, ...] = (0,)
 
     @abstractmethod
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> TensorDict:
@@ -123,7 +125,7 @@ class Combined(Objective):
         """Keeps the terms in the order given."""
         if not terms:
             raise UserError("objective.terms is empty: at least one term is needed")
-        check_choice("objective.update", update, UPDATES)
+        check_choice("objective.update", update, get_args(Update))
         if epochs < 1 or (epochs > 1 and update == "step"):
             raise UserError(f"objective.epochs={epochs}: 1, or more with objective.update=rollout")
         for name, term in terms.items():
@@ -137,10 +139,13 @@ class Combined(Objective):
                 )
         self.terms, self.update, self.names = dict(terms), update, tuple(terms)
         self.epochs = epochs
+        self.phases = tuple(sorted({0, *(t.from_step for t in terms.values() if t.weight > 0)}))
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> TensorDict:
         """Asks every term for its targets."""
         for name, term in self.terms.items():
+            if term.weight == 0:
+                continue
             prepared = term.prepare(puzzle, puzzles, num_steps)
             if taken := sorted(set(prepared) & set(puzzles.keys())):
                 raise UserError(
@@ -197,6 +202,20 @@ def cell_log_probs(step: Step, answers: Tensor) -> Tensor:
 def answer_log_probs(step: Step, answers: Tensor) -> Tensor:
     """Returns log p(answer), float32 of shape (B, M), of answers (B, M, L), with gradient."""
     return cell_log_probs(step, answers).sum(-1)
+
+
+def right_answers(puzzle: Puzzle, puzzles: TensorDict, limit: int) -> tuple[Tensor, Tensor]:
+    """Lists right answers: the label alone where it is the only one, or they are not listed.
+
+    Returns:
+        answers, uint8 of shape (B, M, L), and which are valid, bool of shape (B, M).
+    """
+    answers = puzzles["solution"][:, None]
+    valid = torch.ones_like(answers[..., 0], dtype=torch.bool)
+    if not puzzle.unique:
+        with suppress(NotImplementedError):
+            answers, valid = puzzle.solutions(puzzles["question"], limit)
+    return answers, valid
 
 
 def mean_over_written(values: Tensor, step: Step) -> Tensor:

@@ -45,12 +45,18 @@ class DeepSupervision(Term):
 
     def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
         """Returns the mean cross-entropy in nats per cell."""
-        target, counted = step.puzzles["solution"], step.written
+        target, counted = self.target(step), step.written
         if self.targets is not None:
-            paths = step.puzzles["targets"]
-            index = (step.k - 1).clamp(max=paths.shape[1] - 1)
-            target = paths[torch.arange(len(paths), device=index.device), index]
             counted = counted & (target != PAD)
         log_probs = token_log_probs(step.improved.logits, target)
         cells = counted.sum(1).clamp(min=1)
         return -(torch.where(counted, log_probs, 0.0).sum(1) / cells).mean()
+
+    def target(self, step: Step) -> Tensor:
+        """Returns what every lane's step is asked for, uint8 of shape (B, L)."""
+        if self.targets is None:
+            label: Tensor = step.puzzles["solution"]
+            return label
+        paths: Tensor = step.puzzles["targets"]
+        index = (step.k - 1).clamp(max=paths.shape[1] - 1)
+        return paths[torch.arange(len(paths), device=index.device), index]

@@ -6,24 +6,27 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Lanes
+from pir.improvement import Lanes, Step
 from pir.models.conditioning import part
+from pir.objectives.base import right_answers
 from pir.objectives.deep_supervision import DeepSupervision
 from pir.puzzle import Puzzle
 
 
 class InputCurriculum(DeepSupervision):
-    """Cross-entropy against the label, of which a growing part is read.
+    """Cross-entropy against a right answer, of which a growing part is read.
 
-    Before step k the reasoner is shown the label at a share t_k of the written cells, beside the
-    question as it is, with times t_1 < .. < t_K drawn evenly and sorted, and one order of the cells
-    per rollout; the target is always the whole label (Looped Flows, arXiv:2609.11801, with masking
-    for its Gaussian noise). As in use there is no label, a share of the rollouts can be shown what
-    they would be shown then, their own draws. The curriculum is in the input alone, where DIS has
-    it in the target.
+    The answer is drawn evenly among the puzzle's right ones where they are listed, once per
+    rollout; else it is the label. Before step k the reasoner is shown it at a share t_k of the
+    written cells, beside the question as it is, with times t_1 < .. < t_K drawn evenly and sorted,
+    and one order of the cells per rollout; the target is always the whole answer (Looped Flows,
+    arXiv:2609.11801, with masking for its Gaussian noise). As in use there is no answer, a share of
+    the rollouts can be shown what they would be shown then, their own draws. The curriculum is in
+    the input alone, where DIS has it in the target.
 
     Args:
         weight: see `Term`.
+        limit: at most so many right answers are listed.
         pseudo_target: share of rollouts that are shown their own draws.
         from_step: see `Term`.
         until_step: see `Term`.
@@ -32,6 +35,7 @@ class InputCurriculum(DeepSupervision):
     def __init__(
         self,
         weight: float = 1.0,
+        limit: int = 64,
         pseudo_target: float = 0.0,
         from_step: int = 0,
         until_step: int | None = None,
@@ -40,16 +44,26 @@ class InputCurriculum(DeepSupervision):
         super().__init__(weight, None, from_step, until_step)
         if not 0 <= pseudo_target <= 1:
             raise UserError(f"objective: pseudo_target={pseudo_target}; must lie in [0, 1]")
-        self.pseudo_target = pseudo_target
+        if limit < 1:
+            raise UserError(f"objective: limit={limit}; at least 1")
+        self.limit, self.pseudo_target = limit, pseudo_target
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
-        """Draws the times of every rollout, and whether it is shown its own answers."""
+        """Draws answer and times of every rollout, and whether it is shown its own draws."""
+        answers, valid = right_answers(puzzle, puzzles, self.limit)
+        drawn = torch.multinomial(valid.float(), 1)[:, 0]
         times = torch.rand(len(puzzles), num_steps).sort(1).values
         own = torch.rand(len(puzzles)) < self.pseudo_target
-        return {"times": times, "shown_own": own}
+        answer = answers[torch.arange(len(answers)), drawn]
+        return {"times": times, "shown_own": own, "answer": answer}
+
+    def target(self, step: Step) -> Tensor:
+        """Returns the rollout's answer."""
+        answer: Tensor = step.puzzles["answer"]
+        return answer
 
     def condition(self, lanes: Lanes, optimizer_step: int) -> dict[str, Tensor]:
-        """Shows a part of the label, or what the rollout has come to by itself.
+        """Shows a part of the answer, or what the rollout has come to by itself.
 
         Raises:
             UserError: if the model reads no partial answer.
@@ -60,6 +74,6 @@ class InputCurriculum(DeepSupervision):
         own = state["partial_answer"]
         now = lanes.k.clamp(max=times.shape[1] - 1)[:, None]
         shown = part(state["order"], times.gather(1, now)[:, 0])
-        label = F.one_hot(lanes.puzzles["solution"].long(), own.shape[-1]) * shown[..., None]
+        answer = F.one_hot(lanes.puzzles["answer"].long(), own.shape[-1]) * shown[..., None]
         takes_own = lanes.puzzles["shown_own"][:, None, None]
-        return {"partial_answer": torch.where(takes_own, own, label.float())}
+        return {"partial_answer": torch.where(takes_own, own, answer.float())}

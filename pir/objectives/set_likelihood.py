@@ -1,14 +1,12 @@
 """Set likelihood: the policy's probability of all right answers at once."""
 
-from contextlib import suppress
-
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
 from pir.improvement import Step
-from pir.objectives.base import Term, answer_log_probs
+from pir.objectives.base import Term, answer_log_probs, right_answers
 from pir.puzzle import Puzzle
 from pir.reasoner import NEVER
 
@@ -45,11 +43,7 @@ class SetLikelihood(Term):
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
         """Enumerates the right answers."""
-        answers = puzzles["solution"][:, None]
-        valid = torch.ones_like(answers[..., 0], dtype=torch.bool)
-        if not puzzle.unique:
-            with suppress(NotImplementedError):
-                answers, valid = puzzle.solutions(puzzles["question"], self.limit)
+        answers, valid = right_answers(puzzle, puzzles, self.limit)
         return {"solutions": answers, "solutions_valid": valid}
 
     def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
