@@ -63,9 +63,9 @@ class AnswerFlow:
 
     Step k reads the answer at about a share t_k = (k - 1) / K of its written cells, those that come
     first in a random order which the steps of a rollout share: noise that fades, as in Looped Flows
-    (arXiv:2609.11801), here by masking, which suits tokens better than Gaussian noise. Cells that
-    step k reveals are drawn from its policy and stay. So rollouts of one puzzle differ, and with
-    K above the number of written cells an answer is drawn by the chain rule, cell after cell.
+    (arXiv:2609.11801), here by masking instead of Gaussian noise. Cells that step k reveals are
+    drawn from its policy and stay. So rollouts of one puzzle differ, and with K above the number of
+    written cells an answer is drawn by the chain rule, cell after cell.
 
     Args:
         puzzle: says what is written.
