@@ -3,6 +3,7 @@
 import ctypes
 import sys
 import time
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -72,3 +73,8 @@ def prepare_cpu(threads: int | None) -> None:
             mallopt(_M_MMAP_THRESHOLD, 1 << 30)
             mallopt(_M_TRIM_THRESHOLD, 1 << 30)
             mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def own_random_stream(device: torch.device) -> AbstractContextManager[None]:
+    """Puts torch's random states back afterwards, on the CPU and on a CUDA device."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])

@@ -300,3 +300,10 @@ def sample_answers(
     answers = drawn.view(*question.shape, count).movedim(-1, 1)
     repeated = question[:, None].expand(answers.shape).flatten(0, 1)
     return puzzle.clamp(repeated, answers.flatten(0, 1)).view(answers.shape)
+
+
+def verify_answers(puzzle: Puzzle, question: Tensor, answers: Tensor) -> Verdict:
+    """Judges several answers per puzzle: of (B, S, L) to questions (B, L), with results (B, S)."""
+    repeated = question.repeat_interleave(answers.shape[1], 0)
+    verdict = puzzle.verify(repeated, answers.flatten(0, 1))
+    return Verdict(*(part.view(answers.shape[:2]) for part in verdict))

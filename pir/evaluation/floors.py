@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
-from pir.improvement import sample_answers
+from pir.improvement import sample_answers, verify_answers
 from pir.puzzle import Puzzle, instances
 from pir.reasoner import Reasoner, mask_logits
 
@@ -27,9 +27,8 @@ def masked_random(puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:
     generator = torch.Generator(question.device).manual_seed(EVALUATION_SEED)
     every = logits.expand(len(question), *logits.shape)
     answers = sample_answers(puzzle, question, every, RANDOM_ANSWERS, generator)
-    repeated = question.repeat_interleave(RANDOM_ANSWERS, 0)
-    solved = puzzle.verify(repeated, answers.flatten(0, 1)).solved
-    return {"solved": float(solved.float().mean()), "answers": len(repeated)}
+    solved = verify_answers(puzzle, question, answers).solved
+    return {"solved": float(solved.float().mean()), "answers": solved.numel()}
 
 
 def look_up(puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:

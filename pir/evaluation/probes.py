@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pir.cells import Cells
+from pir.device import own_random_stream
 from pir.guidance import Region, best_weight, guided_log_policy, margin
 from pir.improvement import Lanes, Step, improvement_steps, sample_answers
 from pir.intervals import wilson_interval
@@ -103,8 +104,7 @@ class OptimalitySweep(GuidanceSweep):
         """See `Observer.see`."""
         if not self.sweep.settings or not step.reasoner.conditional:
             return
-        device = step.k.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with own_random_stream(step.k.device):
             if int(step.k[0]) == 1:
                 lanes = Lanes.begin(step.reasoner, self.puzzle, step.puzzles)
                 told = Condition(optimality=torch.full_like(step.k, Optimality.NONE))

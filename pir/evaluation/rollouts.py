@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.device import time_on
+from pir.device import own_random_stream, time_on
 from pir.errors import UserError
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.ledger import Ledger
@@ -95,7 +95,7 @@ def evaluate(
         seed: of the random numbers that stochastic reasoners draw.
     """
     device = puzzles["question"].device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with own_random_stream(device):
         torch.manual_seed(seed)
         ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
         trained = min(reasoner.improvement_steps, num_steps)

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
-from pir.improvement import Step, sample_answers
+from pir.improvement import Step, sample_answers, verify_answers
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
@@ -85,9 +85,7 @@ def sample_rollouts(
 
 def judge(puzzle: Puzzle, question: Tensor, answers: Tensor) -> Sampled:
     """Verifies answers (B, S, L) to questions (B, L), and counts the different right ones."""
-    samples = answers.shape[1]
-    repeated = question.repeat_interleave(samples, 0)
-    solved = puzzle.verify(repeated, answers.flatten(0, 1)).solved.view(-1, samples)
+    solved = verify_answers(puzzle, question, answers).solved
     shares = []
     for row in range(len(question)):
         try:

@@ -14,7 +14,7 @@ from pir.advantages import (
 )
 from pir.config import check_choice
 from pir.errors import UserError
-from pir.improvement import Step, sample_answers
+from pir.improvement import Step, sample_answers, verify_answers
 from pir.objectives.base import Term, cell_log_probs, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
 
@@ -90,8 +90,7 @@ class AdvantageWeighted(Term):
         if self.advantage == "conflicts":
             advantage = conflict_advantage(puzzle, question, answers)
         else:
-            repeated = question.repeat_interleave(self.samples, 0)
-            score = puzzle.verify(repeated, answers.flatten(0, 1)).score.view(-1, self.samples)
+            score = verify_answers(puzzle, question, answers).score
             if self.advantage == "group":
                 advantage = group_advantage(score)[..., None]
             else:

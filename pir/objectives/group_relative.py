@@ -9,7 +9,7 @@ from torch import Tensor
 from pir.advantages import group_advantage, standardised
 from pir.config import check_choice
 from pir.errors import UserError
-from pir.improvement import Step, sample_answers
+from pir.improvement import Step, sample_answers, verify_answers
 from pir.objectives.base import RolloutTerm, cell_log_probs
 from pir.puzzle import Puzzle
 
@@ -61,8 +61,7 @@ class GroupRelative(RolloutTerm):
         """Draws and scores answers; keeps their log-probabilities under every step's policy."""
         question, last = steps[-1].puzzles["question"], steps[-1].improved.logits
         answers = sample_answers(puzzle, question, last, self.samples)
-        repeated = question.repeat_interleave(self.samples, 0)
-        score = puzzle.verify(repeated, answers.flatten(0, 1)).score.view(-1, self.samples)
+        score = verify_answers(puzzle, question, answers).score
         return {
             "answers": answers,
             "advantage": standardised(group_advantage(score)),

@@ -5,7 +5,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Lanes, Step, sample_answers
+from pir.improvement import Lanes, Step, sample_answers, verify_answers
 from pir.objectives.base import Term, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
 from pir.reasoner import Optimality
@@ -85,8 +85,7 @@ class OptimalityGuidance(Term):
         drawn = sample_answers(puzzle, question, step.improved.logits, self.samples)
         spare = torch.where(good[:, None], label, corrupted(puzzle, question, label))
         candidates = torch.cat([drawn, spare[:, None]], 1)
-        repeated = question.repeat_interleave(self.samples + 1, 0)
-        solved = puzzle.verify(repeated, candidates.flatten(0, 1)).solved.view(len(question), -1)
+        solved = verify_answers(puzzle, question, candidates).solved
         wanted = solved == good[:, None]
         first = wanted.int().argmax(1)
         lane = torch.arange(len(question), device=first.device)
