@@ -259,9 +259,10 @@ def test_every_cell_is_as_likely_to_come_first(puzzle):
     assert (share[written] - even).abs().max() < 5 * math.sqrt(even * (1 - even) / 2000)
 
 
-def test_cells_are_drawn_from_the_policy(puzzle):
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_cells_are_drawn_from_the_policy(puzzle, temperature):
     question = puzzle.sample(1, "train", seed=0)["question"].expand(4000, -1)
-    flow, written = AnswerFlow(puzzle, 2), puzzle.written(question)
+    flow, written = AnswerFlow(puzzle, 2, temperature), puzzle.written(question)
     logits = torch.randn(puzzle.slot_mask.shape).masked_fill(~puzzle.slot_mask, -1e4)
     state = flow.start(question)
     every = logits.expand(4000, -1, -1)
@@ -270,7 +271,8 @@ def test_cells_are_drawn_from_the_policy(puzzle):
     cell = int(written[0].nonzero()[0])
     at_cell = shown[:, cell][shown[:, cell].sum(-1) > 0]
     spread = 5 * 0.5 / math.sqrt(len(at_cell))
-    assert (at_cell.mean(0) - logits[cell].softmax(-1)).abs().max() < spread
+    policy = logits[cell].exp() ** (1 / temperature)
+    assert (at_cell.mean(0) - policy / policy.sum()).abs().max() < spread
 
 
 def test_a_rollout_is_told_its_own_partial_answer(puzzle):

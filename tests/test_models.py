@@ -133,6 +133,10 @@ def test_rms_norm_by_hand():
         ({"mixer": "conv"}, "model.mixer=conv: this puzzle has no board"),
         ({"mixer": "pool"}, "model.mixer=pool: allowed are auto, attention, mlp, conv"),
         ({"dtype": "float16"}, "model.dtype=float16"),
+        (
+            {"partial_answer": True, "draw_temperature": 0.0},
+            "model.draw_temperature=0.0: must be above 0",
+        ),
         ({"layers": 0}, "model.layers=0"),
         ({"improvement_steps": 0}, "model.improvement_steps=0"),
     ],

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pir.errors import UserError
 from pir.models.layers import Linear
 from pir.puzzle import Puzzle
 from pir.reasoner import Condition, Optimality
@@ -70,11 +71,18 @@ class AnswerFlow:
     Args:
         puzzle: says what is written.
         num_steps: K; later steps read what step K did.
+        temperature: cells are drawn from the policy to the power of 1 / temperature. Below 1 the
+            answers are right more often, and differ a little less.
+
+    Raises:
+        UserError: if the temperature is not above 0.
     """
 
-    def __init__(self, puzzle: Puzzle, num_steps: int) -> None:
-        """Keeps both."""
-        self.puzzle, self.num_steps = puzzle, num_steps
+    def __init__(self, puzzle: Puzzle, num_steps: int, temperature: float = 1.0) -> None:
+        """Keeps all three."""
+        if not temperature > 0:
+            raise UserError(f"model.draw_temperature={temperature}: must be above 0")
+        self.puzzle, self.num_steps, self.temperature = puzzle, num_steps, temperature
 
     def start(self, question: Tensor) -> dict[str, Tensor]:
         """Draws the order, and shows nothing of an answer."""
@@ -96,7 +104,8 @@ class AnswerFlow:
         """
         revealed = part(order, rollout_time(k + 1, self.num_steps))
         fresh = revealed & ~part(order, rollout_time(k, self.num_steps))
-        drawn = logits.softmax(-1).flatten(0, 1).multinomial(1).view(order.shape)
+        policy = (logits / self.temperature).softmax(-1)
+        drawn = policy.flatten(0, 1).multinomial(1).view(order.shape)
         tokens = F.one_hot(drawn, logits.shape[-1]).float()
         return {"order": order, "partial_answer": torch.where(fresh[..., None], tokens, shown)}
 

@@ -55,6 +55,7 @@ class TRM(Reasoner):
         optimality_token: whether it is told that the answer should be good, bad or any (CFG).
         partial_answer: whether it is told a part of an answer, which grows over a rollout (Looped
             Flows); rollouts then draw random numbers.
+        draw_temperature: of the draws by which that part grows, see `AnswerFlow`.
         reads_own_answer: see `Reasoner`.
         dtype: of activations and products: "float32", "bfloat16", or "auto" for bfloat16 where the
             device is fast at it. Parameters are float32 in any case.
@@ -86,6 +87,7 @@ class TRM(Reasoner):
         step_embedding: bool = False,
         optimality_token: bool = False,
         partial_answer: bool = False,
+        draw_temperature: float = 0.5,
         reads_own_answer: bool = False,
         dtype: str = "auto",
     ) -> None:
@@ -146,7 +148,9 @@ class TRM(Reasoner):
             self.conditioning = Conditioning(
                 puzzle, hidden_size, steps, optimality_token, partial_answer
             )
-        self.flow = AnswerFlow(puzzle, improvement_steps) if partial_answer else None
+        self.flow = None
+        if partial_answer:
+            self.flow = AnswerFlow(puzzle, improvement_steps, draw_temperature)
         self.conditional, self.stochastic = optimality_token, partial_answer
         self.reads_own_answer = reads_own_answer
         self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
