@@ -14,7 +14,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist l
 test: lint types
 	$(PYTEST) -m "not slow and not gpu"
 
+# The slow tests too, and those of the extra that brings language models.
 test-all: lint types
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,lm]'
 	$(PYTEST)
 
 lint: $(READY)

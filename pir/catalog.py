@@ -25,8 +25,12 @@ GROUPS = {
     "loggers": "logger",
     "exits": "exit",
     "recipes": "recipe",
+    "recipe_pairs": "recipe_pair",
     "experiments": "experiment",
 }
+
+SHARED = "_"
+"""Files whose names begin so hold settings that several choices share; they are no choices."""
 
 
 def choices(group: str, sources: Iterable[Any]) -> list[dict[str, str]]:
@@ -69,7 +73,7 @@ def _files(group: str, sources: Iterable[Any]) -> dict[str, Any]:
             continue
         if folder.is_dir():
             for file in folder.iterdir():
-                if file.name.endswith(".yaml"):
+                if file.name.endswith(".yaml") and not file.name.startswith(SHARED):
                     found.setdefault(file.name[: -len(".yaml")], file)
     return found
 
@@ -108,7 +112,8 @@ def _missing_choice(message: str) -> tuple[str, list[str]]:
     listed = re.search(r"Available options in '([^']+)':\n((?:\t.*\n?)*)", message)
     if not listed:
         return "", []
-    return listed.group(1), [line.strip() for line in listed.group(2).splitlines() if line.strip()]
+    names = [line.strip() for line in listed.group(2).splitlines() if line.strip()]
+    return listed.group(1), [name for name in names if not name.startswith(SHARED)]
 
 
 def _keys_at(command: str, parent: str, settings: list[str]) -> list[str]:

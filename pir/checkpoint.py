@@ -9,7 +9,7 @@ from pir.errors import UserError
 from pir.run_folder import write_atomically
 
 FORMAT = "pir checkpoint"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 CONTENT = (
     "config",
     "weights",
@@ -24,7 +24,7 @@ CONTENT = (
     "seconds",
     "numbers",
 )
-"""What a checkpoint holds, see `Trainer.save`."""
+"""What a checkpoint holds, see `pir.trainer_state.snapshot`."""
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:

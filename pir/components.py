@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -9,9 +10,10 @@ from omegaconf import DictConfig
 from pir import checkpoint
 from pir.config import build
 from pir.device import choose_device, prepare_cpu
+from pir.errors import UserError
 from pir.loggers import Logger
 from pir.objectives import Objective
-from pir.optim import averaged
+from pir.optim import averaged_weights
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.run_folder import RunFolder
@@ -38,13 +40,23 @@ class Components:
         return build(config.objective, "objective", Objective)  # type: ignore[type-abstract]
 
     def build_optimizer(self, config: DictConfig) -> torch.optim.Optimizer:
-        """Builds the optimizer over the reasoner's named parameters."""
-        named = list(self.reasoner.named_parameters())
+        """Builds the optimizer over the reasoner's named parameters, without the frozen ones."""
+        named = [pair for pair in self.reasoner.named_parameters() if pair[1].requires_grad]
         return build(config.optim, "optim", torch.optim.Optimizer, params=named)
 
     def build_logger(self, config: DictConfig) -> Logger:
         """Builds the logger."""
         return build(config.logger, "logger", Logger)  # type: ignore[type-abstract]
+
+
+def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, Any], Path]:
+    """Reads a run's best checkpoint, or the last if there is none yet; and says which.
+
+    Raises:
+        UserError: if there is none, or it is damaged.
+    """
+    path = next((p for p in (folder.end, folder.best) if p.is_file()), folder.last)
+    return checkpoint.load(path, device), path
 
 
 def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig, Path]:
@@ -60,12 +72,29 @@ def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig
     config.device = device
     prepare_cpu(config.trainer.threads)
     parts = Components.build(config)
-    path = next((p for p in (folder.end, folder.best) if p.is_file()), folder.last)
-    average = averaged(parts.reasoner, config.trainer.ema_decay)
-    saved = checkpoint.load(path, parts.device)
-    checkpoint.load_weights(average, saved["average"], path)
-    parts.reasoner.load_state_dict(average.module.state_dict())
+    saved, path = best_checkpoint(folder, parts.device)
+    checkpoint.load_weights(parts.reasoner, averaged_weights(saved), path)
     parts.reasoner.improvement_steps = saved["numbers"]["best_depth"]
     parts.reasoner.eval()
     torch.manual_seed(0)  # stochastic rollouts answer alike in every process
     return parts, config, path
+
+
+def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) -> str:
+    """Gives a reasoner a run's trained weights, as far as names and shapes agree.
+
+    Returns:
+        What was taken and what stays fresh, for the user.
+
+    Raises:
+        UserError: if that run cannot be read, or has no weight in common.
+    """
+    saved, path = best_checkpoint(folder, device)
+    own, theirs = reasoner.state_dict(), averaged_weights(saved)
+    common = {n: w for n, w in theirs.items() if n in own and w.shape == own[n].shape}
+    if not common:
+        raise UserError(f"init={folder.path}: no weight in {path} is one of this model")
+    reasoner.load_state_dict(own | common)
+    taken = f"{len(common)} of {len(own)} weights from {path}"
+    fresh = sorted({name.split(".")[0] for name in own.keys() - common.keys()})
+    return taken + (f"; fresh: {', '.join(fresh)}" if fresh else "")

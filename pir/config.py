@@ -59,6 +59,7 @@ class TrainConfig:
     seed: int = MISSING
     device: str = MISSING
     run: str | None = None
+    init: str | None = None
     resume: str | None = None
     choices: Any = None
 
@@ -260,10 +261,8 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
         raise UserError(
             f"{path}._target_={node['_target_']} is no {kind.__module__}.{kind.__name__}"
         )
-    signature = inspect.signature(component)
-    hints = typing.get_type_hints(component.__init__)
-    known = {name: p for name, p in signature.parameters.items() if name not in extra}
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    hints, needed, open_ended = _schema(component)
+    known = [name for name in hints if name not in extra]
     arguments: dict[str, Any] = {}
     for name, value in node.items():
         if name == "_target_":
@@ -272,13 +271,7 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
         if name not in known and (name in extra or not open_ended):
             raise UserError(f"{key} is unknown{suggest(name, known)}")
         arguments[name] = _convert(value, hints.get(name, Any), key)
-    missing = [
-        f"{path}.{p.name}"
-        for p in known.values()
-        if p.default is p.empty
-        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        and p.name not in arguments
-    ]
+    missing = [f"{path}.{n}" for n in known if n in needed and n not in arguments]
     if missing:
         raise UserError(f"{', '.join(missing)} must be given")
     try:
@@ -288,6 +281,30 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
     except Exception as error:  # a plug-in may fail in any way
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path} ({node['_target_']}) cannot be built: {reason}") from error
+
+
+def _schema(component: type) -> tuple[dict[str, Any], set[str], bool]:
+    """Reads off a signature what a component may be given.
+
+    Returns:
+        The type of every argument by name, with those of `**shared: Unpack[Shared]`; the names
+        without a default; and whether any further name is taken.
+    """
+    annotated = typing.get_type_hints(component.__init__)  # type: ignore[misc]
+    hints: dict[str, Any] = {}
+    needed, open_ended = set(), False
+    for name, parameter in inspect.signature(component).parameters.items():
+        hint = annotated.get(name, Any)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            if typing.get_origin(hint) is typing.Unpack:
+                hints |= typing.get_type_hints(typing.get_args(hint)[0])
+            else:
+                open_ended = True
+        elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            hints[name] = hint
+            if parameter.default is parameter.empty:
+                needed.add(name)
+    return hints, needed, open_ended
 
 
 def _find_class(target: str, key: str) -> type:
@@ -313,9 +330,10 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         return build(value, key, kinds[0])
     if isinstance(value, Mapping) and _is_kind(origin, Mapping):
         return {name: _convert(item, options[1], f"{key}.{name}") for name, item in value.items()}
-    if isinstance(value, list) and origin in (typing.Union, types.UnionType):
-        sequences = [o for o in options if _is_kind(typing.get_origin(o), Sequence)]
-        return _convert(value, sequences[0], key) if sequences else _refuse(value, hint, key)
+    if isinstance(value, (list, Mapping)) and origin in (typing.Union, types.UnionType):
+        kind = Sequence if isinstance(value, list) else Mapping
+        fitting = [o for o in options if _is_kind(typing.get_origin(o), kind)]
+        return _convert(value, fitting[0], key) if fitting else _refuse(value, hint, key)
     if isinstance(value, list) and _is_kind(origin, Sequence):
         if origin is not tuple or ... in options:
             options = (options[0] if options else Any,) * len(value)

@@ -1,16 +1,18 @@
-"""Choosing the depth of training's rollouts from the ledger: dead steps are not taken.
+"""The depth of training's rollouts: chosen from the ledger, or drawn at random.
 
-A forward pass can go to one more step of a puzzle or to a fresh one. Which is better differs
-between puzzles and changes while a model learns, so it is measured. The depth starts at one step;
-it grows by one when the next step, which a few lanes always take, raises the score of enough
-puzzles, and shrinks by one when the last step has died.
+By the ledger, dead steps are not taken. A forward pass can go to one more step of a puzzle or to a
+fresh one. Which is better differs between puzzles and changes while a model learns, so it is
+measured. The depth starts at one step; it grows by one when the next step, which a few lanes
+always take, raises the score of enough puzzles, and shrinks by one when the last step has died.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pir.errors import UserError
 from pir.improvement import Step
 
 WORTH, DYING = 1 / 3, 1 / 6
@@ -83,3 +85,29 @@ class LedgerDepth:
         self.depth, self.seen = state["depth"], state["seen"]
         self.improved.copy_(state["improved"])
         self.taken.copy_(state["taken"])
+
+
+class RandomDepth:
+    """Draws how many steps a training rollout takes, so that none learns to be the last.
+
+    r = min(Poisson(e^tau) + 1, 2 K) with tau ~ N(log K - s^2 / 2, s) (recurrent depth,
+    arXiv:2502.05171, section 3.3; there without the cut), from torch's global random state.
+
+    Args:
+        deviation: s, of the logarithm of the rate.
+    """
+
+    def __init__(self, deviation: float = 0.5) -> None:
+        """Keeps the deviation."""
+        if not deviation >= 0:
+            raise UserError(f"objective.depth.deviation={deviation}: must be at least 0")
+        self.deviation = deviation
+
+    def longest(self, mean: int) -> int:
+        """Returns the most steps that are drawn around a mean K."""
+        return 2 * mean
+
+    def draw(self, mean: int) -> int:
+        """Returns a number of steps, at least 1."""
+        tau = math.log(mean) - self.deviation**2 / 2 + self.deviation * torch.randn(())
+        return min(int(torch.poisson(tau.exp())) + 1, self.longest(mean))

@@ -5,6 +5,7 @@ Training, evaluation and solving all iterate over `improvement_steps`; this modu
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -155,13 +156,18 @@ class Step:
     condition: Condition
     reasoner: Reasoner
 
-    def again(self, condition: Condition | None = None) -> Policy:
+    def again(self, condition: Condition | None = None, count: int = 1) -> Policy:
         """Takes the step once more, from the same state and with gradient.
 
         Args:
             condition: what the reasoner is told this time; by default the same.
+            count: steps that are taken in all, with gradient through every one of them.
         """
-        return self.reasoner.read_out(self._state_again(condition or self.condition))
+        told = condition or self.condition
+        state = self._state_again(told)
+        for later in range(1, count):
+            state = _improve(self.reasoner, self.read, state, self.k + later, told)
+        return self.reasoner.read_out(state)
 
     def _state_again(self, condition: Condition) -> TensorDict:
         return _improve(self.reasoner, self.read, self.state_before, self.k, condition)
@@ -214,12 +220,13 @@ def improvement_steps(
     num_steps: int,
     step_size: float = 1.0,
     condition: Callable[[Lanes], Condition] | None = None,
+    backprop_steps: int = 1,
 ) -> Iterator[Step]:
     """Improves the policy in every lane step by step.
 
-    The state passes from step to step without gradient (deep supervision, Wang et al. 2025,
-    arXiv:2506.21734, section 2): an objective differentiates through one step. `lanes` is updated
-    in place before a step is handed out.
+    By default the state passes from step to step without gradient (deep supervision, Wang et al.
+    2025, arXiv:2506.21734, section 2): an objective differentiates through one step. `lanes` is
+    updated in place before a step is handed out.
 
     Args:
         reasoner: does the steps.
@@ -228,23 +235,29 @@ def improvement_steps(
         num_steps: how many steps.
         step_size: how much of every change of the latents is made, alpha in s + alpha (s' - s).
         condition: says what the reasoner is told before a step; by default nothing.
+        backprop_steps: if more than 1, the last so many steps are one graph, and those before are
+            taken without gradient (truncated back-propagation through time).
     """
-    for _ in range(num_steps):
+    chained: TensorDict | None = None
+    for number in range(1, num_steps + 1):
         told = NOTHING if condition is None else condition(lanes)
         question, reference, before = lanes.puzzles["question"], lanes.logits, lanes.verdict
-        earlier, previous = lanes.state, lanes.answer
+        earlier, previous = lanes.state if chained is None else chained, lanes.answer
         read = question
         if reasoner.reads_own_answer:
             read = torch.where(lanes.k[:, None] > 0, lanes.answer, question)
         lanes.k = lanes.k + 1
-        state = _improve(reasoner, read, earlier, lanes.k, told)
-        if step_size != 1.0:
-            latents = earlier.exclude(*SHOWN).lerp(state.exclude(*SHOWN), step_size)
-            state = state.update(latents)
-        improved = reasoner.read_out(state)
+        in_window = backprop_steps == 1 or number > num_steps - backprop_steps
+        with nullcontext() if in_window else torch.no_grad():
+            state = _improve(reasoner, read, earlier, lanes.k, told)
+            if step_size != 1.0:
+                latents = earlier.exclude(*SHOWN).lerp(state.exclude(*SHOWN), step_size)
+                state = state.update(latents)
+            improved = reasoner.read_out(state)
         answer = puzzle.clamp(question, improved.logits.argmax(-1))
         after = puzzle.verify(question, answer)
 
+        chained = state if backprop_steps > 1 else None
         lanes.state, lanes.logits = state.detach(), improved.logits.detach()
         lanes.answer, lanes.verdict = answer, after
         first_time = after.solved & (lanes.first_solved == 0)
@@ -260,7 +273,7 @@ def improvement_steps(
             before=before,
             after=after,
             first_solved=lanes.first_solved,
-            state_before=earlier,
+            state_before=earlier.detach(),
             state_after=lanes.state,
             read=read,
             condition=told,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-BLOCKS = "blocks."
-"""Matrices of parameters whose name starts so are Muon's; embeddings and read-outs are AdamW's."""
+BLOCKS = "blocks"
+"""Matrices inside a module of that name are Muon's; embeddings and read-outs are AdamW's."""
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -37,10 +37,11 @@ class MuonAdamW(torch.optim.Optimizer):
     ) -> None:
         """Splits the parameters by name."""
         named = list(params)
-        matrices = [p for name, p in named if name.startswith(BLOCKS) and p.ndim == 2]
-        rest = [p for name, p in named if not (name.startswith(BLOCKS) and p.ndim == 2)]
+        in_blocks = [BLOCKS in name.split(".") and p.ndim == 2 for name, p in named]
+        matrices = [p for (_, p), inside in zip(named, in_blocks, strict=True) if inside]
+        rest = [p for (_, p), inside in zip(named, in_blocks, strict=True) if not inside]
         if not matrices:
-            raise ValueError(f"no matrix's name starts with {BLOCKS!r}; use optim=adamw")
+            raise ValueError(f"no matrix is inside a module named {BLOCKS!r}; use optim=adamw")
         super().__init__([p for _, p in named], {})
         self.muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum)
         self.adamw = torch.optim.AdamW(
@@ -79,6 +80,13 @@ def learning_rate_factor(
     progress = (optimizer_step - warmup_steps) / max(1, decay_steps - warmup_steps)
     cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
     return final_ratio + (1 - final_ratio) * cosine
+
+
+def averaged_weights(saved: dict[str, Any]) -> dict[str, Tensor]:
+    """Returns the averaged weights of a checkpoint, by the names of the module itself."""
+    prefix = "module."
+    average: dict[str, Tensor] = saved["average"]
+    return {n.removeprefix(prefix): w for n, w in average.items() if n.startswith(prefix)}
 
 
 def averaged(module: nn.Module, decay: float) -> AveragedModel:

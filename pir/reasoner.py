@@ -120,9 +120,18 @@ class Reasoner(nn.Module, ABC):
     def read_out(self, state: TensorDict) -> Policy:
         """Reads the policy that a state holds."""
 
+    def slots(self, state: TensorDict) -> Tensor:
+        """Returns the latent vectors that an analysis tells apart, float32 of shape (B, S, D).
+
+        By default the vectors of all latents of the state, which must be of one width.
+        """
+        latents = state.exclude(*SHOWN)
+        leaves = [latents[key].float() for key in sorted(latents.keys(True, True))]
+        return torch.cat([leaf.reshape(len(leaf), -1, leaf.shape[-1]) for leaf in leaves], 1)
+
     def parameter_count(self) -> int:
         """Returns the number of trained parameters."""
-        return sum(p.numel() for p in self.parameters())
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
 def mask_logits(logits: Tensor, slot_mask: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from pir import checkpoint
-from pir.components import Components
+from pir.components import Components, take_weights
 from pir.depth import LedgerDepth
 from pir.device import prepare_cpu, time_on
 from pir.errors import NonFiniteLossError, UserError
@@ -26,7 +26,8 @@ from pir.progress import ProgressView, Stopwatch
 from pir.reasoner import NOTHING, Condition, Reasoner
 from pir.replay import HardPuzzles
 from pir.run_folder import RunFolder, append_rows, drop_rows_after
-from pir.trainer_settings import CHANGEABLE, check_settings
+from pir.trainer_settings import check_settings
+from pir.trainer_state import restore, snapshot
 
 EVALUATION_BATCH = 1000
 
@@ -64,11 +65,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         self.average = averaged(self.reasoner, self.settings.ema_decay)
-        self.num_steps = self.reasoner.improvement_steps
+        self.num_steps = self.rollout_steps = self.reasoner.improvement_steps
         passes, batch = self.reasoner.passes_per_step, self.settings.batch_size
         # Lanes are alike, so a share of them measures the same at a share of the cost.
         self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_SHARE))
-        self.ledger = Ledger(self.measured, self.num_steps, passes, self.device)
+        depth = self.objective.depth
+        longest = self.num_steps if depth is None else depth.longest(self.num_steps)
+        self.ledger = Ledger(self.measured, longest, passes, self.device)
 
         self.by_ledger = self.settings.lanes == "ledger"
         self.ledger_depth = LedgerDepth(self.num_steps, self.device)
@@ -153,11 +156,18 @@ class Trainer:
 
     def _rollouts(self, lanes: Lanes) -> Iterator[Sequence[Step]]:
         """Improves the lanes until budgets and lanes are looked at; yields what an update sees."""
-        count = self.num_steps if self.settings.lanes == "synchronous" else 1
+        if self.objective.depth is not None:
+            self.rollout_steps = self.objective.depth.draw(self.num_steps)
+        count = self.rollout_steps if self.settings.lanes == "synchronous" else 1
         steps = improvement_steps(
-            self.reasoner, self.puzzle, lanes, count, condition=self._condition
+            self.reasoner,
+            self.puzzle,
+            lanes,
+            count,
+            condition=self._condition,
+            backprop_steps=self.objective.backprop_steps,
         )
-        seen = self.num_steps if self.objective.update == "rollout" else 1
+        seen = count if self.objective.update == "rollout" else 1
         for first in steps:
             rollout = [first, *islice(steps, seen - 1)]
             self.improvement_step += seen
@@ -194,7 +204,7 @@ class Trainer:
             return lane % self.num_steps == self.improvement_step % self.num_steps
         if self.by_ledger:
             return self.ledger_depth.finished(step.k, self.improvement_step)
-        finished = step.k >= self.num_steps
+        finished = step.k >= self.rollout_steps
         if self.settings.lanes == "halting":
             finished = finished | step.improved.halts()
         return finished
@@ -390,24 +400,13 @@ class Trainer:
         """
         if not all(bool(p.isfinite().all()) for p in self.reasoner.parameters()):
             raise NonFiniteLossError(self._diverged("a parameter", "infinite or not a number"))
-        numbers = {name: getattr(self, name) for name in NUMBERS}
-        checkpoint.save(
-            path,
-            {
-                "config": OmegaConf.to_yaml(self.config, resolve=True),
-                "weights": self.reasoner.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "random": checkpoint.random_state(),
-                "lanes": self.lanes.state_dict() if self.lanes else None,
-                "ledger": self.ledger.state_dict(),
-                "ledger_depth": self.ledger_depth.state_dict(),
-                "hard_puzzles": self.hard_puzzles.state_dict(),
-                "interval": self.interval,
-                "seconds": [self.watch.seconds(), self.ledger_seconds],
-                "numbers": numbers,
-            },
-        )
+        checkpoint.save(path, snapshot(self))
+
+    def warm_start(self, folder: RunFolder) -> str:
+        """Begins with the weights of another run; see `take_weights`."""
+        taken = take_weights(self.reasoner, folder, self.device)
+        self.average = averaged(self.reasoner, self.settings.ema_decay)
+        return taken
 
     def resume(self) -> None:
         """Takes up the last checkpoint and drops the rows that were written after it.
@@ -421,60 +420,9 @@ class Trainer:
             for file in (self.folder.improvement, self.folder.outcomes):
                 drop_rows_after(file, -1)
             return
-        saved = checkpoint.load(path, self.device)
-        self._refuse_other_settings(OmegaConf.create(saved["config"]))
-        checkpoint.load_weights(self.reasoner, saved["weights"], path)
-        checkpoint.load_weights(self.average, saved["average"], path)
-        self.optimizer.load_state_dict(saved["optimizer"])
-        for name in NUMBERS:
-            setattr(self, name, saved["numbers"][name])
-        self.ledger.load_state_dict(saved["ledger"])
-        self.ledger_depth.load_state_dict(saved["ledger_depth"])
-        self.hard_puzzles.load_state_dict(saved["hard_puzzles"])
-        self.interval = saved["interval"]
-        seconds, self.ledger_seconds = saved["seconds"]
-        self.watch = Stopwatch(seconds)
-        if saved["lanes"] is not None:
-            self.lanes = Lanes.from_state_dict(saved["lanes"])
-        checkpoint.set_random_state(saved["random"])
+        restore(self, checkpoint.load(path, self.device), path)
         for file in self.folder.logged:
             drop_rows_after(file, self.logged_at)
         for file in (self.folder.improvement, self.folder.outcomes):
             drop_rows_after(file, self.evaluated_at)
         self.folder.end.unlink(missing_ok=True)
-
-    def _refuse_other_settings(self, saved: DictConfig) -> None:
-        """Makes sure that config.yaml still says what the checkpoint was trained with.
-
-        Raises:
-            UserError: naming the settings that differ.
-        """
-        free = {key.removeprefix("trainer.") for key in CHANGEABLE}
-        then, now = (
-            {
-                **{key: config[key] for key in ("env", "model", "objective", "optim", "seed")},
-                "trainer": {k: v for k, v in config.trainer.items() if k not in free},
-            }
-            for config in (saved, self.config)
-        )
-        different = [key for key in then if then[key] != now[key]]
-        if different:
-            raise UserError(
-                f"{self.folder.config} does not fit {self.folder.last}: "
-                + "; ".join(f"{key} was {then[key]}, is {now[key]}" for key in different)
-            )
-
-
-NUMBERS = (
-    "optimizer_step",
-    "improvement_step",
-    "lane_steps",
-    "puzzles_seen",
-    "logged_at",
-    "evaluated_at",
-    "best_solved",
-    "best_depth",
-    "evaluations_since_best",
-    "interval_updates",
-)
-"""The trainer's plain counters, as kept in a checkpoint."""

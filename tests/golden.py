@@ -26,6 +26,9 @@ OBJECTIVES = (
     "ppo",
     "set_likelihood",
     "margin",
+    "exit_distribution",
+    "recurrent_depth",
+    "progressive",
 )
 
 

@@ -23,7 +23,7 @@ PUZZLES: dict[str, Callable[[], Puzzle]] = {
 
 
 def make_model(puzzle: Puzzle, **options: object) -> TRM:
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     return TRM(puzzle, **({"hidden_size": 16, "heads": 2, "dtype": "float32"} | options))
 
 

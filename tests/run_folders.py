@@ -160,7 +160,8 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="tr
     start = np.zeros((12, 1, 5))
     moves = rng.normal(size=(12, STEPS, 5)) * 0.5 ** np.arange(STEPS)[:, None]
     latents = np.concatenate([start, np.cumsum(moves, 1)], 1).astype(np.float32)
-    np.savez(folder / "eval/latents.npz", latents=latents, solved=solved)
+    np.savez(folder / "eval/latents.npz", latents=latents, solved=solved, slots=_slots(),
+             slot_steps=np.arange(STEPS + 1), slot_index=np.arange(2))  # fmt: skip
     if labels:
         write_csv(folder / "eval/cells.csv", _cells())
     write_csv(
@@ -178,6 +179,21 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="tr
     if extra:
         _write_on_demand(folder)
     return folder
+
+
+def _slots():
+    """Two slots, each of which varies in a direction of its own and, more so, in one they share.
+
+    That one is another after step 1 than from step 2 on, so that step 1 captures little.
+    """
+    directions = np.eye(8)
+    a, b = np.tile([1, -1], 6)[:, None], np.repeat([1, -1], 6)[:, None]
+    slots = np.zeros((12, STEPS + 1, 2, 8), dtype=np.float16)
+    for k in range(1, STEPS + 1):
+        shared = 2 * a * directions[3 if k == 1 else 0]
+        slots[:, k, 0] = shared + b * directions[1]
+        slots[:, k, 1] = shared + 1.5 * b * directions[2] + 10 * directions[4]
+    return slots
 
 
 def _cells():

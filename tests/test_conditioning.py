@@ -136,14 +136,14 @@ def test_what_is_told_is_injected_at_every_update(puzzle):
     model = make_telling(puzzle, latent_steps=3, **INPUTS["all"])
     condition = some_condition(puzzle, 4)
     _, step = make_rollout(puzzle, 2, model=model, condition=lambda lanes: condition)
-    known, bias = model.conditioning, model._attention_bias()
+    known, bias = model.conditioning, model.f.bias(model.dtype)
     told = condition.partial_answer @ known.answer.weight.T
     told = told + (known.step.weight[1] + known.optimality.weight[condition.optimality])[:, None]
-    x, y, z = model._embed(step.read), step.state_before["y"], step.state_before["z"]
+    x, y, z = model.embed(step.read), step.state_before["y"], step.state_before["z"]
     for _ in range(2):
         for _ in range(3):
-            z = model._network(x + told + z + y, bias)
-        y = model._network(y + z + told, bias)
+            z = model.f(x + told + z + y, bias)
+        y = model.f(y + z + told, bias)
     expected = model.logit_head(y).masked_fill(~puzzle.slot_mask, NEVER)
     assert torch.allclose(step.improved.logits, expected, atol=1e-4)
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from pir.components import Components
 from pir.config import SCHEMAS, build
 from pir.errors import UserError
+from pir.models.puzzle_model import PuzzleModel
 from pir.models.trm import TRM
 from pir.objectives import Objective
 from pir.puzzle import Puzzle
@@ -40,6 +41,16 @@ def test_every_key_is_explained(file):
             explained = False
 
 
+def load(file):
+    """Reads a file of settings, with those that its defaults list takes from the same folder."""
+    node = yaml.safe_load(file.read_text())
+    base = {}
+    for name in node.pop("defaults", []):
+        if isinstance(name, str) and name != "_self_":
+            base |= load(file.with_name(f"{name}.yaml"))
+    return base | node
+
+
 def components(node):
     if isinstance(node, dict):
         if "_target_" in node:
@@ -48,24 +59,47 @@ def components(node):
             yield from components(value)
 
 
+PAPER = ("hidden_size", "heads", "mixer", "expansion", "improvement_steps", "halt_head")
+OF_A_SIZE = {
+    "trm_7m": (*PAPER, "cycles", "latent_steps"),
+    "trm_5m": (*PAPER, "cycles", "latent_steps"),
+    "hrm_27m": (*PAPER, "high_layers", "low_layers", "continue_head"),
+    "looped": ("improvement_steps",),
+    "deep_thinking": ("improvement_steps", "recall"),
+    "recurrent_depth": ("hidden_size", "improvement_steps"),
+    "dual": ("hidden_size", "mixer"),
+    "soft_embedding": ("mixer",),
+    "dual_lm": ("mixer", "improvement_steps", "backbone", "name"),
+    "feedforward": ("improvement_steps",),
+    "feedforward_deep": ("improvement_steps", "layers"),
+}
+"""What a model's file sets otherwise than its class, by what the file is for."""
+
+
 @pytest.mark.parametrize(
     "group", ["env", "model", "objective", "objective/targets", "optim", "logger", "exit"]
 )
 def test_settings_agree_with_the_code(group):
     """A component's file names exactly its arguments, with the same defaults as in Python."""
     for file in sorted((ROOT / group).glob("*.yaml")):
-        for node in components(yaml.safe_load(file.read_text())):
+        for node in components(load(file)):
             target = get_class(node["_target_"])
             if not target.__module__.startswith("pir."):
                 continue
-            parameters = inspect.signature(target).parameters
-            names = [n for n in parameters if n not in ("puzzle", "params")]
+            parameters = {
+                n: p
+                for part in (target, PuzzleModel if issubclass(target, PuzzleModel) else target)
+                for n, p in inspect.signature(part).parameters.items()
+            }
+            names = [n for n in parameters if n not in ("puzzle", "params", "shared")]
             in_a_group = {"targets"} if file.stem == "dis" and "targets" in names else set()
             assert set(node) - {"_target_"} | in_a_group == set(names), file.name
             for name in names:
                 default = parameters[name].default
                 if group == "env" and file.stem != target.__name__.lower():
                     continue  # one class may serve several puzzles, such as Sudoku of any size
+                if group == "model" and name in OF_A_SIZE.get(file.stem, ()):
+                    continue
                 if default is not inspect.Parameter.empty and "objective" not in str(file):
                     value = node[name]
                     value = tuple(value) if isinstance(value, list) else value

@@ -31,7 +31,7 @@ K = 5
 def rollouts():
     """An untrained model with a halt head on queens: its steps differ enough to stop anywhere."""
     puzzle = Queens(hide=(1, 2))  # chance solves some
-    torch.manual_seed(0)
+    torch.manual_seed(9)
     model = TRM(puzzle, hidden_size=16, heads=2, halt_head=True, dtype="float32").eval()
     puzzles = puzzle.sample(60, "test", seed=0)
     return model, puzzle, puzzles, evaluate(model, puzzle, puzzles, K, 25).values

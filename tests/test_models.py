@@ -163,7 +163,7 @@ def test_convolution_sees_the_neighbours_on_the_board():
     torch.manual_seed(0)
     layer = Convolution(8, (3, 5))
     x = torch.randn(2, 15, 8)
-    assert torch.allclose(layer(x, None), slow_convolution(x, layer.weight, (3, 5)), atol=1e-5)
+    assert torch.allclose(layer(x), slow_convolution(x, layer.weight, (3, 5)), atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [5, 50])
@@ -180,10 +180,10 @@ def test_bias_is_added_to_the_scores(length):
 
 def test_mixer_follows_the_puzzle():
     maze = Maze(7, 9)
-    assert isinstance(TRM(maze, **SMALL).blocks[0].mixer, Convolution)
-    assert isinstance(TRM(Countdown(), **SMALL).blocks[0].mixer, Attention)
+    assert isinstance(TRM(maze, **SMALL).f.blocks[0].mixer, Convolution)
+    assert isinstance(TRM(Countdown(), **SMALL).f.blocks[0].mixer, Attention)
     related = TRM(maze, mixer="attention", **SMALL)
-    assert related.relation_bias.shape == (2, 2, int(maze.relations.max()) + 1)
+    assert related.f.relation_bias.shape == (2, 2, int(maze.relations.max()) + 1)
 
 
 def test_relations_of_a_maze_are_offsets():
@@ -201,7 +201,7 @@ def test_owners_tell_successors_of_different_nodes_apart():
     question = graph.sample(1, "train", seed=0)["question"]
     with torch.no_grad():
         plain = model.token(question.long()) + model.position.weight
-        owned = model._embed(question) - plain
+        owned = model.embed(question) - plain
     assert (owned[0, graph.table_end :] == 0).all()
     rows = owned[0, : graph.table_end].view(graph.nodes, graph.branching, -1)
     assert torch.allclose(rows[:, 0], rows[:, 1], atol=1e-6)

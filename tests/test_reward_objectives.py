@@ -202,7 +202,7 @@ def test_group_relative_clips_in_later_epochs(puzzle, credit):
     term = GroupRelative(samples=6, credit=credit, clip=(0.1, 0.3))
     experience = term.experience(puzzle, steps)
     old = [log_policy(step.improved).detach() for step in steps]
-    torch.manual_seed(5)
+    torch.manual_seed(2)
     for step in steps:
         with torch.no_grad():
             step.improved.logits.add_(torch.randn(step.improved.logits.shape))

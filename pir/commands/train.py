@@ -47,6 +47,8 @@ def run(config: DictConfig) -> None:
                 trainer.resume()
                 folder.write_config(config)
             else:
+                if config.init is not None:
+                    print(trainer.warm_start(RunFolder(config.init)), file=sys.stderr)
                 folder.create(config, sys.orig_argv)
             if not trainer.train():
                 raise KeyboardInterrupt

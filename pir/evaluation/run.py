@@ -19,6 +19,7 @@ from pir.cost import flops_per_step
 from pir.evaluation.breadth import breadth
 from pir.evaluation.exit_sweep import ExitSweep, run_rule
 from pir.evaluation.floors import look_up, masked_random, one_blank
+from pir.evaluation.path_independence import path_independence
 from pir.evaluation.probes import (
     CellSample,
     GuidanceSweep,
@@ -156,6 +157,7 @@ class _Run:
                 "look_up": look_up(self.puzzle, self.sample),
             },
             "one_blank": one_blank(self.reasoner, self.puzzle, self.sample, plan.batch_size),
+            "path_independence": path_independence(self.reasoner, self.puzzle, self.sample),
             "rating_name": self.puzzle.rating_name,
             "cost": {
                 "passes_per_step": self.passes,

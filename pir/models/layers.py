@@ -1,4 +1,4 @@
-"""Building blocks of the reasoners: bias-free, post-normalised, float32 or bfloat16 arithmetic.
+"""Building blocks of the reasoners: bias-free, normalised, float32 or bfloat16 arithmetic.
 
 Parameters are always kept in float32 and cast where they are used, so the optimizer, the average
 and the checkpoints never see bfloat16, while products run in the activations' dtype.
@@ -7,6 +7,9 @@ and the checkpoints never see bfloat16, while products run in the activations' d
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]
+"""What one attention layer has read: keys and values, both (B, heads, L, width / heads)."""
 
 LONGEST_PLAIN = {torch.float32: 40, torch.bfloat16: 256}
 """Up to this many tokens plain products beat the fused attention kernel on a CPU.
@@ -25,6 +28,19 @@ def truncated_normal(*shape: int, std: float) -> Tensor:
 def rms_norm(x: Tensor) -> Tensor:
     """Scales the last dimension to root mean square 1, without a gain (as TRM does)."""
     return F.rms_norm(x, x.shape[-1:], eps=1e-5)
+
+
+class RMSNorm(nn.Module):
+    """`rms_norm` with a learned gain."""
+
+    def __init__(self, width: int) -> None:
+        """Starts with gain 1."""
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., width) to the same shape."""
+        return rms_norm(x) * self.gain.to(x.dtype)
 
 
 class Linear(nn.Module):
@@ -57,7 +73,7 @@ class SwiGLU(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over all L tokens, without a mask."""
+    """Multi-head attention over all L tokens, and what others have read, without a mask."""
 
     def __init__(self, width: int, heads: int) -> None:
         """Builds query, key and value as one product."""
@@ -66,10 +82,29 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.out = Linear(width, width)
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Maps (B, L, width) to the same shape; `bias` (heads, L, L) is added to the scores."""
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        memory: KeysValues | None = None,
+        kept: list[KeysValues] | None = None,
+    ) -> Tensor:
+        """Maps (B, L, width) to the same shape.
+
+        Args:
+            x: what attends.
+            bias: (heads, L, L), added to the scores.
+            memory: keys and values of M tokens that another layer has read; x attends to them too.
+            kept: a list that is given the keys and values of x.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(2, 3)
-        if x.device.type == "cpu" and x.shape[1] <= LONGEST_PLAIN.get(x.dtype, 0):
+        if kept is not None:
+            kept.append((k, v))
+        if memory is not None:
+            k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)
+            if bias is not None:
+                bias = F.pad(bias, (memory[0].shape[2], 0))
+        if x.device.type == "cpu" and k.shape[2] <= LONGEST_PLAIN.get(x.dtype, 0):
             scores = q @ k.mT * q.shape[-1] ** -0.5
             mixed = torch.softmax(scores if bias is None else scores + bias, dim=-1) @ v
         else:
@@ -86,8 +121,8 @@ class TokenMixing(nn.Module):
         super().__init__()
         self.mlp = SwiGLU(length, inner)
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Maps (B, L, width) to the same shape; has no scores that a bias could be added to."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, L, width) to the same shape."""
         result: Tensor = self.mlp(x.mT).mT
         return result
 
@@ -101,22 +136,8 @@ class Convolution(nn.Module):
         self.board = board
         self.weight = nn.Parameter(truncated_normal(width, 9 * width, std=(9 * width) ** -0.5))
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Maps (B, L, width) to the same shape; has no scores that a bias could be added to."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, L, width) to the same shape."""
         image = x.view(len(x), *self.board, -1).permute(0, 3, 1, 2)
         kernel = self.weight.to(x.dtype).view(len(self.weight), 3, 3, -1).permute(0, 3, 1, 2)
         return F.conv2d(image, kernel, padding=1).permute(0, 2, 3, 1).flatten(1, 2)
-
-
-class Block(nn.Module):
-    """One layer: token mixing, then a feed-forward, each added and normalised after (post-norm)."""
-
-    def __init__(self, mixer: nn.Module, feed_forward: nn.Module) -> None:
-        """Takes the two sub-layers."""
-        super().__init__()
-        self.mixer, self.feed_forward = mixer, feed_forward
-
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Maps (B, L, width) to the same shape; `bias` goes to the mixer."""
-        x = rms_norm(x + self.mixer(x, bias))
-        return rms_norm(x + self.feed_forward(x))

@@ -3,6 +3,7 @@
 from pir.objectives.advantage_weighted import AdvantageWeighted
 from pir.objectives.base import Combined, Objective, RolloutTerm, Term
 from pir.objectives.deep_supervision import DeepSupervision
+from pir.objectives.exit_distribution import ExitDistribution, ExitImprovement
 from pir.objectives.group_relative import GroupRelative
 from pir.objectives.guidance import OptimalityGuidance
 from pir.objectives.halting import Halting, QHalting
@@ -10,19 +11,24 @@ from pir.objectives.input_curriculum import InputCurriculum
 from pir.objectives.margin import GuidedLikelihood, MarginHinge
 from pir.objectives.ppo import PPO
 from pir.objectives.set_likelihood import SetLikelihood
+from pir.objectives.through_time import LastStep, Progressive
 
 __all__ = [
     "PPO",
     "AdvantageWeighted",
     "Combined",
     "DeepSupervision",
+    "ExitDistribution",
+    "ExitImprovement",
     "GroupRelative",
     "GuidedLikelihood",
     "Halting",
     "InputCurriculum",
+    "LastStep",
     "MarginHinge",
     "Objective",
     "OptimalityGuidance",
+    "Progressive",
     "QHalting",
     "RolloutTerm",
     "SetLikelihood",

@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.config import check_choice
+from pir.depth import RandomDepth
 from pir.errors import UserError
 from pir.improvement import Lanes, Step
 from pir.puzzle import Puzzle
@@ -77,11 +78,16 @@ class Objective(ABC):
     Attributes:
         update: "step" to update the parameters after every improvement step, "rollout" to see a
             whole rollout of K steps first.
+        backprop_steps: the last steps of a rollout that are one graph; 1 for every step by itself,
+            see `improvement_steps`.
+        depth: draws the number of steps of a rollout; None for K.
         names: the names that losses may have.
         phases: the optimizer steps at which a part of it begins to act.
     """
 
     update: Update
+    backprop_steps: int = 1
+    depth: RandomDepth | None = None
     names: tuple[str, ...]
     phases: tuple[int, ...] = (0,)
 
@@ -115,19 +121,35 @@ class Combined(Objective):
         terms: the terms by name.
         update: see `Objective`.
         epochs: updates per rollout; all but the first take its steps again, from the same states.
+        backprop_steps: see `Objective`.
+        depth: see `Objective`.
 
     Raises:
-        UserError: if at some optimizer step no term acts, or terms, `update` and `epochs` do not
-            fit.
+        UserError: if at some optimizer step no term acts, or terms, `update` and the other
+            settings do not fit.
     """
 
-    def __init__(self, terms: Mapping[str, Term], update: Update = "step", epochs: int = 1) -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, Term],
+        update: Update = "step",
+        epochs: int = 1,
+        backprop_steps: int = 1,
+        depth: RandomDepth | None = None,
+    ) -> None:
         """Keeps the terms in the order given."""
         if not terms:
             raise UserError("objective.terms is empty: at least one term is needed")
         check_choice("objective.update", update, get_args(Update))
         if epochs < 1 or (epochs > 1 and update == "step"):
             raise UserError(f"objective.epochs={epochs}: 1, or more with objective.update=rollout")
+        if backprop_steps < 1 or (backprop_steps > 1 and (update == "step" or epochs > 1)):
+            raise UserError(
+                f"objective.backprop_steps={backprop_steps}: 1, or more with "
+                "objective.update=rollout and objective.epochs=1"
+            )
+        if depth is not None and update == "step":
+            raise UserError("objective.depth draws whole rollouts: set objective.update=rollout")
         for name, term in terms.items():
             if isinstance(term, RolloutTerm) and update == "step":
                 raise UserError(f"objective.terms.{name} needs objective.update=rollout")
@@ -138,7 +160,7 @@ class Combined(Objective):
                     "from_step and until_step of objective.terms"
                 )
         self.terms, self.update, self.names = dict(terms), update, tuple(terms)
-        self.epochs = epochs
+        self.epochs, self.backprop_steps, self.depth = epochs, backprop_steps, depth
         self.phases = tuple(sorted({0, *(t.from_step for t in terms.values() if t.weight > 0)}))
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> TensorDict:
@@ -218,7 +240,16 @@ def right_answers(puzzle: Puzzle, puzzles: TensorDict, limit: int) -> tuple[Tens
     return answers, valid
 
 
+def lane_means(values: Tensor, counted: Tensor) -> Tensor:
+    """Returns the mean over counted cells, (B,), of values (B, L); 0 where none is counted."""
+    return torch.where(counted, values, 0.0).sum(1) / counted.sum(1).clamp(min=1)
+
+
 def mean_over_written(values: Tensor, step: Step) -> Tensor:
     """Returns the mean over written cells, then over lanes, of values (B, L): a scalar."""
-    cells = step.written.sum(1).clamp(min=1)
-    return (torch.where(step.written, values, 0.0).sum(1) / cells).mean()
+    return lane_means(values, step.written).mean()
+
+
+def label_nll(step: Step, logits: Tensor) -> Tensor:
+    """Returns -log p(label), the mean over written cells in nats, (B,), of a policy (B, L, V)."""
+    return -lane_means(token_log_probs(logits, step.puzzles["solution"]), step.written)

@@ -5,7 +5,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.improvement import Step
-from pir.objectives.base import Term, token_log_probs
+from pir.objectives.base import Term, lane_means, token_log_probs
 from pir.puzzle import PAD, Puzzle
 from pir.targets import TargetGenerator
 
@@ -48,9 +48,7 @@ class DeepSupervision(Term):
         target, counted = self.target(step), step.written
         if self.targets is not None:
             counted = counted & (target != PAD)
-        log_probs = token_log_probs(step.improved.logits, target)
-        cells = counted.sum(1).clamp(min=1)
-        return -(torch.where(counted, log_probs, 0.0).sum(1) / cells).mean()
+        return -lane_means(token_log_probs(step.improved.logits, target), counted).mean()
 
     def target(self, step: Step) -> Tensor:
         """Returns what every lane's step is asked for, uint8 of shape (B, L)."""

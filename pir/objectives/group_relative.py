@@ -11,6 +11,7 @@ from pir.config import check_choice
 from pir.errors import UserError
 from pir.improvement import Step, sample_answers, verify_answers
 from pir.objectives.base import RolloutTerm, cell_log_probs
+from pir.objectives.halting import exit_distribution, halt_logits
 from pir.puzzle import Puzzle
 
 Credit = Literal["uniform", "progressive", "exit", "last"]
@@ -78,14 +79,8 @@ class GroupRelative(RolloutTerm):
         count = len(steps)
         k = torch.arange(1, count + 1, device=steps[0].k.device, dtype=torch.float32)
         if self.credit == "exit":
-            halts = [step.improved.halt_logit for step in steps]
-            if halts[0] is None:
-                raise UserError("credit=exit needs a halt head: set model.halt_head=true")
-            gate = torch.stack(halts).sigmoid()  # type: ignore[arg-type]
-            gate[-1] = 1.0
-            survival = (1 - gate).cumprod(0).roll(1, 0)
-            survival[0] = 1.0
-            return gate * survival
+            halts = halt_logits(steps)
+            return exit_distribution(halts)
         weights = {
             "uniform": torch.ones_like(k),
             "progressive": k,

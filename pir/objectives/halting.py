@@ -1,5 +1,7 @@
 """The losses of the halt head: is the answer held now a right one, will a later one be?"""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,6 +10,36 @@ from pir.errors import UserError
 from pir.improvement import Step
 from pir.objectives.base import Term
 from pir.puzzle import Puzzle
+
+
+def halt_logits(steps: Sequence[Step]) -> list[Tensor]:
+    """Returns the halt logits of K steps, each of shape (B,).
+
+    Raises:
+        UserError: if the model has no halt head.
+    """
+    logits = [step.improved.halt_logit for step in steps]
+    known = [logit for logit in logits if logit is not None]
+    if len(known) < len(logits):
+        raise UserError("the objective reads a halt head: set model.halt_head=true")
+    return known
+
+
+def exit_distribution(halts: Sequence[Tensor]) -> Tensor:
+    """Returns the distribution of the step at which the halt head, as a gate, ends a rollout.
+
+    p(t) = lambda_t prod_{j < t} (1 - lambda_j) with lambda the halt probability; the last step
+    takes what is left (LoopLM, arXiv:2510.25741, section 3).
+
+    Args:
+        halts: the halt logits of K steps, each of shape (B,).
+
+    Returns:
+        float32 of shape (K, B), which sums to one over the steps.
+    """
+    gate = torch.stack(list(halts)).sigmoid()
+    survival = torch.cat([torch.ones_like(gate[:1]), (1 - gate[:-1]).cumprod(0)])
+    return torch.cat([gate[:-1] * survival[:-1], survival[-1:]])
 
 
 class Halting(Term):
@@ -22,11 +54,8 @@ class Halting(Term):
         Raises:
             UserError: if the model has no halt head.
         """
-        if step.improved.halt_logit is None:
-            raise UserError("the objective trains a halt head: set model.halt_head=true")
-        return F.binary_cross_entropy_with_logits(
-            step.improved.halt_logit, step.after.solved.float()
-        )
+        (logit,) = halt_logits([step])
+        return F.binary_cross_entropy_with_logits(logit, step.after.solved.float())
 
 
 class QHalting(Halting):

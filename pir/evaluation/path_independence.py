@@ -1,0 +1,61 @@
+"""Whether where a rollout began matters for where it ends."""
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.device import own_random_stream
+from pir.evaluation.rollouts import EVALUATION_SEED
+from pir.improvement import Lanes, improvement_steps
+from pir.puzzle import Puzzle
+from pir.reasoner import SHOWN, Reasoner
+
+PUZZLES = 256
+"""Puzzles that it is measured on."""
+
+
+@torch.no_grad()
+def path_independence(reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:
+    """Compares rollouts that go on from their own state with ones that go on from another's.
+
+    After the trained K steps every puzzle is given the latents of the puzzle before it, and both
+    are improved for K steps more (asymptotic alignment, Anil et al. 2022, arXiv:2211.09961, section
+    4, there from the first step on).
+
+    Returns:
+        `alignment`, the mean cosine of the two ends, over all latents; `same_answer`, the share of
+        puzzles with the same answer at both; and how many `puzzles`. Empty for a single puzzle.
+    """
+    puzzles = puzzles[:PUZZLES]
+    if len(puzzles) < 2:
+        return {}
+    depth, device = reasoner.improvement_steps, puzzles["question"].device
+    with own_random_stream(device):
+        torch.manual_seed(EVALUATION_SEED)
+        own = Lanes.begin(reasoner, puzzle, puzzles)
+        _improve(reasoner, puzzle, own, depth)
+        swapped = own.state.clone().update(own.state.exclude(*SHOWN).apply(lambda z: z.roll(1, 0)))
+        other = Lanes.begin(reasoner, puzzle, puzzles, swapped)
+        other.k = own.k.clone()
+        _improve(reasoner, puzzle, own, depth)
+        _improve(reasoner, puzzle, other, depth)
+    here, there = (_flat(lanes.state) for lanes in (own, other))
+    alignment = torch.cosine_similarity(here, there, dim=1)
+    same = (own.answer == other.answer).all(1)
+    return {
+        "alignment": float(alignment.mean()),
+        "same_answer": float(same.float().mean()),
+        "puzzles": len(puzzles),
+    }
+
+
+def _improve(reasoner: Reasoner, puzzle: Puzzle, lanes: Lanes, num_steps: int) -> None:
+    for _ in improvement_steps(reasoner, puzzle, lanes, num_steps):
+        pass
+
+
+def _flat(state: TensorDict) -> Tensor:
+    latents = state.exclude(*SHOWN)
+    return torch.cat([latents[key].float().flatten(1) for key in latents.keys(True, True)], 1)

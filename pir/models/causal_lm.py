@@ -1,0 +1,97 @@
+"""A Hugging Face causal language model as Base and Coprocessor (GPT-2, Qwen-3 and their like).
+
+The question's embeddings pass through the model once, and its keys and values are the cache; the
+latents follow, and then the question once more, off which the policy is read. So the answer attends
+to question and latents, as in Liu et al. (arXiv:2412.17747). Needs the extra `[lm]`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pir.errors import UserError
+from pir.models.layers import Linear
+from pir.models.speakers import Backbone, Cache, Speaker
+
+
+class CausalLM(Backbone):
+    """Makes speakers out of a causal language model.
+
+    Args:
+        name: of pretrained weights, a folder or a name of the Hugging Face hub; safetensors only.
+        config: instead of a name, the settings of a freshly initialised model, `model_type` among
+            them, such as {model_type: gpt2, n_layer: 2, n_embd: 64, n_head: 4}.
+
+    Raises:
+        UserError: if the extra is not installed, or not exactly one of the two is given.
+    """
+
+    def __init__(self, name: str | None = None, config: Mapping[str, Any] | None = None) -> None:
+        """Checks that the extra is there."""
+        if (name is None) == (config is None):
+            raise UserError("model.backbone: give either name or config")
+        try:
+            import transformers  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                "model.backbone: language models need the extra lm: "
+                "pip install 'policy-improvement-reasoners[lm]'"
+            ) from error
+        self.name, self.config = name, config
+
+    def build(self, width: int) -> Speaker:
+        """Loads or initialises the model, with adapters to width D and back."""
+        from transformers import AutoConfig, AutoModel
+
+        if self.name is not None:
+            body = AutoModel.from_pretrained(self.name, use_safetensors=True)
+        else:
+            assert self.config is not None
+            body = AutoModel.from_config(AutoConfig.for_model(**self.config))
+        return _LMSpeaker(body, width)
+
+
+class _LMSpeaker(Speaker):
+    """See `Speaker`; the puzzle's embeddings take the place of the model's own."""
+
+    def __init__(self, body: Any, width: int) -> None:
+        super().__init__()
+        body.set_input_embeddings(nn.Identity())
+        self.body = body.float()
+        inner = body.config.hidden_size
+        self.enter, self.leave = Linear(width, inner), Linear(inner, width)
+
+    def read(self, x: Tensor) -> Cache:
+        """See `Speaker.read`."""
+        return self._run(self.enter(x.float()), [])[1]
+
+    def think(self, latents: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """See `Speaker.think`."""
+        hidden, everything = self._run(self.enter(latents.float()), cache)
+        count = latents.shape[1]
+        thoughts = [(keys[:, :, -count:], values[:, :, -count:]) for keys, values in everything]
+        return self.leave(hidden).to(latents.dtype), thoughts
+
+    def answer(self, x: Tensor, cache: Cache, latents: Tensor, thoughts: Cache | None) -> Tensor:
+        """See `Speaker.answer`."""
+        slots = self.enter(x.float())
+        if thoughts is None:
+            hidden, _ = self._run(torch.cat([self.enter(latents.float()), slots], 1), cache)
+        else:
+            pairs = zip(cache, thoughts, strict=True)
+            joined = [(torch.cat([a[0], b[0]], 2), torch.cat([a[1], b[1]], 2)) for a, b in pairs]
+            hidden, _ = self._run(slots, joined)
+        result: Tensor = self.leave(hidden[:, -slots.shape[1] :])
+        return result.to(x.dtype)
+
+    def _run(self, inputs: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """Runs the language model after a cache; returns its output and the longer cache."""
+        from transformers import DynamicCache
+
+        past = DynamicCache()
+        for layer, (keys, values) in enumerate(cache):
+            past.update(keys, values, layer)
+        done = self.body(inputs_embeds=inputs, cache=past, use_cache=True)
+        return done.last_hidden_state, [(layer.keys, layer.values) for layer in past.layers]

@@ -1,0 +1,213 @@
+"""What the built-in reasoners share: how questions are read, what steps are told, what is read out.
+
+A reasoner adds what its paper is about: its latents, and how one step changes them.
+"""
+
+from abc import abstractmethod
+from typing import TypedDict
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from pir.device import fast_dtype
+from pir.errors import UserError
+from pir.models.conditioning import AnswerFlow, Conditioning
+from pir.models.layers import Linear
+from pir.models.network import Network
+from pir.puzzle import PAD, Puzzle
+from pir.reasoner import NOTHING, Condition, Policy, Reasoner, mask_logits
+
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Shared(TypedDict, total=False):
+    """The settings that all built-in reasoners have; see `PuzzleModel`."""
+
+    hidden_size: int
+    heads: int
+    mixer: str
+    expansion: float
+    improvement_steps: int
+    halt_head: bool
+    continue_head: bool
+    value_head: bool
+    step_embedding: bool
+    optimality_token: bool
+    partial_answer: bool
+    draw_temperature: float
+    reads_own_answer: bool
+    dtype: str
+
+
+class PuzzleModel(Reasoner):
+    """A reasoner over the tokens of one puzzle, without its loop.
+
+    Args:
+        puzzle: gives L, V and the tokens that each position may hold.
+        hidden_size: width D of the latents, a multiple of `heads`.
+        heads: attention heads.
+        mixer: how tokens mix, see `Network`.
+        expansion: inner width of the feed-forward layers, as a multiple of D.
+        improvement_steps: K, the steps of a training rollout.
+        halt_head: whether the read-out also estimates that its answer is right.
+        continue_head: whether it also estimates that a later answer will be right (HRM).
+        value_head: whether it also estimates the score that later steps will gain.
+        step_embedding: whether every update is told the number k of the step (DIS).
+        optimality_token: whether it is told that the answer should be good, bad or any (CFG).
+        partial_answer: whether it is told a part of an answer, which grows over a rollout (Looped
+            Flows); rollouts then draw random numbers.
+        draw_temperature: of the draws by which that part grows, see `AnswerFlow`.
+        reads_own_answer: see `Reasoner`.
+        dtype: of activations and products: "float32", "bfloat16", or "auto" for bfloat16 where the
+            device is fast at it. Parameters are float32 in any case.
+
+    Raises:
+        UserError: if a setting is out of range.
+    """
+
+    slot_mask: Tensor
+    owners: Tensor
+
+    def __init__(
+        self,
+        puzzle: Puzzle,
+        hidden_size: int = 128,
+        heads: int = 4,
+        mixer: str = "auto",
+        expansion: float = 4.0,
+        improvement_steps: int = 3,
+        halt_head: bool = False,
+        continue_head: bool = False,
+        value_head: bool = False,
+        step_embedding: bool = False,
+        optimality_token: bool = False,
+        partial_answer: bool = False,
+        draw_temperature: float = 0.5,
+        reads_own_answer: bool = False,
+        dtype: str = "auto",
+    ) -> None:
+        """Builds all but the loop, with parameters from torch's global random state."""
+        super().__init__()
+        if dtype not in DTYPES:
+            raise UserError(f"model.dtype={dtype}: allowed are {', '.join(DTYPES)}")
+        if hidden_size < 1:
+            raise UserError(f"model.hidden_size={hidden_size}: must be at least 1")
+        at_least_one(improvement_steps=improvement_steps)
+        self.hidden_size, self.heads = hidden_size, heads
+        self.mixer, self.expansion = mixer, expansion
+        self.improvement_steps = improvement_steps
+        self.chosen_dtype = DTYPES[dtype]
+        length, vocabulary_size = puzzle.slot_mask.shape
+        self.token = nn.Embedding(vocabulary_size, hidden_size)
+        self.position = nn.Embedding(length, hidden_size)
+        nn.init.normal_(self.token.weight, std=0.7)
+        nn.init.normal_(self.position.weight, std=0.7)
+        self.owner_map = None
+        if puzzle.owners is not None:
+            self.owner_map = Linear(hidden_size, hidden_size)
+            self.register_buffer("owners", puzzle.owners.clone(), persistent=False)
+        self.logit_head = Linear(hidden_size, vocabulary_size)
+        self.halt_head = nn.Linear(hidden_size, 1) if halt_head else None
+        self.continue_head = nn.Linear(hidden_size, 1) if continue_head else None
+        self.value_head = nn.Linear(hidden_size, 1) if value_head else None
+        self.conditioning = None
+        if step_embedding or optimality_token or partial_answer:
+            steps = improvement_steps if step_embedding else 0
+            self.conditioning = Conditioning(
+                puzzle, hidden_size, steps, optimality_token, partial_answer
+            )
+        self.flow = None
+        if partial_answer:
+            self.flow = AnswerFlow(puzzle, improvement_steps, draw_temperature)
+        self.conditional, self.stochastic = optimality_token, partial_answer
+        self.reads_own_answer = reads_own_answer
+        self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
+
+    def network(
+        self, puzzle: Puzzle, layers: int, sandwich: bool = False, related: bool = True
+    ) -> Network:
+        """Builds a network of this model's width over a puzzle's tokens."""
+        settings = (self.hidden_size, layers, self.heads, self.mixer, self.expansion)
+        return Network(puzzle, *settings, sandwich, related)
+
+    # ---------------------------------------------------------------- what a reasoner adds
+
+    @abstractmethod
+    def first_latents(self, question: Tensor) -> dict[str, Tensor]:
+        """Returns the latents before the first step, each of batch size B."""
+
+    @abstractmethod
+    def step(
+        self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor
+    ) -> dict[str, Tensor]:
+        """Returns the latents after step k.
+
+        Args:
+            x: (B, L, D), the embedded question and, added to it, what else the step is told.
+            told: (B, 1 or L, D), that part alone; None if the model is told nothing else.
+            latents: the latents before the step.
+            k: int64 of shape (B,).
+        """
+
+    @abstractmethod
+    def answer(self, latents: TensorDict) -> Tensor:
+        """Returns what the policy is read off, (B, L, D)."""
+
+    # ---------------------------------------------------------------- the contract of a reasoner
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of activations and products on the present device."""
+        return self.chosen_dtype or fast_dtype(self.slot_mask.device)
+
+    def start(self, question: Tensor) -> TensorDict:
+        """See `Reasoner.start`."""
+        state = self.first_latents(question)
+        if self.flow is not None:
+            state |= self.flow.start(question)
+        return TensorDict(state, batch_size=question.shape[:1])
+
+    def improve(
+        self, question: Tensor, state: TensorDict, k: Tensor, condition: Condition = NOTHING
+    ) -> TensorDict:
+        """See `Reasoner.improve`."""
+        x, told = self.embed(question), None
+        if self.conditioning is not None:
+            if self.flow is not None and condition.partial_answer is None:
+                condition = condition._replace(partial_answer=state["partial_answer"])
+            told = self.conditioning(k, condition).to(self.dtype)
+            x = x + told
+        improved = TensorDict(self.step(x, told, state, k), batch_size=state.batch_size)
+        if self.flow is not None:
+            with torch.no_grad():
+                logits = self.read_out(improved).logits
+                shown = state["partial_answer"]
+                improved.update(self.flow.advance(state["order"], shown, logits, k))
+        return improved
+
+    def read_out(self, state: TensorDict) -> Policy:
+        """Reads logits off every token, and the other estimates off their mean."""
+        y = self.answer(state)
+        heads = (self.halt_head, self.continue_head, self.value_head)
+        estimates = [None if head is None else head(y.float().mean(1))[..., 0] for head in heads]
+        return Policy(mask_logits(self.logit_head(y), self.slot_mask), *estimates)
+
+    def embed(self, question: Tensor) -> Tensor:
+        """Embeds a question, with positions and owners: (B, L, D)."""
+        embedded: Tensor = self.token(question.long()) + self.position.weight
+        if self.owner_map is not None:
+            is_owned = (self.owners != PAD)[:, None]
+            embedded = embedded + is_owned * self.owner_map(self.token(self.owners))
+        return embedded.to(self.dtype)
+
+
+def at_least_one(**settings: int) -> None:
+    """Refuses settings of a model that are below 1.
+
+    Raises:
+        UserError: naming the first that is.
+    """
+    for name, value in settings.items():
+        if value < 1:
+            raise UserError(f"model.{name}={value}: must be at least 1")

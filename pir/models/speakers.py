@@ -1,0 +1,84 @@
+"""The parts of a dual architecture: what can play the Base, and what the Coprocessor."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from pir.models.layers import KeysValues
+from pir.models.network import Network
+
+Cache = list[KeysValues]
+"""Keys and values by layer."""
+
+
+class Speaker(nn.Module, ABC):
+    """A network that can play the Base or the Coprocessor."""
+
+    @abstractmethod
+    def read(self, x: Tensor) -> Cache:
+        """Reads an embedded question (B, L, D)."""
+
+    @abstractmethod
+    def think(self, latents: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """Reads latents (B, N, D) beside another's cache; returns them changed, and their cache."""
+
+    @abstractmethod
+    def answer(self, x: Tensor, cache: Cache, latents: Tensor, thoughts: Cache | None) -> Tensor:
+        """Answers a question (B, L, D).
+
+        Args:
+            x: the embedded question.
+            cache: what `read` returned for it.
+            latents: (B, N, D), read beside the question if `thoughts` is None.
+            thoughts: the cache of the latents, read in every layer instead; None for not.
+
+        Returns:
+            What the policy is read off, (B, L, D).
+        """
+
+
+class Transformer(Speaker):
+    """A small transformer, in which all tokens attend to all.
+
+    Args:
+        network: its blocks must attend, but for `forward`.
+    """
+
+    def __init__(self, network: Network) -> None:
+        """Takes the network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps an embedded question (B, L, D) to what its answer is read off."""
+        result: Tensor = self.network(x)
+        return result
+
+    def read(self, x: Tensor) -> Cache:
+        """See `Speaker.read`."""
+        cache: Cache = []
+        self.network(x, kept=cache)
+        return cache
+
+    def think(self, latents: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """See `Speaker.think`."""
+        thoughts: Cache = []
+        unrelated = [None] * len(cache)
+        return self.network(latents, unrelated, memory=cache, kept=thoughts), thoughts
+
+    def answer(self, x: Tensor, cache: Cache, latents: Tensor, thoughts: Cache | None) -> Tensor:
+        """See `Speaker.answer`; the question is read anew, for its tokens attend to the latents."""
+        if thoughts is not None:
+            with_cache: Tensor = self.network(x, memory=thoughts)
+            return with_cache
+        beside: Tensor = self.network(torch.cat([x, latents], 1))
+        return beside[:, : x.shape[1]]
+
+
+class Backbone(ABC):
+    """Makes speakers of one kind; a component of the config (`model.backbone`)."""
+
+    @abstractmethod
+    def build(self, width: int) -> Speaker:
+        """Builds a speaker for embeddings of width D."""
