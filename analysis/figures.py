@@ -97,7 +97,7 @@ KINDS = {
         "Where the steps take the latent state",
         latents.draw_latents,
         latents.describe_latents,
-        (FACTS, LATENTS),
+        (FACTS, LATENTS, PER_STEP),
     ),
     "difficulty": Kind(
         "Easy and hard puzzles",

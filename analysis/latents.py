@@ -1,10 +1,11 @@
-"""Figure of the latent state: where the steps take it, and how far."""
+"""Figure of the latent state: where the steps take it, how far, and within which subspaces."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from pir.analysis.layout import one_row_per_run, percent_axis, step_axis
 from pir.analysis.runs import LATENTS, Run
+from pir.analysis.sharing import describe_sharing, draw_sharing, sharing
 from pir.analysis.style import FAILED, INK, SOLVED
 from pir.analysis.words import number, percent
 
@@ -12,7 +13,7 @@ from pir.errors import UserError
 
 
 def read_latents(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the states of M puzzles.
+    """Reads the states of M puzzles, averaged over tokens.
 
     Returns:
         float64 of shape (M, K + 1, D), step 0 the start, and bool of shape (M,), whether solved.
@@ -20,13 +21,12 @@ def read_latents(run: Run) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UserError: if the file is missing or damaged.
     """
-    content = run.arrays(LATENTS, "latents", "solved")
-    path = run.folder / LATENTS
-    if content is None:
-        raise UserError(f"{path} is missing: `{run.command(LATENTS)}` writes it")
+    content = run.required_arrays(LATENTS, "latents", "solved")
     latents, solved = content["latents"].astype(float), content["solved"].astype(bool)
     if latents.ndim != 3 or min(latents.shape[1:]) < 2 or solved.shape != latents.shape[:1]:
-        raise UserError(f"{path} is damaged: its arrays have shapes that do not fit")
+        raise UserError(
+            f"{run.folder / LATENTS} is damaged: its arrays have shapes that do not fit"
+        )
     return latents, solved
 
 
@@ -49,9 +49,17 @@ LONG = 32
 """Paths of more steps are drawn as pixels, so that a page stays small."""
 
 
-@one_row_per_run(3.9)
+@one_row_per_run(7.4)
 def draw_latents(figure: SubFigure, run: Run) -> None:
-    """Draws the paths of latent states in two dimensions, and how far every step moves them."""
+    """Draws where steps take the latent states, how far, and what slots and steps share."""
+    upper, lower = parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.9, 3.5))[:, 0]
+    for part in parts:
+        part.set_facecolor("none")
+    _draw_paths(upper, run)
+    draw_sharing(lower, sharing(run), run.facts.trained_steps)
+
+
+def _draw_paths(figure: SubFigure, run: Run) -> None:
     latents, solved = read_latents(run)
     paths, distances = figure.subplots(1, 2)
     points, shares = principal_components(latents)
@@ -94,7 +102,11 @@ def _distances(axis: Axes, latents: np.ndarray, solved: np.ndarray) -> None:
 
 
 def describe_latents(run: Run) -> str:
-    """Says how far the first and the last step move the state, solved beside failed puzzles."""
+    """Says how far steps move the state, and what its slots and its steps share."""
+    return f"{_describe_moves(run)} {describe_sharing(sharing(run))}"
+
+
+def _describe_moves(run: Run) -> str:
     latents, solved = read_latents(run)
     _, shares = principal_components(latents)
     moves = relative_moves(latents)

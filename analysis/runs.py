@@ -244,9 +244,27 @@ class Run:
                 content = np.load(stream, allow_pickle=False)
                 if isinstance(content, np.ndarray):
                     raise ValueError("it is no .npz file")
+                for name in names:
+                    if name not in content.files:
+                        raise UserError(
+                            f"{path} has no array {name}: it is damaged or older than this "
+                            f"command; `{self.command(file)}` writes it anew"
+                        )
                 return {name: np.asarray(content[name]) for name in names or content.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged: {error}") from error
+
+    def required_arrays(self, file: str, *names: str) -> dict[str, np.ndarray]:
+        """Reads arrays of a .npz file that must be there; without names, all of them.
+
+        Raises:
+            UserError: if it is missing, damaged or lacks one of them; the message says what makes
+                it.
+        """
+        arrays = self.arrays(file, *names)
+        if arrays is None:
+            raise UserError(f"{self.folder / file} is missing: `{self.command(file)}` writes it")
+        return arrays
 
     def step_values(self, *names: str) -> dict[str, np.ndarray]:
         """Reads per-puzzle statistics, each of shape (N, K), and `rating`, of shape (N,).
@@ -254,9 +272,7 @@ class Run:
         Raises:
             UserError: if they are missing or damaged.
         """
-        values = self.arrays(STEPS, *names)
-        if values is None:
-            raise UserError(f"{self.folder / STEPS} is missing: `{self.command(STEPS)}` writes it")
+        values = self.required_arrays(STEPS, *names)
         shapes = {array.shape for name, array in values.items() if name != "rating"}
         shape = shapes.pop() if shapes else ()
         rating = values.get("rating")

@@ -123,11 +123,15 @@ class Reasoner(nn.Module, ABC):
     def slots(self, state: TensorDict) -> Tensor:
         """Returns the latent vectors that an analysis tells apart, float32 of shape (B, S, D).
 
-        By default the vectors of all latents of the state, which must be of one width.
+        By default the vectors of all latents of the state; of the largest width, if they differ.
         """
         latents = state.exclude(*SHOWN)
         leaves = [latents[key].float() for key in sorted(latents.keys(True, True))]
-        return torch.cat([leaf.reshape(len(leaf), -1, leaf.shape[-1]) for leaf in leaves], 1)
+        vectors = [
+            leaf.reshape(len(leaf), -1, leaf.shape[-1] if leaf.ndim > 1 else 1) for leaf in leaves
+        ]
+        width = max(part.shape[-1] for part in vectors)
+        return torch.cat([part for part in vectors if part.shape[-1] == width], 1)
 
     def parameter_count(self) -> int:
         """Returns the number of trained parameters."""

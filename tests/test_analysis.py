@@ -37,7 +37,12 @@ SENTENCES = {
     "size 1 (80.0 %).",
     "exits": "Rule kl with threshold 0.01 solves 79.0 % with 4.5 forward passes on average, 50 % "
     "fewer than the 9 of the full depth (80.0 %).",
-    "latents": "for 8 solved puzzles and 1.8 % for 4 failed puzzles (medians).",
+    "latents": "for 8 solved puzzles and 1.8 % for 4 failed puzzles (medians). After step 3 a "
+    "slot's principal subspace captures 72 % of the variance of another slot (H_off; 100 % of its "
+    "own, 25 % by chance), silhouette by slot 0.71. A step's captures 67 % of another step (91 % "
+    "of its own), silhouette by step -0.06: 20 % of step 2 in that of step 1, and step 2 dead for "
+    "80 % of puzzles; 91 % of step 6 in that of step 5, and step 6 dead for 100 % of puzzles (rank "
+    "correlation over 5 steps 1.00).",
     "difficulty": "At the trained depth 100.0 % of the easiest puzzles are solved (answers 1), "
     "0.0 % of the hardest (answers 5).",
     "statistics": "10 statistics at every step; at step 3 the policy still moves by 0.0157 nats "

@@ -155,7 +155,7 @@ def test_step_sizes(made):
 
 def test_cells_and_latents(made):
     model, puzzle, puzzles = made
-    cells, latents = CellSample(per_step=20), LatentSample(puzzles=10)
+    cells, latents = CellSample(per_step=20), LatentSample(2, 2, puzzles=10)
     result = evaluate(model, puzzle, puzzles, 2, 25, [cells, latents])
     rows = cells.with_outcome(result.solved[:, -1])
     assert [row["k"] for row in rows] == [1] * 20 + [2] * 20
@@ -173,9 +173,10 @@ def test_cells_and_latents(made):
     policies = (p.log_softmax(-1) for p in (first.reference, first.improved.logits))
     every = gain(*policies, puzzles["solution"])[first.written]
     assert all((every - row["gain"]).abs().min() < 1e-5 for row in rows[:20])
-    assert latents.latents.shape == (10, 3, 32)
+    states = latents.arrays["latents"]
+    assert states.shape == (10, 3, 32)
     pooled = torch.cat([first.state_after[key].mean(1) for key in ("y", "z")], 1)
-    torch.testing.assert_close(latents.latents[:, 1], pooled[:10])
+    torch.testing.assert_close(states[:, 1], pooled[:10])
 
 
 def test_floors():

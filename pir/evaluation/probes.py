@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from pir.cells import Cells
@@ -195,33 +196,84 @@ class CellSample:
         ]
 
 
+def spread(count: int, most: int) -> list[int]:
+    """Returns at most `most` of the indices 0 to `count` - 1, evenly spread, with both ends."""
+    kept = min(count, most)
+    return [i * (count - 1) // max(1, kept - 1) for i in range(kept)]
+
+
 class LatentSample:
-    """The states of the first puzzles, averaged over tokens: the start, then every step.
+    """The states of the first puzzles: the start, then every step.
+
+    Kept twice: averaged over tokens, and as the single vectors of `Reasoner.slots`. The latter are
+    thinned, so that the file stays small: at most `MOST_STEPS` steps and `MOST_SLOTS` slots, both
+    evenly spread, and as many of the first puzzles as `MOST_NUMBERS` allows. Where that would leave
+    fewer than `puzzles`, slots are halved down to `FEWEST_SLOTS` first.
 
     Args:
-        puzzles: how many, M.
+        num_steps: steps K of the evaluation.
+        depth: a step, from 1, that is never left out: the trained depth.
+        puzzles: how many are averaged over tokens, M.
     """
 
-    def __init__(self, puzzles: int = 64) -> None:
+    MOST_PUZZLES, MOST_STEPS, MOST_SLOTS, FEWEST_SLOTS = 256, 16, 16, 4
+    MOST_NUMBERS = 2**22
+    """8 MiB as float16."""
+
+    def __init__(self, num_steps: int, depth: int, puzzles: int = 64) -> None:
         """Has seen nothing."""
         self.puzzles = puzzles
+        self.kept_steps = sorted({0, depth, *(k + 1 for k in spread(num_steps, self.MOST_STEPS))})
+        self.kept_slots: list[int] = []
         self.states: list[Tensor] = []
+        self.slots: list[Tensor] = []
 
     def see(self, step: Step, first: int) -> None:
         """See `Observer.see`."""
         if first > 0:
             return
         if not self.states:
-            self.states.append(self._pooled(step.state_before))
-        self.states.append(self._pooled(step.state_after))
+            self._keep(step.reasoner, step.state_before, 0)
+        self._keep(step.reasoner, step.state_after, int(step.k[0]))
 
-    def _pooled(self, state: Any) -> Tensor:
+    def _keep(self, reasoner: Reasoner, state: TensorDict, k: int) -> None:
+        self.states.append(self._pooled(state))
+        if k not in self.kept_steps:
+            return
+        slots = reasoner.slots(state)
+        if k == 0:
+            self.kept_slots, self.slot_puzzles = self._thinned(*slots.shape[1:])
+        # float16 ends at 65504; what a state that runs away holds beyond it becomes infinite
+        self.slots.append(slots[: self.slot_puzzles, self.kept_slots].half().cpu())
+
+    def _thinned(self, num_slots: int, width: int) -> tuple[list[int], int]:
+        """Returns which of S slots of width D are kept, and of how many puzzles."""
+        most = self.MOST_SLOTS
+        while True:
+            slots = spread(num_slots, most)
+            puzzles = self.MOST_NUMBERS // (len(self.kept_steps) * len(slots) * width)
+            if puzzles >= self.puzzles or most == self.FEWEST_SLOTS:
+                return slots, max(1, min(puzzles, self.MOST_PUZZLES))
+            most //= 2
+
+    def _pooled(self, state: TensorDict) -> Tensor:
         state = state.exclude(*SHOWN)
         leaves = [state[key][: self.puzzles].float() for key in sorted(state.keys(True, True))]
         pooled = [leaf.flatten(1, -2).mean(1) if leaf.ndim > 2 else leaf for leaf in leaves]
         return torch.cat([leaf.flatten(1) for leaf in pooled], 1).cpu()
 
     @property
-    def latents(self) -> Tensor:
-        """float32 of shape (M, K + 1, D)."""
-        return torch.stack(self.states, 1)
+    def arrays(self) -> dict[str, Tensor]:
+        """What `latents.npz` holds.
+
+        Returns:
+            `latents`, float32 of shape (M, K + 1, D), averaged over tokens; `slots`, float16 of
+            shape (M', K' + 1, S', D'), the single vectors; `slot_steps`, int64 of shape (K' + 1,),
+            after which steps, 0 for the start; `slot_index`, int64 of shape (S',), which slots.
+        """
+        return {
+            "latents": torch.stack(self.states, 1),
+            "slots": torch.stack(self.slots, 1),
+            "slot_steps": torch.tensor(self.kept_steps),
+            "slot_index": torch.tensor(self.kept_slots),
+        }

@@ -123,7 +123,8 @@ class _Run:
         guidance = GuidanceSweep(self.puzzle, plan.guidance, self.num_steps)
         optimality = OptimalitySweep(self.puzzle, plan.guidance, self.num_steps)
         probe = StepSizeProbe(self.reasoner, self.puzzle, plan.step_size, self.num_steps)
-        cells, latents, policy = CellSample(), LatentSample(), PolicySample(self.depth)
+        cells, policy = CellSample(), PolicySample(self.depth)
+        latents = LatentSample(self.num_steps, self.depth)
         observers = (guidance, optimality, probe, cells, latents, policy)
         result = self._evaluate(self.sample, observers)
         outcome = result.solved[:, self.depth - 1]
@@ -189,10 +190,10 @@ class _Run:
             content["sampled_from"] = "rollouts" if self.reasoner.stochastic else "policy"
             content["sampled_solved"], content["coverage"], content["sampled_puzzles"] = sampled
         ratings = self.puzzle.rating(self.sample["question"]).cpu()
-        states = latents.latents
+        states = latents.arrays
         arrays = {
             "steps": result.values | {"rating": ratings},
-            "latents": {"latents": states, "solved": outcome[: len(states)]},
+            "latents": states | {"solved": outcome[: len(states["latents"])]},
         }
         write_evaluation(self.folder, content, self.tables, arrays)
         return content

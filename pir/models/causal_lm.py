@@ -59,7 +59,7 @@ class _LMSpeaker(Speaker):
     def __init__(self, body: Any, width: int) -> None:
         super().__init__()
         body.set_input_embeddings(nn.Identity())
-        self.body = body.float()
+        self.body = body.float().eval()  # no dropout: a step that is taken again must be the same
         inner = body.config.hidden_size
         self.enter, self.leave = Linear(width, inner), Linear(inner, width)
 
@@ -76,14 +76,11 @@ class _LMSpeaker(Speaker):
 
     def answer(self, x: Tensor, cache: Cache, latents: Tensor, thoughts: Cache | None) -> Tensor:
         """See `Speaker.answer`."""
-        slots = self.enter(x.float())
-        if thoughts is None:
-            hidden, _ = self._run(torch.cat([self.enter(latents.float()), slots], 1), cache)
-        else:
+        if thoughts is not None:
             pairs = zip(cache, thoughts, strict=True)
-            joined = [(torch.cat([a[0], b[0]], 2), torch.cat([a[1], b[1]], 2)) for a, b in pairs]
-            hidden, _ = self._run(slots, joined)
-        result: Tensor = self.leave(hidden[:, -slots.shape[1] :])
+            cache = [(torch.cat([a[0], b[0]], 2), torch.cat([a[1], b[1]], 2)) for a, b in pairs]
+        hidden, _ = self._run(self.enter(torch.cat([latents, x], 1).float()), cache)
+        result: Tensor = self.leave(hidden[:, -x.shape[1] :])
         return result.to(x.dtype)
 
     def _run(self, inputs: Tensor, cache: Cache) -> tuple[Tensor, Cache]:

@@ -8,7 +8,7 @@ hand (Liu et al. 2024, arXiv:2412.17747; Coda-Forno et al. 2025, arXiv:2510.0049
 
 A step is one such exchange; more steps go on thinking about the same latents. The settings span
 what those papers compare: a frozen Base with the latents beside its input (Liu et al.:
-`train_base=false`), latents whose keys and values enter every layer (H1: `channel=cache` as well),
+`train_base=false`), latents whose keys and values enter every layer too (H1: also `channel=cache`),
 joint training (H2), and one network in both roles (the unified soft-embedding baseline,
 `SoftEmbedding`).
 """
@@ -36,8 +36,8 @@ class Dual(PuzzleModel):
         layers: blocks of the Base, and of the Coprocessor.
         backbone: makes both in place of small transformers, such as a language model.
         latents: N, how many latents they exchange.
-        channel: how the Base sees them: "embeddings", beside its input, or "cache", as keys and
-            values in every layer (H1).
+        channel: how the Base sees them: "embeddings", beside its input, or "cache", their keys and
+            values in every layer of the Coprocessor as well (H1).
         train_base: whether the Base is trained too (H2); if not, give it weights with `init=RUN`.
         shared: see `PuzzleModel`; `mixer` is "attention", as no other reads a cache.
 

@@ -30,8 +30,8 @@ class Speaker(nn.Module, ABC):
         Args:
             x: the embedded question.
             cache: what `read` returned for it.
-            latents: (B, N, D), read beside the question if `thoughts` is None.
-            thoughts: the cache of the latents, read in every layer instead; None for not.
+            latents: (B, N, D), read beside the question.
+            thoughts: their cache in the other network, read in every layer too; None for not.
 
         Returns:
             What the policy is read off, (B, L, D).
@@ -69,11 +69,8 @@ class Transformer(Speaker):
 
     def answer(self, x: Tensor, cache: Cache, latents: Tensor, thoughts: Cache | None) -> Tensor:
         """See `Speaker.answer`; the question is read anew, for its tokens attend to the latents."""
-        if thoughts is not None:
-            with_cache: Tensor = self.network(x, memory=thoughts)
-            return with_cache
-        beside: Tensor = self.network(torch.cat([x, latents], 1))
-        return beside[:, : x.shape[1]]
+        read: Tensor = self.network(torch.cat([x, latents], 1), memory=thoughts)
+        return read[:, : x.shape[1]]
 
 
 class Backbone(ABC):

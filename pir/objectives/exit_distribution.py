@@ -13,7 +13,7 @@ from torch import Tensor
 from pir.errors import UserError
 from pir.improvement import Step
 from pir.objectives.base import RolloutTerm, Term, label_nll
-from pir.objectives.halting import exit_distribution, halt_logits
+from pir.objectives.halting import exit_log_probs, halt_logits
 from pir.puzzle import Puzzle
 
 
@@ -47,11 +47,9 @@ class ExitDistribution(RolloutTerm):
         self, puzzle: Puzzle, steps: Sequence[Step], experience: Mapping[str, Tensor]
     ) -> Tensor:
         """Returns the mean over lanes, in nats."""
-        exits = exit_distribution(halt_logits(steps))
+        log_exits = exit_log_probs(halt_logits(steps))
         losses = torch.stack([label_nll(step, step.improved.logits) for step in steps])
-        entropy: Tensor = torch.special.entr(exits).sum(0)
-        expected: Tensor = (exits * losses).sum(0)
-        return (expected - self.beta * entropy).mean()
+        return (log_exits.exp() * (losses + self.beta * log_exits)).sum(0).mean()
 
 
 class ExitImprovement(Term):
@@ -76,3 +74,9 @@ class ExitImprovement(Term):
         losses = F.binary_cross_entropy_with_logits(-logit, goes_on, reduction="none")
         later = step.k > 1
         return torch.where(later, losses, 0.0).sum() / later.sum().clamp(min=1)
+
+    def rollout_loss(
+        self, puzzle: Puzzle, steps: Sequence[Step], experience: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Returns the mean over the steps after the first."""
+        return super().rollout_loss(puzzle, steps[1:] or steps, experience)

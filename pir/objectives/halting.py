@@ -25,6 +25,14 @@ def halt_logits(steps: Sequence[Step]) -> list[Tensor]:
     return known
 
 
+def exit_log_probs(halts: Sequence[Tensor]) -> Tensor:
+    """Returns the logarithm of `exit_distribution`, finite wherever the gate is all but sure."""
+    gate = torch.stack(list(halts))
+    leaves, stays = F.logsigmoid(gate[:-1]), F.logsigmoid(-gate[:-1])
+    survival = torch.cat([torch.zeros_like(gate[:1]), stays.cumsum(0)])
+    return torch.cat([leaves + survival[:-1], survival[-1:]])
+
+
 def exit_distribution(halts: Sequence[Tensor]) -> Tensor:
     """Returns the distribution of the step at which the halt head, as a gate, ends a rollout.
 
@@ -37,9 +45,7 @@ def exit_distribution(halts: Sequence[Tensor]) -> Tensor:
     Returns:
         float32 of shape (K, B), which sums to one over the steps.
     """
-    gate = torch.stack(list(halts)).sigmoid()
-    survival = torch.cat([torch.ones_like(gate[:1]), (1 - gate[:-1]).cumprod(0)])
-    return torch.cat([gate[:-1] * survival[:-1], survival[-1:]])
+    return exit_log_probs(halts).exp()
 
 
 class Halting(Term):
