@@ -92,9 +92,11 @@ def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) ->
     saved, path = best_checkpoint(folder, device)
     own, theirs = reasoner.state_dict(), averaged_weights(saved)
     common = {n: w for n, w in theirs.items() if n in own and w.shape == own[n].shape}
-    if not common:
-        raise UserError(f"init={folder.path}: no weight in {path} is one of this model")
+    if not any(w.ndim > 1 for w in common.values()):  # a bias fits any width
+        raise UserError(f"init={folder.path}: no matrix in {path} is one of this model")
     reasoner.load_state_dict(own | common)
-    taken = f"{len(common)} of {len(own)} weights from {path}"
-    fresh = sorted({name.split(".")[0] for name in own.keys() - common.keys()})
+    # every tensor once, also where two networks are the same
+    names = [n for n, _ in (*reasoner.named_parameters(), *reasoner.named_buffers()) if n in own]
+    taken = f"{sum(n in common for n in names)} of {len(names)} weights from {path}"
+    fresh = sorted({n.split(".")[0] for n in names if n not in common})
     return taken + (f"; fresh: {', '.join(fresh)}" if fresh else "")

@@ -10,7 +10,7 @@ from pir.reasoner import Reasoner
 
 @torch.no_grad()
 def flops_per_step(reasoner: Reasoner, question: Tensor) -> int:
-    """Returns the floating-point operations of one improvement step of one puzzle.
+    """Returns the floating-point operations of one step of one puzzle, its read-out included.
 
     Counted by torch over matrix products, convolutions and attention, a multiplication and an
     addition as two; element-wise work is left out.
@@ -23,5 +23,5 @@ def flops_per_step(reasoner: Reasoner, question: Tensor) -> int:
     state = reasoner.start(question)
     # the counter knows no fused attention of the CPU, but the products that it is made of
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        reasoner.improve(question, state, first)
+        reasoner.read_out(reasoner.improve(question, state, first))
     return int(counter.get_total_flops())

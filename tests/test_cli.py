@@ -81,7 +81,10 @@ def test_info(pir):
     [
         (["trian"], "did you mean train?"),
         (["train", "env=cuontdown"], "env=cuontdown: there is no such choice; did you mean coun"),
-        (["train", "objective=foo"], "allowed: awr, cfg, deep_supervision, dis, group_relative"),
+        (
+            ["train", "objective=foo"],
+            "allowed: awr, cfg, deep_supervision, dis, exit_distribution",
+        ),
         (["train", "modle=trm"], "modle is no setting; did you mean model?"),
         (["train", "trainer.max_minuts=1"], "did you mean max_minutes?"),
         (["train", "model.hiden_size=3"], "did you mean hidden_size?"),
@@ -130,7 +133,7 @@ def test_mistakes_get_a_message(capsys, monkeypatch, tmp_path, words, message):
 def test_hydras_own_options_work(pir):
     assert "hidden_size: 99" in pir("train", "--cfg", "job", "model.hidden_size=99").stdout
     text = pir("train", "--help").stdout
-    for group in ("env: countdown", "model: trm", "optim: adamw, muon"):
+    for group in ("env: countdown", "deep_thinking, dual", "optim: adamw, muon"):
         assert group in text
 
 

@@ -2,6 +2,8 @@
 
 import sys
 from functools import partial
+from pathlib import Path
+from typing import Unpack
 
 import pytest
 import torch
@@ -18,9 +20,11 @@ from pir.models.hrm import HRM
 from pir.models.layers import rms_norm
 from pir.models.looped import Looped
 from pir.models.network import Network
+from pir.models.puzzle_model import PuzzleModel, Shared
 from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.speakers import Transformer
 from pir.models.trm import TRM
+from pir.puzzle import Puzzle
 from pir.reasoner import NEVER, Condition
 from pir.run_folder import RunFolder
 from pir.train import Trainer
@@ -266,11 +270,12 @@ def test_operations_by_hand(name, puzzle, question):
         FeedForward: 2 * layer,
         TRM: passes * 2 * layer,
         HRM: passes * layer,
-        RecurrentDepth: 3 * layer + adapter,  # without the coda, which reads out
+        RecurrentDepth: 4 * layer + adapter,
         Dual: 2 * exchange,
         SoftEmbedding: 2 * exchange,
     }
-    assert flops_per_step(model, question[:1]) == expected[kind]
+    read_out = 2 * length * width * len(puzzle.vocabulary)
+    assert flops_per_step(model, question[:1]) == expected[kind] + read_out
 
 
 @pytest.fixture
@@ -285,7 +290,7 @@ def full_size(monkeypatch):
     [("trm_7m", (6.5, 7.3), 336), ("trm_5m", (4.6, 5.4), 336), ("hrm_27m", (26.5, 28.0), 96)],
 )
 def test_published_sizes(full_size, model, millions, passes):
-    reasoner = full_size("env=sudoku9", "recipe=none", f"model={model}")
+    reasoner = full_size("env=sudoku9", f"model={model}")
     low, high = millions
     assert low < reasoner.parameter_count() / 1e6 < high
     assert reasoner.improvement_steps * reasoner.passes_per_step == passes
@@ -559,3 +564,16 @@ def test_the_user_begins_with_another_run(pir, tmp_path, finished_run):
     assert "fresh" not in done.stderr
     pir("train", f"init={tmp_path / 'none'}", f"run={tmp_path / 'b'}", *words, code=2)
     assert not (tmp_path / "b").exists()
+
+
+def test_the_reasoner_of_the_documentation_runs(puzzle, question):
+    text = (Path(__file__).parent.parent / "docs" / "reasoners.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    names = {"PuzzleModel": PuzzleModel, "Puzzle": Puzzle, "Shared": Shared, "Unpack": Unpack}
+    exec(code, names | {"torch": torch}, names)
+    model = names["Averaging"](puzzle, **SMALL)
+    lanes = Lanes.begin(model, puzzle, puzzle.sample(5, "train", seed=0))
+    first, second = improvement_steps(model, puzzle, lanes, 2)
+    assert not torch.equal(first.improved.logits, second.improved.logits)
+    second.improved.logits.logsumexp(-1).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())

@@ -79,7 +79,7 @@ class Objective(ABC):
         update: "step" to update the parameters after every improvement step, "rollout" to see a
             whole rollout of K steps first.
         backprop_steps: the last steps of a rollout that are one graph; 1 for every step by itself,
-            see `improvement_steps`.
+            see `improvement_steps`. Losses of earlier steps then have no gradient.
         depth: draws the number of steps of a rollout; None for K.
         names: the names that losses may have.
         phases: the optimizer steps at which a part of it begins to act.
