@@ -372,8 +372,9 @@ class Trainer:
         self.save(self.folder.last)
 
     def _keep_if_best(self, evaluation: Evaluation, path: Path) -> None:
-        """Writes a checkpoint if the validation solved share rose.
+        """Writes a checkpoint if the validation solved share rose, or is as large again.
 
+        The later of two equals is kept, for what does not show in the share, such as a halt head.
         What counts is the share at the trained depth; where the ledger chooses the depth of
         training, at the first step with the largest share, which the checkpoint remembers.
 
@@ -384,8 +385,9 @@ class Trainer:
         depth = solved.index(max(solved)) + 1 if self.by_ledger else self.num_steps
         improved = solved[depth - 1] > self.best_solved
         if improved:
-            self.best_solved, self.best_depth = solved[depth - 1], depth
             self.evaluations_since_best = 0
+        if solved[depth - 1] >= self.best_solved:
+            self.best_solved, self.best_depth = solved[depth - 1], depth
             self.save(path)
         self.view.validated(solved[:depth], self.best_solved, improved)
 

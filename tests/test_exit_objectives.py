@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pir.components import load_trained
 from pir.depth import RandomDepth
 from pir.errors import UserError
 from pir.improvement import Lanes, improvement_steps
@@ -284,3 +285,6 @@ def test_the_second_stage_trains_the_gate_alone(tmp_path):
     two.train()
     changed = {n for n, p in two.reasoner.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {"halt_head.weight", "halt_head.bias"}
+    # no share of solved puzzles tells of a better gate, and yet the trained one is what is used
+    used = load_trained(two.folder, "cpu")[0].reasoner.state_dict()
+    assert not torch.equal(used["halt_head.weight"], before["halt_head.weight"])
