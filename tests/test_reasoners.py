@@ -1,16 +1,16 @@
 """What holds of every reasoner: composition, batches, dtypes, gradients, costs; and of each."""
 
+import importlib
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Unpack
 
 import pytest
 import torch
 from pir.envs.countdown import Countdown
 from pir.envs.sudoku import Sudoku
 
-from pir.components import Components, load_trained
+from pir.components import Components
 from pir.cost import flops_per_step
 from pir.errors import UserError
 from pir.improvement import Lanes, improvement_steps
@@ -20,14 +20,10 @@ from pir.models.hrm import HRM
 from pir.models.layers import rms_norm
 from pir.models.looped import Looped
 from pir.models.network import Network
-from pir.models.puzzle_model import PuzzleModel, Shared
 from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.speakers import Transformer
 from pir.models.trm import TRM
-from pir.puzzle import Puzzle
 from pir.reasoner import NEVER, Condition
-from pir.run_folder import RunFolder
-from pir.train import Trainer
 from tests import conftest
 from tests.conftest import compose_config
 
@@ -503,75 +499,21 @@ def test_language_models_say_what_they_need(monkeypatch):
         CausalLM(config=GPT2)
 
 
-# --- beginning with another run -------------------------------------------------------------------
+HEADER = """
+from typing import Unpack
 
-BASE = ("model=feedforward", "model.mixer=attention")
+import torch
 
-
-def train(folder, *words, init=None):
-    config = compose_config(*words)
-    trainer, run_folder = Trainer(config, RunFolder(folder)), RunFolder(folder)
-    told = trainer.warm_start(RunFolder(init)) if init else ""
-    run_folder.create(config, ["pir", "train"])
-    assert trainer.train()
-    return trainer, told
+from pir.models.puzzle_model import PuzzleModel, Shared
+from pir.puzzle import Puzzle
+"""
 
 
-def test_a_frozen_base_keeps_the_weights_of_the_run_it_began_with(tmp_path):
-    base, _ = train(tmp_path / "base", *BASE)
-    dual, told = train(
-        tmp_path / "dual", "model=dual", "model.train_base=false", init=tmp_path / "base"
-    )
-    assert "fresh: coprocessor, soft_tokens" in told
-    theirs = load_trained(base.folder, "cpu")[0].reasoner.state_dict()
-    ours = dual.reasoner.state_dict()
-    shared = sorted(theirs.keys() & ours.keys())
-    assert {name.split(".")[0] for name in shared} == {"token", "position", "base", "logit_head"}
-    assert all(torch.equal(theirs[name], ours[name]) for name in shared)
-    frozen = {name for name, p in dual.reasoner.named_parameters() if not p.requires_grad}
-    assert frozen == set(shared)
-    question = dual.puzzle.sample(5, "test", seed=0)["question"]
-    trained = load_trained(base.folder, "cpu")[0].reasoner
-    alone = dual.reasoner.base(dual.reasoner.embed(question))
-    assert torch.equal(
-        logits(trained, run(trained, question, 1)), logits(dual.reasoner, {"y": alone})
-    )
-
-
-def test_one_network_in_both_roles_begins_with_a_base_too(tmp_path):
-    base, _ = train(tmp_path / "base", *BASE)
-    soft = Trainer(compose_config("model=soft_embedding"), RunFolder(tmp_path / "soft"))
-    soft.warm_start(base.folder)
-    theirs = load_trained(base.folder, "cpu")[0].reasoner.base.state_dict()
-    for role in (soft.reasoner.base, soft.reasoner.coprocessor, soft.average.module.coprocessor):
-        assert all(torch.equal(theirs[name], w) for name, w in role.state_dict().items())
-
-
-def test_a_run_with_nothing_in_common_is_refused(tmp_path):
-    train(tmp_path / "base", *BASE)
-    trainer = Trainer(compose_config("model.hidden_size=24"), RunFolder(tmp_path / "other"))
-    with pytest.raises(UserError, match="is one of this model"):
-        trainer.warm_start(RunFolder(tmp_path / "base"))
-
-
-def test_the_user_begins_with_another_run(pir, tmp_path, finished_run):
-    words = [word for word in conftest.TINY if "max_optimizer_steps" not in word]
-    done = pir(
-        "train", f"init={finished_run}", f"run={tmp_path / 'a'}", *words,
-        "trainer.max_optimizer_steps=1",
-    )  # fmt: skip
-    assert "weights from" in done.stderr
-    assert "fresh" not in done.stderr
-    pir("train", f"init={tmp_path / 'none'}", f"run={tmp_path / 'b'}", *words, code=2)
-    assert not (tmp_path / "b").exists()
-
-
-def test_the_reasoner_of_the_documentation_runs(puzzle, question):
+def test_the_reasoner_of_the_documentation_runs(puzzle, tmp_path, monkeypatch):
     text = (Path(__file__).parent.parent / "docs" / "reasoners.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
-    names = {"PuzzleModel": PuzzleModel, "Puzzle": Puzzle, "Shared": Shared, "Unpack": Unpack}
-    exec(code, names | {"torch": torch}, names)
-    model = names["Averaging"](puzzle, **SMALL)
+    (tmp_path / "averaging.py").write_text(HEADER + text.split("```python\n")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    model = importlib.import_module("averaging").Averaging(puzzle, **SMALL)
     lanes = Lanes.begin(model, puzzle, puzzle.sample(5, "train", seed=0))
     first, second = improvement_steps(model, puzzle, lanes, 2)
     assert not torch.equal(first.improved.logits, second.improved.logits)
