@@ -184,11 +184,19 @@ class Oracle(Wait):
         return torch.maximum(solved, 1 - solved.amax(1, keepdim=True))
 
 
+def worth_going_on(gain: Tensor) -> Tensor:
+    """Returns the target of a gate that goes on where there is a gain I: sigmoid(50 (I - 0.005)).
+
+    Source: the second stage of LoopLM (arXiv:2510.25741, section 3.4).
+    """
+    return (50.0 * (gain - 0.005)).sigmoid()
+
+
 class PredictedGain(Below):
     """Stops when a small head predicts that no later step will gain.
 
     The head is trained on the ledger's own gains, the network frozen, as the exit gate of Ouro's
-    second stage (arXiv:2510.25741): the target is sigmoid(50 (I - 0.005)) of an improvement I.
+    second stage (arXiv:2510.25741): the target is `worth_going_on` of an improvement I.
     There I is the next step's fall in loss; here it is the most that the score still rises up to
     the trained depth, so that a pause in the middle does not read as the end.
 
@@ -198,7 +206,7 @@ class PredictedGain(Below):
 
     needs = ("kl", "reverse_kl", "state_change", "entropy", "flips")
     learns = True
-    HIDDEN, UPDATES, SHARPNESS, LEAST_GAIN = 16, 400, 50.0, 0.005
+    HIDDEN, UPDATES = 16, 400
 
     def __init__(self, threshold: float | None = None) -> None:
         """Builds the head; it says nothing before it is fitted."""
@@ -224,7 +232,7 @@ class PredictedGain(Below):
         if score.shape[1] < 2:
             raise UserError("exit=predicted_gain: there is no step after the first to predict")
         later = score.flip(1).cummax(1).values.flip(1)[:, 1:]
-        target = (self.SHARPNESS * (later - score[:, :-1] - self.LEAST_GAIN)).sigmoid().flatten()
+        target = worth_going_on(later - score[:, :-1]).flatten()
         inputs = self._inputs(values)[:, :-1].flatten(0, 1)
         self.centre, self.scale = inputs.mean(0), inputs.std(0, correction=0).clamp(min=1e-3)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():

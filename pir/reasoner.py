@@ -125,8 +125,7 @@ class Reasoner(nn.Module, ABC):
 
         By default the vectors of all latents of the state; of the largest width, if they differ.
         """
-        latents = state.exclude(*SHOWN)
-        leaves = [latents[key].float() for key in sorted(latents.keys(True, True))]
+        leaves = latents_of(state)
         vectors = [
             leaf.reshape(len(leaf), -1, leaf.shape[-1] if leaf.ndim > 1 else 1) for leaf in leaves
         ]
@@ -136,6 +135,12 @@ class Reasoner(nn.Module, ABC):
     def parameter_count(self) -> int:
         """Returns the number of trained parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def latents_of(state: TensorDict) -> list[Tensor]:
+    """Returns the latents of a state in the order of their names, float32."""
+    latents = state.exclude(*SHOWN)
+    return [latents[key].float() for key in sorted(latents.keys(True, True))]
 
 
 def mask_logits(logits: Tensor, slot_mask: Tensor) -> Tensor:

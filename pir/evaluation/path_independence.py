@@ -10,7 +10,7 @@ from pir.device import own_random_stream
 from pir.evaluation.rollouts import EVALUATION_SEED
 from pir.improvement import Lanes, improvement_steps
 from pir.puzzle import Puzzle
-from pir.reasoner import SHOWN, Reasoner
+from pir.reasoner import SHOWN, Reasoner, latents_of
 
 PUZZLES = 256
 """Puzzles that it is measured on."""
@@ -57,5 +57,4 @@ def _improve(reasoner: Reasoner, puzzle: Puzzle, lanes: Lanes, num_steps: int) -
 
 
 def _flat(state: TensorDict) -> Tensor:
-    latents = state.exclude(*SHOWN)
-    return torch.cat([latents[key].float().flatten(1) for key in latents.keys(True, True)], 1)
+    return torch.cat([latent.flatten(1) for latent in latents_of(state)], 1)

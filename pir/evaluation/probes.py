@@ -17,7 +17,7 @@ from pir.guidance import Region, best_weight, guided_log_policy, margin
 from pir.improvement import Lanes, Step, improvement_steps, sample_answers
 from pir.intervals import wilson_interval
 from pir.puzzle import Puzzle, Verdict
-from pir.reasoner import SHOWN, Condition, Optimality, Reasoner
+from pir.reasoner import Condition, Optimality, Reasoner, latents_of
 
 REGION_NAMES = {-1: "still", **{region.value: region.name.lower() for region in Region}}
 
@@ -257,8 +257,7 @@ class LatentSample:
             most //= 2
 
     def _pooled(self, state: TensorDict) -> Tensor:
-        state = state.exclude(*SHOWN)
-        leaves = [state[key][: self.puzzles].float() for key in sorted(state.keys(True, True))]
+        leaves = latents_of(state[: self.puzzles])
         pooled = [leaf.flatten(1, -2).mean(1) if leaf.ndim > 2 else leaf for leaf in leaves]
         return torch.cat([leaf.flatten(1) for leaf in pooled], 1).cpu()
 

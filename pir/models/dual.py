@@ -84,11 +84,8 @@ class Dual(PuzzleModel):
 
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
         """Starts with the soft tokens, and no answer."""
-        shape = (*question.shape, self.hidden_size)
-        return {
-            "latents": self.soft_tokens.to(self.dtype).expand(len(question), -1, -1),
-            "y": torch.zeros(shape, dtype=self.dtype, device=question.device),
-        }
+        latents = self.soft_tokens.to(self.dtype).expand(len(question), -1, -1)
+        return {"latents": latents, "y": self.blank(question)}
 
     def step(
         self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor

@@ -7,7 +7,6 @@ architecture may start from (`init=RUN`).
 
 from typing import Unpack
 
-import torch
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -42,8 +41,7 @@ class FeedForward(PuzzleModel):
 
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
         """Starts from nothing."""
-        shape = (*question.shape, self.hidden_size)
-        return {"y": torch.zeros(shape, dtype=self.dtype, device=question.device)}
+        return {"y": self.blank(question)}
 
     def step(
         self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor

@@ -6,6 +6,7 @@ reaches the last update of either alone (the one-step approximation of the equil
 The policy is read off h.
 """
 
+from contextlib import nullcontext
 from typing import Unpack
 
 import torch
@@ -81,9 +82,9 @@ class HRM(PuzzleModel):
             last_cycle = high_cycle == self.high_cycles - 1
             for low_cycle in range(self.low_cycles):
                 last = last_cycle and low_cycle == self.low_cycles - 1
-                with torch.set_grad_enabled(last and torch.is_grad_enabled()):
+                with nullcontext() if last else torch.no_grad():
                     low = self.f_low(low + high + x, bias_low)
-            with torch.set_grad_enabled(last_cycle and torch.is_grad_enabled()):
+            with nullcontext() if last_cycle else torch.no_grad():
                 high = self.f_high(high + low, bias_high)
         return {"high": high, "low": low}
 

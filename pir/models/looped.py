@@ -47,8 +47,7 @@ class Looped(PuzzleModel):
 
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
         """Starts from nothing."""
-        shape = (*question.shape, self.hidden_size)
-        return {"h": torch.zeros(shape, dtype=self.dtype, device=question.device)}
+        return {"h": self.blank(question)}
 
     def step(
         self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor

@@ -91,9 +91,7 @@ class PuzzleModel(Reasoner):
         super().__init__()
         if dtype not in DTYPES:
             raise UserError(f"model.dtype={dtype}: allowed are {', '.join(DTYPES)}")
-        if hidden_size < 1:
-            raise UserError(f"model.hidden_size={hidden_size}: must be at least 1")
-        at_least_one(improvement_steps=improvement_steps)
+        at_least_one(hidden_size=hidden_size, improvement_steps=improvement_steps)
         self.hidden_size, self.heads = hidden_size, heads
         self.mixer, self.expansion = mixer, expansion
         self.improvement_steps = improvement_steps
@@ -130,6 +128,11 @@ class PuzzleModel(Reasoner):
         """Builds a network of this model's width over a puzzle's tokens."""
         settings = (self.hidden_size, layers, self.heads, self.mixer, self.expansion)
         return Network(puzzle, *settings, sandwich, related)
+
+    def blank(self, question: Tensor) -> Tensor:
+        """Returns a latent of zeros, (B, L, D)."""
+        shape = (*question.shape, self.hidden_size)
+        return torch.zeros(shape, dtype=self.dtype, device=question.device)
 
     # ---------------------------------------------------------------- what a reasoner adds
 

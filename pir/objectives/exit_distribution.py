@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pir.errors import UserError
+from pir.exits import worth_going_on
 from pir.improvement import Step
 from pir.objectives.base import RolloutTerm, Term, label_nll
 from pir.objectives.halting import exit_log_probs, halt_logits
@@ -60,8 +61,6 @@ class ExitImprovement(Term):
     other term only the read-out's own parameters learn.
     """
 
-    SHARPNESS, LEAST_GAIN = 50.0, 0.005
-
     def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
         """Returns the mean over the lanes at a step after the first, in nats."""
         halt_logits([step])  # refuses a model without a halt head
@@ -69,8 +68,7 @@ class ExitImprovement(Term):
         assert logit is not None
         with torch.no_grad():
             before, after = (label_nll(step, c) for c in (step.reference, step.improved.logits))
-            gain = (before - after).clamp(min=0)
-            goes_on = (self.SHARPNESS * (gain - self.LEAST_GAIN)).sigmoid()
+            goes_on = worth_going_on((before - after).clamp(min=0))
         losses = F.binary_cross_entropy_with_logits(-logit, goes_on, reduction="none")
         later = step.k > 1
         return torch.where(later, losses, 0.0).sum() / later.sum().clamp(min=1)
