@@ -50,9 +50,9 @@ def language_model(config, **options):
 
 REASONERS = {
     "trm": lambda: TRM,
-    "trm without z": lambda: partial(TRM, reasoning_latents=0),
+    "trm without z": lambda: partial(TRM, latents=0),
     "trm of two z": lambda: partial(
-        TRM, reasoning_latents=2, latent_steps=3, separate_networks=True, cycles=2
+        TRM, latents=2, latent_steps=3, separate_networks=True, cycles=2
     ),
     "hrm": lambda: HRM,
     "looped": lambda: Looped,
@@ -217,8 +217,8 @@ def test_the_question_is_read_at_every_step_except_by_a_loop(build, question):
 PASSES = {
     "trm": (TRM, {}, 3),
     "trm, deep": (TRM, {"cycles": 3, "latent_steps": 6}, 21),
-    "trm without z": (TRM, {"reasoning_latents": 0}, 3),
-    "trm of two z": (TRM, {"reasoning_latents": 2, "separate_networks": True}, 3),
+    "trm without z": (TRM, {"latents": 0}, 3),
+    "trm of two z": (TRM, {"latents": 2, "separate_networks": True}, 3),
     "hrm": (HRM, {}, 6),
     "hrm, deep": (HRM, {"high_cycles": 3, "low_cycles": 4}, 15),
     "looped": (Looped, {}, 1),
@@ -330,7 +330,7 @@ def test_hrm_has_the_gradient_of_one_update_of_either_latent(puzzle, question):
 
 def test_many_z_take_turns(puzzle, question):
     torch.manual_seed(0)
-    model = TRM(puzzle, reasoning_latents=2, latent_steps=3, separate_networks=True, **SMALL)
+    model = TRM(puzzle, latents=2, latent_steps=3, separate_networks=True, **SMALL)
     state = run(model, question, 1)
     x, first = model.embed(question), start(model, question)
     y, one, two = first["y"], first["z1"], first["z2"]
@@ -340,8 +340,8 @@ def test_many_z_take_turns(puzzle, question):
     y = model.f_y(y + one + two)
     for name, expected in (("y", y), ("z1", one), ("z2", two)):
         assert torch.allclose(state[name], expected, atol=1e-5)
-    with pytest.raises(UserError, match=r"model\.reasoning_latents=4"):
-        TRM(puzzle, reasoning_latents=4, latent_steps=3, **SMALL)
+    with pytest.raises(UserError, match=r"model\.latents=4"):
+        TRM(puzzle, latents=4, latent_steps=3, **SMALL)
 
 
 def test_recurrent_depth_by_hand_and_through_the_last_eight_steps(puzzle):

@@ -31,7 +31,7 @@ class TRM(PuzzleModel):
         layers: blocks in the network f.
         cycles: T, cycles in a step; the first T - 1 run without gradient.
         latent_steps: n, updates of z in a cycle.
-        reasoning_latents: m, how many z there are; 0 for y alone.
+        latents: m, how many z there are; 0 for y alone.
         separate_networks: whether y is updated by a network of its own.
         shared: see `PuzzleModel`.
 
@@ -48,27 +48,25 @@ class TRM(PuzzleModel):
         layers: int = 2,
         cycles: int = 1,
         latent_steps: int = 2,
-        reasoning_latents: int = 1,
+        latents: int = 1,
         separate_networks: bool = False,
         **shared: Unpack[Shared],
     ) -> None:
         """Draws fresh parameters."""
         super().__init__(puzzle, **shared)
         at_least_one(layers=layers, cycles=cycles, latent_steps=latent_steps)
-        if not 0 <= reasoning_latents <= latent_steps:
+        if not 0 <= latents <= latent_steps:
             raise UserError(
-                f"model.reasoning_latents={reasoning_latents}: must be 0 to model.latent_steps="
-                f"{latent_steps}, of which each updates one"
+                f"model.latents={latents}: must be 0 to model.latent_steps={latent_steps}, "
+                "of which each updates one"
             )
         self.cycles, self.latent_steps = cycles, latent_steps
         self.f = self.network(puzzle, layers)
         self.f_y = self.network(puzzle, layers) if separate_networks else self.f
-        many = reasoning_latents > 1
-        self.z_names = [f"z{i + 1}" if many else "z" for i in range(reasoning_latents)]
+        many = latents > 1
+        self.z_names = [f"z{i + 1}" if many else "z" for i in range(latents)]
         self.register_buffer("y_start", truncated_normal(self.hidden_size, std=1.0))
-        self.register_buffer(
-            "z_start", truncated_normal(reasoning_latents, self.hidden_size, std=1.0)
-        )
+        self.register_buffer("z_start", truncated_normal(latents, self.hidden_size, std=1.0))
 
     @property
     def passes_per_step(self) -> int:
