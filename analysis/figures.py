@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pir.analysis import curves, latents, passes, sweeps, waste
+from pir.analysis import curves, exits, latents, passes, sweeps, waste
 from pir.analysis.layout import Drawing
 from pir.analysis.runs import (
     CELLS,
@@ -89,8 +89,8 @@ KINDS = {
     ),
     "exits": Kind(
         "When to stop",
-        sweeps.draw_exits,
-        sweeps.describe_exits,
+        exits.draw_exits,
+        exits.describe_exits,
         (FACTS, EXITS),
     ),
     "latents": Kind(

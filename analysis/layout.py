@@ -1,21 +1,24 @@
 """What figures share: one row per run, the axis of improvement steps, lines per step."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from pir.analysis.runs import Run
+from pir.analysis.runs import Group, Run, group_by_seed
 from pir.analysis.style import COLOURS, INK
 from pir.analysis.words import label
 
 WIDTH = 9.5
 """Inches of every figure."""
 
+Item = TypeVar("Item")
+
 Painter = Callable[[SubFigure, Run], None]
+GroupPainter = Callable[[SubFigure, Group], None]
 Drawing = Callable[[Sequence[Run]], Figure]
 
 
@@ -29,19 +32,47 @@ def one_row_per_run(height: float | Callable[[Run], float]) -> Callable[[Painter
     def decorate(paint: Painter) -> Drawing:
         def draw(runs: Sequence[Run]) -> Figure:
             heights = [height(run) if callable(height) else height for run in runs]
-            figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-            rows = figure.subfigures(len(runs), 1, height_ratios=heights, squeeze=False)[:, 0]
-            for row, run in zip(rows, runs, strict=True):
-                row.set_facecolor("none")
-                if len(runs) > 1:
-                    row.suptitle(label(run.name), x=0.01, ha="left", fontsize=10, weight="bold")
-                paint(row, run)
-            return figure
+            return _rows(paint, runs, [run.name for run in runs], heights)
 
         draw.__doc__ = paint.__doc__
         return draw
 
     return decorate
+
+
+def one_row_per_group(height: float) -> Callable[[GroupPainter], Drawing]:
+    """Makes a figure of several runs out of a function that paints those differing in seed only.
+
+    Args:
+        height: inches of a row.
+    """
+
+    def decorate(paint: GroupPainter) -> Drawing:
+        def draw(runs: Sequence[Run]) -> Figure:
+            groups = group_by_seed(runs)
+            return _rows(paint, groups, [group.label for group in groups], [height] * len(groups))
+
+        draw.__doc__ = paint.__doc__
+        return draw
+
+    return decorate
+
+
+def _rows(
+    paint: Callable[[SubFigure, Item], None],
+    items: Sequence[Item],
+    names: Sequence[str],
+    heights: Sequence[float],
+) -> Figure:
+    """Draws items under each other, with their names where there are several."""
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    rows = figure.subfigures(len(names), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for row, item, name in zip(rows, items, names, strict=True):
+        row.set_facecolor("none")
+        if len(names) > 1:
+            row.suptitle(label(name), x=0.01, ha="left", fontsize=10, weight="bold")
+        paint(row, item)
+    return figure
 
 
 def step_axis(axis: Axes, last: int, trained: int | None) -> None:
@@ -66,10 +97,10 @@ def plain_ticks(axis: Axes) -> None:
 
 
 def line_style(index: int) -> dict[str, Any]:
-    """Returns how to draw the line of a group: colours first, then dashes tell them apart."""
-    style = ("-", "--", ":", "-.")[index // len(COLOURS) % 4]
-    colour = COLOURS[index % len(COLOURS)]
-    return {"color": colour, "linestyle": style, "marker": "o", "markersize": 3}
+    """Returns how to draw the line of a group: colours, then dashes and marks tell them apart."""
+    colour, again = COLOURS[index % len(COLOURS)], index // len(COLOURS) % 4
+    line, mark = ("-", "--", ":", "-.")[again], "os^D"[again]
+    return {"color": colour, "linestyle": line, "marker": mark, "markersize": 3}
 
 
 def step_colours(count: int) -> np.ndarray:

@@ -4,11 +4,11 @@ import shlex
 from pathlib import Path
 
 from pir.analysis import report_tables as tables
+from pir.analysis.exits import rule_name
 from pir.analysis.figures import KINDS
 from pir.analysis.page import definitions, figure, page, section, text
 from pir.analysis.runs import BREADTH, CELLS, INFO, PER_STEP, Run
 from pir.analysis.svg import inline_svg
-from pir.analysis.sweeps import rule_name
 from pir.analysis.words import NONE, number, percent
 
 from pir.errors import UserError

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from pir.analysis.exits import FIXED, rule_name
 from pir.analysis.page import table
 from pir.analysis.runs import (
     BREADTH,
@@ -14,7 +15,6 @@ from pir.analysis.runs import (
     Statistic,
     Table,
 )
-from pir.analysis.sweeps import FIXED, rule_name
 from pir.analysis.words import NONE, between, number, percent, quantity
 
 STEP_COLUMNS = ("score", "gain", "dead", "idle", "busy", "overshoot", "kl")

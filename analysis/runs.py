@@ -318,7 +318,7 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.yaml.
+        """config.yaml; the run that this one began with, `init`, is named without the seed.
 
         Raises:
             UserError: if it is missing or damaged.
@@ -330,7 +330,10 @@ class Run:
             raise UserError(f"{path} is missing or damaged: {plain(str(error))}") from error
         if not isinstance(content, dict):
             raise UserError(f"{path} is damaged: it holds no settings")
-        return {str(key): value for key, value in content.items()}
+        settings = {str(key): value for key, value in content.items()}
+        if settings.get("init") is not None:
+            settings["init"] = _without_seed(str(settings["init"]), settings.get("seed"))
+        return settings
 
     def at_trained_depth(self, table: Table) -> Table:
         """Returns the rows after the step that the model was trained for (or the last there is)."""
@@ -369,11 +372,16 @@ def _group_label(members: Sequence[Run]) -> str:
     name = members[0].name
     if len(members) == 1:
         return name
-    seed = re.escape(str(members[0].config.get("seed")))
-    stem = re.sub(rf"[,_-]*seed[=_-]?{seed}(?!\d)", "", name, count=1)
-    if stem == name:  # a bare number, but none that is a setting's value as in model.heads=2
-        stem = re.sub(rf"[,_-]*(?<![=\d]){seed}(?!\d)", "", name, count=1)
-    return f"{stem or name} ({len(members)} seeds)"
+    return f"{_without_seed(name, members[0].config.get('seed'))} ({len(members)} seeds)"
+
+
+def _without_seed(name: str, seed: object) -> str:
+    """Returns a name without what names its seed: `seed=1`, or else the last bare 1."""
+    number = rf"{re.escape(str(seed))}(?!\d)"
+    stem = re.sub(rf"[,_-]*seed[=_-]?{number}", "", name, count=1)
+    if stem == name:  # no number that is a setting's value as in model.heads=2
+        stem = re.sub(rf"(.*?)[,_-]*(?<![=\d]){number}(?!.*(?<![=\d]){number})", r"\1", name)
+    return stem or name
 
 
 def _numbers(name: str, cells: Sequence[str]) -> np.ndarray:

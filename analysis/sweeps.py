@@ -1,16 +1,12 @@
-"""Figures of what can be turned at evaluation: guidance, step size, when to stop."""
-
-from typing import Any
+"""Figures of what can be turned at evaluation: guidance, step size."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from pir.analysis.layout import one_row_per_run, percent_axis, step_colours
-from pir.analysis.runs import EXITS, GUIDANCE, OPTIMALITY, STEP_SIZE, Run, Table
-from pir.analysis.style import COLOURS, INK, MUTED
-from pir.analysis.words import label, number, percent
-
-FIXED, ORACLE = "fixed", "oracle"
+from pir.analysis.runs import GUIDANCE, OPTIMALITY, STEP_SIZE, Run, Table
+from pir.analysis.style import INK, MUTED
+from pir.analysis.words import number, percent
 
 
 @one_row_per_run(3.4)
@@ -104,56 +100,4 @@ def _best_of_sweep(run: Run, file: str, x: str, name: str) -> str:
         f"{percent(solved[plain])}, which lies {'inside' if inside else 'outside'} the interval "
         f"of the former ({percent(table['solved_low'][best])} to "
         f"{percent(table['solved_high'][best])})."
-    )
-
-
-@one_row_per_run(3.8)
-def draw_exits(figure: SubFigure, run: Run) -> None:
-    """Draws solved against the mean forward passes, one line per rule to stop early."""
-    table = run.required(EXITS)
-    axis = figure.subplots()
-    rules = [rule for rule in table.distinct("rule") if rule not in (FIXED, ORACLE)]
-    for index, rule in enumerate([*rules, ORACLE, FIXED]):
-        rows = table.where(table["rule"] == rule)
-        if not len(rows):
-            continue
-        rows = rows.where(np.argsort(rows["forward_passes"], kind="stable"))
-        name, style = label(rule_name(rule)), _rule_style(rule, index)
-        axis.plot(rows["forward_passes"], rows["solved"], label=name, **style)
-        chosen = rows.where((rows["chosen"] > 0) & (rows["rule"] != ORACLE))
-        axis.plot(chosen["forward_passes"], chosen["solved"], "*", markersize=13,
-                  color=style["color"], markeredgecolor=INK, zorder=4)  # fmt: skip
-    axis.plot([], [], "*", color="none", markeredgecolor=INK, markersize=11,
-              label="chosen on validation")  # fmt: skip
-    axis.set_xlabel("forward passes per puzzle, mean")
-    percent_axis(axis, "solved (verifier)")
-    figure.legend(loc="outside right center")
-
-
-def rule_name(rule: str) -> str:
-    """Returns a rule's name as words."""
-    return "oracle (a bound)" if rule == ORACLE else rule.replace("_", " ")
-
-
-def _rule_style(rule: str, index: int) -> dict[str, Any]:
-    if rule == FIXED:
-        return {"color": INK, "linewidth": 2, "marker": "s", "markersize": 4}
-    if rule == ORACLE:
-        return {"color": MUTED, "linestyle": ":", "marker": "D", "markersize": 5, "linewidth": 1.6}
-    colour, dashes = COLOURS[index % 6], ("-", "--")[index // 6 % 2]
-    return {"color": colour, "linestyle": dashes, "marker": "o", "markersize": 3, "linewidth": 1.3}
-
-
-def describe_exits(run: Run) -> str:
-    """Says what the best rule saves beside the trained depth."""
-    best = run.facts.best_exit
-    if best is None:
-        return "No rule to stop early keeps what the trained depth solves."
-    saving = 1 - best.forward_passes / best.full_forward_passes
-    change = f"{percent(abs(saving), 0)} {'fewer' if saving >= 0 else 'more'}"
-    return (
-        f"Rule {rule_name(best.rule)} with threshold {number(best.threshold)} solves "
-        f"{percent(best.solved)} with {number(best.forward_passes)} forward passes on average, "
-        f"{change} than the {number(best.full_forward_passes)} of the full depth "
-        f"({percent(best.full_solved)})."
     )

@@ -86,23 +86,30 @@ def _grid(table: RunTable, code: Mark, mark: Mark) -> list[list[str]]:
         code: marks settings.
         mark: marks the best of a column.
     """
-
-    def name(settings: Settings, header: Sequence[str] = ()) -> str:
-        return ", ".join(
-            value if key in header or _is_choice(key) else code(f"{key}={value}")
-            for key, value in settings.items()
-        )
-
     across = range(len(table.columns))
     keys = [key if _is_choice(key) else code(key) for key in table.keys]
-    grid = [[", ".join(keys), *map(name, table.columns)]]
+    grid = [[", ".join(keys), *(named(column, code) for column in table.columns)]]
     for i, row in enumerate(table.rows):
-        grid.append([name(row, table.keys), *(_cell(table, i, j, mark) for j in across)])
+        grid.append([named(row, code, table.keys), *(_cell(table, i, j, mark) for j in across)])
     floors = [_between(table.floor(j), percent) for j in across]
     if any(floor != NONE for floor in floors):
         grid.append(["floor: random answers", *floors])
     grid.append(["training forward passes", *(_between(table.passes(j), millions) for j in across)])
     return grid
+
+
+def named(settings: Settings, code: Mark = str, header: Sequence[str] = ()) -> str:
+    """Names a row or a column by its settings.
+
+    Args:
+        settings: its settings.
+        code: marks those whose key is written.
+        header: keys that stand elsewhere.
+    """
+    return ", ".join(
+        value if key in header or _is_choice(key) else code(f"{key}={value}")
+        for key, value in settings.items()
+    )
 
 
 def _is_choice(key: str) -> bool:

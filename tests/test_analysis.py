@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pir.analysis import latents, waste
 from pir.analysis.curves import draw_improvement
+from pir.analysis.exits import draw_exits, mean_line
 from pir.analysis.figures import KINDS, save_kind
 from pir.analysis.runs import Run, group_by_seed
 from pir.analysis.style import COLOURS, GRID, INK, MUTED, PAPER, save_figure
@@ -170,6 +171,30 @@ def test_runs_that_differ_in_seed_only_are_one_line(tmp_path):
     band = solved.collections[0].get_datalim(solved.transData).intervaly
     assert band == pytest.approx([0.6, 0.8])
     assert len(lines) == 2
+
+
+def test_exit_rules_are_means_over_seeds(tmp_path):
+    folders = [write_run(tmp_path / f"a_{seed}", seed=seed) for seed in (1, 2)]
+    exits = folders[1] / "eval/exits.csv"
+    exits.write_text(exits.read_text().replace("kl,2,6.0,0.7,", "kl,2,7.0,0.9,"))
+    (axis,) = draw_exits([Run(folder) for folder in folders]).axes
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    assert lines["fixed"].get_xydata() == pytest.approx(np.array([[3, 0.65], [6, 0.7], [9, 0.75]]))
+    assert lines["kl"].get_xdata() == pytest.approx([3, 6, 7, 9])
+    between = (0.7 + (0.65 + 0.25 * 3 / 4)) / 2, (0.7 + 0.05 / 3 + 0.9) / 2
+    assert lines["kl"].get_ydata() == pytest.approx([0.65, *between, 0.75])
+    (star,) = [line for line in axis.get_lines() if line.get_markersize() == 13]
+    assert star.get_xydata() == pytest.approx(np.array([[6.5, 0.8]]))
+
+
+def test_the_mean_of_lines_is_taken_where_all_of_them_are():
+    one = (np.array([1.0, 2.0, 4.0]), np.array([0.0, 0.2, 0.6]))
+    other = (np.array([2.0, 3.0, 5.0]), np.array([0.4, 0.5, 0.7]))
+    passes, solved = mean_line([one, other])
+    assert passes == pytest.approx([2, 3, 4])
+    assert solved == pytest.approx([0.3, 0.45, 0.6])
+    points = [(np.array([x]), np.array([x / 2])) for x in (1.0, 2.0)]
+    assert [part.tolist() for part in mean_line(points)] == [[1.5], [0.75]]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pir.analysis.figures import KINDS
 from pir.analysis.passes import training_curve
 from pir.analysis.runs import Run, group_by_seed
 from pir.analysis.table import make_table
+from pir.analysis.table_figure import draw_table
 from pir.analysis.table_view import as_json, as_markdown, as_text
 from pir.analysis.words import millions
 
@@ -339,6 +340,76 @@ def test_passes_of_unlike_runs_are_refused(tmp_path):
 # ---------------------------------------------------------------- the command
 
 
+# ---------------------------------------------------------------- as a figure
+
+
+def lines(axis):
+    return {str(line.get_label()): line for line in axis.get_lines()}
+
+
+def test_a_figure_has_a_panel_per_first_column_and_a_line_per_row(tmp_path):
+    folders = [
+        write(
+            tmp_path / f"{env}_{model}_{latents}_{seed}",
+            solved + seed / 10,
+            env=env,
+            model=model,
+            seed=seed,
+            settings=f"trainer: {{lanes: {latents}}}\n",
+        )
+        for env, shift in (("countdown", 0.0), ("maze", 0.2))
+        for model, latents, solved in (
+            ("dual", 1, 0.3 + shift), ("dual", 16, 0.1 + shift), ("trm", 16, 0.5 + shift)
+        )
+        for seed in (1, 2)
+    ]  # fmt: skip
+    figure = draw_table(table(*folders, rows=["model"], columns=["env", "trainer.lanes"]))
+    countdown, maze = figure.axes
+    assert (countdown.get_title("left"), maze.get_title("left")) == ("countdown", "maze")
+    assert countdown.get_xlabel() == "trainer.lanes"
+    assert countdown.get_xscale() == "log"
+    assert [tick.get_text() for tick in maze.get_xticklabels()] == ["1", "16"]
+    assert lines(countdown)["dual"].get_xydata() == pytest.approx(np.array([[1, 0.45], [16, 0.25]]))
+    assert lines(maze)["trm"].get_xydata() == pytest.approx(np.array([[16, 0.85]]))
+    seeds = [line.get_ydata() for line in maze.get_lines() if line.get_linestyle() == "None"]
+    assert sorted(np.concatenate(seeds)) == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+
+
+def test_a_run_without_the_setting_of_the_axis_is_a_level_line(tmp_path):
+    folders = [
+        write(tmp_path / str(lanes), 0.1 * lanes, seed=1, settings=f"trainer: {{lanes: {lanes}}}\n")
+        for lanes in (2, 4)
+    ]
+    folders.append(write(tmp_path / "plain", 0.3, model="feedforward"))
+    (axis,) = draw_table(table(*folders, rows=["model"], columns=["trainer.lanes"])).axes
+    assert axis.get_xscale() == "linear"
+    assert lines(axis)["feedforward"].get_ydata() == pytest.approx([0.3, 0.3])
+
+
+def test_choices_on_the_axis_stand_apart_and_are_not_joined(grid):
+    (axis,) = draw_table(table(*grid)).axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["countdown", "maze"]
+    awr, label = lines(axis)["awr"], lines(axis)["label"]
+    assert awr.get_linestyle() == "None"
+    assert not set(awr.get_xdata()) & set(label.get_xdata())
+    assert awr.get_ydata() == pytest.approx([0.77, 0.97])
+
+
+def test_runs_that_began_with_runs_of_their_seed_are_one_group(tmp_path):
+    folders = [
+        write(tmp_path / f"a_{n}_{seed}", 0.5, seed=seed, settings=f"init: runs/base_{n}_{seed}\n")
+        for n in (3, 4)
+        for seed in (3, 4, 5)
+    ]
+    cells = table(*folders, rows=["init"]).cells
+    assert [len(cell.entries) for cell in cells.values()] == [3, 3]
+    groups = group_by_seed([Run(folder) for folder in folders])
+    assert [group.label for group in groups] == ["a_3 (3 seeds)", "a_4 (3 seeds)"]
+
+
+# ---------------------------------------------------------------- by command
+
+
 def test_by_command(pir, tiny_run, tmp_path):
     solved = json.loads((tiny_run / "summary.json").read_text())["solved"]
     out = tmp_path / "of = all.md"
@@ -353,7 +424,10 @@ def test_by_command(pir, tiny_run, tmp_path):
     assert content["cells"][0]["seeds"] == 1
     text = pir("table", f"runs={tiny_run}").stdout
     assert text.startswith("objective ")
-    assert "the ending must be .md" in pir("table", f"runs={tiny_run}", "out=x.txt", code=2).stderr
+    refused = pir("table", f"runs={tiny_run}", "out=x.txt", code=2).stderr
+    assert "out=x.txt: the ending must be one of .md, .png, .pdf, .svg" in refused
+    pir("table", f"runs={tiny_run}", f"out={tmp_path / 'table.png'}")
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     assert "runs= must be given" in pir("table", code=2).stderr
     assert "  pir table " in pir("--help").stdout
 

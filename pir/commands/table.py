@@ -1,4 +1,4 @@
-"""`pir table`: means over seeds of many runs, by settings in rows and in columns."""
+"""`pir table`: means over seeds of many runs, by settings in rows and columns; a figure too."""
 
 import shlex
 import sys
@@ -15,21 +15,28 @@ from pir.run_folder import as_json, find_runs, write_text
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/table.yaml for the settings."""
     check_choice("output", config.output, ("text", "markdown", "json"))
-    if config.out is not None and Path(config.out).suffix != ".md":
-        raise UserError(f"out={config.out}: the ending must be .md")
 
     from pir.analysis import table_view
     from pir.analysis.runs import Run
+    from pir.analysis.style import FORMATS, save_figure
     from pir.analysis.table import make_table
+    from pir.analysis.table_figure import draw_table
+
+    out = None if config.out is None else Path(config.out)
+    if out is not None and out.suffix not in (endings := (".md", *FORMATS)):
+        raise UserError(f"out={out}: the ending must be one of {', '.join(endings)}")
 
     rows, columns = _keys(config.rows), _keys(config.columns)
     runs = [Run(folder) for folder in find_runs(config.runs)]
     table = make_table(runs, rows, columns, config.metric)
     words = (f"runs={config.runs}", f"rows={_typed(rows)}", f"columns={_typed(columns)}")
     command = shlex.join(["pir", "table", *words, f"metric={config.metric}"])
-    if config.out is not None:
-        write_text(Path(config.out), table_view.as_markdown(table, command) + "\n")
-        print(config.out, file=sys.stderr)
+    if out is not None:
+        if out.suffix == ".md":
+            write_text(out, table_view.as_markdown(table, command) + "\n")
+        else:
+            save_figure(draw_table(table), out)
+        print(out, file=sys.stderr)
     if config.output == "json":
         print(as_json(table_view.as_json(table, command)))
     else:
