@@ -13,13 +13,13 @@ from pir.errors import UserError
 
 
 def read_latents(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the states of M puzzles, averaged over tokens.
+    """Reads the states of M puzzles, averaged over tokens; of those whose states are all finite.
 
     Returns:
         float64 of shape (M, K + 1, D), step 0 the start, and bool of shape (M,), whether solved.
 
     Raises:
-        UserError: if the file is missing or damaged.
+        UserError: if the file is missing or damaged, or no puzzle has finite states.
     """
     content = run.required_arrays(LATENTS, "latents", "solved")
     latents, solved = content["latents"].astype(float), content["solved"].astype(bool)
@@ -27,7 +27,10 @@ def read_latents(run: Run) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(
             f"{run.folder / LATENTS} is damaged: its arrays have shapes that do not fit"
         )
-    return latents, solved
+    finite = np.isfinite(latents).all((1, 2))
+    if not finite.any():
+        raise UserError(f"{run.folder / LATENTS} has no puzzle whose latent states are all finite")
+    return latents[finite], solved[finite]
 
 
 def principal_components(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

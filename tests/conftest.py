@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -89,3 +90,9 @@ def tiny_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def puzzle(request: pytest.FixtureRequest) -> Puzzle:
     """Every built-in puzzle, for the tests that hold of all."""
     return build_puzzle(request.param)
+
+
+@pytest.fixture(scope="module")
+def question(puzzle: Puzzle) -> torch.Tensor:
+    """Questions of five puzzles."""
+    return puzzle.sample(5, "train", seed=0)["question"]

@@ -271,6 +271,21 @@ def test_damaged_arrays_are_named(tmp_path):
         save_kind("latents", [folder], tmp_path / "out.png")
 
 
+def test_states_that_are_not_finite_are_left_out(tmp_path):
+    folder = write_run(tmp_path / "run")
+    content = dict(np.load(folder / "eval/latents.npz"))
+    content["latents"][1, 2:] = np.nan
+    np.savez(folder / "eval/latents.npz", **content)
+    states, solved = latents.read_latents(Run(folder))
+    assert states == pytest.approx(np.delete(content["latents"], 1, 0))
+    assert solved.tolist() == np.delete(content["solved"], 1).tolist()
+    save_kind("latents", [folder], tmp_path / "out.png")
+    content["latents"][:, 1] = np.inf
+    np.savez(folder / "eval/latents.npz", **content)
+    with pytest.raises(UserError, match="no puzzle whose latent states are all finite"):
+        save_kind("latents", [folder], tmp_path / "out.png")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"puzzles": "many"}, {"puzzles": [1]}, {"statistics": [{}]}, {"floors": [1]}, {"cost": {}}],

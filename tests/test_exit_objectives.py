@@ -25,7 +25,7 @@ from tests.objective_steps import (
     slow_cross_entropy,
     zero,
 )
-from tests.test_train import assert_same_run, go_on, start
+from tests.training_runs import assert_same_run, go_on, start
 
 
 @pytest.fixture(params=PUZZLES)

@@ -1,0 +1,63 @@
+"""Runs that are begun, gone on with, and compared to the bit."""
+
+from pathlib import Path
+
+import torch
+
+from pir import checkpoint
+from pir.run_folder import RunFolder
+from pir.train import Trainer
+from tests.conftest import compose_config
+
+ROW_FILES = (
+    "metrics.csv",
+    "improvement.csv",
+    "improvement_outcomes.csv",
+    "improvement_train.csv",
+    "improvement_train_outcomes.csv",
+)
+
+
+def start(folder: Path, *overrides: str) -> Trainer:
+    config = compose_config(*overrides)
+    run = RunFolder(folder)
+    run.create(config, ["pir", "train"])
+    return Trainer(config, run)
+
+
+def go_on(folder: Path, *overrides: str) -> Trainer:
+    trainer = Trainer(compose_config(*overrides), RunFolder(folder))
+    trainer.resume()
+    return trainer
+
+
+def assert_equal(a, b, where: str) -> None:
+    """Compares nested containers of tensors to the bit."""
+    if isinstance(a, torch.Tensor):
+        undefined = a.is_floating_point() and bool(a.isnan().any())  # nan is not equal to itself
+        assert torch.equal(a.nan_to_num(7), b.nan_to_num(7)) if undefined else torch.equal(a, b), (
+            where
+        )
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{index}]")
+    else:
+        assert a == b, where
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for file in ("last", "best"):
+        a, b = (
+            checkpoint.load(getattr(RunFolder(path), file), torch.device("cpu"))
+            for path in (one, other)
+        )
+        for state in (a, b):
+            del state["seconds"], state["config"]
+        assert_equal(a, b, file)
+    for name in ROW_FILES:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
