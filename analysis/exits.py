@@ -56,15 +56,15 @@ def _line(rows: Table) -> Line:
 
 
 def mean_line(lines: Sequence[Line]) -> Line:
-    """Returns the mean of lines where all of them are; of single points their mean.
+    """Returns the mean of lines where all of them are, if there; of single points their mean.
 
     A point between two thresholds is what a coin that picks one of them would reach, so straight
     lines between them are no guess.
     """
+    if all(len(x) == 1 for x, _ in lines):
+        points = np.mean(lines, 0)
+        return points[0], points[1]
     low, high = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
-    if low >= high:
-        x, y = np.mean([(x.mean(), y.mean()) for x, y in lines], 0)
-        return np.array([x]), np.array([y])
     x = np.unique(np.concatenate([x for x, _ in lines]))
     x = x[(low <= x) & (x <= high)]
     return x, np.mean([np.interp(x, *line) for line in lines], 0)
@@ -88,7 +88,7 @@ def describe_exits(run: Run) -> str:
     """Says what the best rule saves beside the trained depth."""
     best = run.facts.best_exit
     if best is None:
-        return "No rule to stop early keeps what the trained depth solves."
+        return "No rule to stop early saves steps and keeps what the trained depth solves."
     saving = 1 - best.forward_passes / best.full_forward_passes
     change = f"{percent(abs(saving), 0)} {'fewer' if saving >= 0 else 'more'}"
     return (

@@ -85,9 +85,10 @@ def relative_moves(latents: np.ndarray) -> np.ndarray:
     """Returns how far every step moves a state of shape (M, K + 1, D), over its size before.
 
     Returns:
-        float64 of shape (M, K); a state at the origin counts as of size 1.
+        float64 of shape (M, K); a step from a state of zeros moves all of it.
     """
-    size = np.linalg.norm(latents[:, :-1], axis=-1)
+    sizes = np.linalg.norm(latents, axis=-1)
+    size = np.where(sizes[:, :-1], sizes[:, :-1], sizes[:, 1:])
     return np.asarray(np.linalg.norm(np.diff(latents, axis=1), axis=-1) / np.where(size, size, 1))
 
 

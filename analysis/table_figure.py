@@ -33,11 +33,11 @@ def draw_table(table: RunTable) -> Figure:
     across = min(len(panels), PANELS)
     down = math.ceil(len(panels) / across)
     figure = Figure(figsize=(WIDTH, 0.8 + 2.8 * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flat
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
     for axis, (title, members) in zip(axes, panels.items(), strict=False):
         axis.set_title(label(title))
         _paint(axis, table, members, keys[-1])
-    for axis in list(axes)[len(panels) :]:
+    for axis in axes[len(panels) :]:
         axis.remove()
     lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
     shown = {str(name): line for name, line in lines.items() if not str(name).startswith("_")}

@@ -87,13 +87,18 @@ def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) ->
         What was taken and what stays fresh, for the user.
 
     Raises:
-        UserError: if that run cannot be read, or has no weight in common.
+        UserError: if that run cannot be read, has no weight in common, or lacks one that the
+            reasoner never trains.
     """
     saved, path = best_checkpoint(folder, device)
     own, theirs = reasoner.state_dict(), averaged_weights(saved)
     common = {n: w for n, w in theirs.items() if n in own and w.shape == own[n].shape}
     if not any(w.ndim > 1 for w in common.values()):  # a bias fits any width
         raise UserError(f"init={folder.path}: no matrix in {path} is one of this model")
+    never = {n for n, p in reasoner.named_parameters() if not p.requires_grad}
+    if reasoner.needs_init and (lacking := never - common.keys()):
+        parts = ", ".join(sorted({n.split(".")[0] for n in lacking}))
+        raise UserError(f"init={folder.path}: {path} lacks weights that are not trained: {parts}")
     reasoner.load_state_dict(own | common)
     # every tensor once, also where two networks are the same
     names = [n for n, _ in (*reasoner.named_parameters(), *reasoner.named_buffers()) if n in own]

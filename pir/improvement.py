@@ -203,14 +203,18 @@ class Step:
         return Step(**{field.name: part(getattr(self, field.name)) for field in fields(self)})
 
     def state_change(self) -> Tensor:
-        """Returns |s_k - s_(k-1)| / |s_(k-1)|, float32 of shape (B,), over all latents."""
+        """Returns |s_k - s_(k-1)| / |s_(k-1)|, float32 of shape (B,), over all latents.
+
+        A step from a state of zeros changes all of it: 1.
+        """
 
         def square(state: TensorDict) -> Tensor:
             leaves = [state[key].flatten(1).float() for key in state.keys(True, True)]
             return torch.stack([leaf.square().sum(1) for leaf in leaves]).sum(0)
 
         after, before = (state.exclude(*SHOWN) for state in (self.state_after, self.state_before))
-        return (square(after - before) / square(before).clamp(min=1e-12)).sqrt()
+        size = torch.where(square(before) > 0, square(before), square(after))
+        return (square(after - before) / size.clamp(min=1e-12)).sqrt()
 
 
 def improvement_steps(

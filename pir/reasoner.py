@@ -83,7 +83,9 @@ class Reasoner(nn.Module, ABC):
         reads_own_answer: whether every step but the first reads the answer held now in place of
             the question (as the code of arXiv:2511.16886 does; its text keeps the question).
         conditional: whether steps can be conditioned on an optimality token.
-        stochastic: whether rollouts draw random numbers, so that several may differ.
+        stochastic: whether rollouts draw their answers, so that samples of answers are rollouts;
+            else they are draws from the policy of one.
+        needs_init: whether it has parts that are never trained, and so needs another run's weights.
         steps_taken: improvement steps of single lanes so far, for the count of forward passes.
     """
 
@@ -91,6 +93,7 @@ class Reasoner(nn.Module, ABC):
     reads_own_answer: bool = False
     conditional: bool = False
     stochastic: bool = False
+    needs_init: bool = False
     steps_taken: int = 0
 
     @property

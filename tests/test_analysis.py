@@ -155,7 +155,7 @@ def test_principal_components_against_the_singular_values():
     assert shares == pytest.approx(sizes[:2] ** 2 / (sizes**2).sum())
     assert np.abs(points.reshape(-1, 2)) == pytest.approx(np.abs(flat @ directions[:2].T))
     moves = latents.relative_moves(np.array([[[0.0, 0.0], [3.0, 4.0], [3.0, 9.0]]]))
-    assert moves.tolist() == [[5.0, 1.0]]
+    assert moves.tolist() == [[1.0, 1.0]]
 
 
 def test_runs_that_differ_in_seed_only_are_one_line(tmp_path):
@@ -195,6 +195,10 @@ def test_the_mean_of_lines_is_taken_where_all_of_them_are():
     assert solved == pytest.approx([0.3, 0.45, 0.6])
     points = [(np.array([x]), np.array([x / 2])) for x in (1.0, 2.0)]
     assert [part.tolist() for part in mean_line(points)] == [[1.5], [0.75]]
+    beside = (np.array([3.0]), np.array([0.7]))
+    assert np.concatenate(mean_line([one, beside])) == pytest.approx([3.0, 0.55])
+    apart = (np.array([5.0, 6.0]), np.array([0.8, 0.9]))
+    assert [len(part) for part in mean_line([one, apart])] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pir.envs.sudoku import Sudoku
 
 from pir.cli import main
 from pir.cost import flops_per_step
-from pir.evaluation.breadth import breadth
+from pir.evaluation.breadth import breadth, noisy_start
 from pir.evaluation.floors import look_up, masked_random, one_blank
 from pir.evaluation.probes import (
     CellSample,
@@ -28,6 +28,7 @@ from pir.evaluation.sampling import sample_rollouts
 from pir.guidance import gain, guided_log_policy
 from pir.improvement import Lanes, improvement_steps
 from pir.ledger import Ledger
+from pir.models.looped import Looped
 from pir.models.trm import TRM
 from pir.puzzle import instances
 from pir.reasoner import Condition
@@ -218,6 +219,19 @@ def test_puzzles_with_one_blank(made):
     assert one_blank(small, countdown, countdown.sample(3, "test", seed=0), 3) is None
     blank = instances(torch.full((2, 8), BLANK, dtype=torch.uint8), puzzles["solution"][:2])
     assert one_blank(model, puzzle, blank.select("question"), 2) is None
+
+
+def test_a_start_of_zeros_is_changed_whole_and_gets_noise_too(made):
+    _, puzzle, puzzles = made
+    model = Looped(puzzle, hidden_size=64, heads=2, dtype="float32", recall=True)
+    first, second = steps_of(model, puzzle, puzzles, 2)
+    assert first.state_change() == pytest.approx(1.0)
+    assert (second.state_change() < 2).all()
+    question = puzzles["question"]
+    noisy = noisy_start(model, question, 0.5, torch.Generator().manual_seed(0))["h"]
+    assert not model.start(question)["h"].any()
+    assert noisy.std() == pytest.approx(0.5, rel=0.05)
+    assert noisy_start(model, question, 0.0, torch.Generator())["h"].abs().max() == 0
 
 
 def test_breadth_selects_among_starts(made):

@@ -117,7 +117,6 @@ def test_loops_by_hand_and_through_all_of_them(puzzle, recall):
 
 def test_starts_of_recurrent_depth_differ(puzzle, question):
     model = RecurrentDepth(puzzle, **SMALL)
-    assert model.stochastic
     assert not torch.equal(model.start(question)["s"], model.start(question)["s"])
 
 
@@ -181,7 +180,9 @@ def test_language_models_read_one_sequence(config, puzzle, question):
 
     def at_once(*parts):
         inputs = speaker.enter(torch.cat(parts, 1))
-        return speaker.leave(speaker.body(inputs_embeds=inputs, use_cache=False).last_hidden_state)
+        return speaker.leave(
+            speaker.language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        )
 
     assert torch.allclose(thought, at_once(x, latents)[:, -4:], atol=1e-5)
     beside = speaker.answer(x, cache, thought, None)
@@ -194,6 +195,22 @@ def test_feedforward_answers_at_once(puzzle, question):
     model = FeedForward(puzzle, improvement_steps=4, **SMALL)
     assert model.improvement_steps == 1
     assert torch.equal(run(model, question, 1)["y"], run(model, question, 3)["y"])
+
+
+def test_a_pretrained_base_is_frozen_without_what_the_puzzle_needs(puzzle, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from pir.models.causal_lm import CausalLM
+
+    fresh = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**GPT2))
+    fresh.save_pretrained(tmp_path)
+    model = Dual(puzzle, backbone=CausalLM(name=str(tmp_path)), train_base=False, **SMALL)
+    assert not model.needs_init
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert {name.rpartition("language_model")[0] for name in frozen} == {"base."}
+    assert Dual(puzzle, backbone=CausalLM(config=GPT2), train_base=False, **SMALL).needs_init
+    short = CausalLM(config=GPT2 | {"n_positions": 2 * (puzzle.length + 4) - 1})
+    with pytest.raises(UserError, match=r"reads at most 19 tokens; .* are 20"):
+        Dual(puzzle, backbone=short, **SMALL)
 
 
 def test_language_models_say_what_they_need(monkeypatch):

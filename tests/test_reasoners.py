@@ -1,6 +1,5 @@
 """What holds of every reasoner: composition, batches, dtypes, gradients, what is told and read."""
 
-import importlib
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 from pir.envs.countdown import Countdown
 
+from pir.components import load_trained
 from pir.errors import UserError
 from pir.improvement import Lanes, improvement_steps
 from pir.models.dual import Dual, SoftEmbedding
@@ -17,6 +17,8 @@ from pir.models.looped import Looped
 from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.trm import TRM
 from pir.reasoner import NEVER, Condition
+from pir.run_folder import RunFolder
+from tests.conftest import TINY
 from tests.small_reasoners import GPT2, QWEN3, SMALL, language_model, logits, run, start
 
 REASONERS = {
@@ -169,6 +171,7 @@ def test_the_question_is_read_at_every_step_except_by_a_loop(build, question):
         (Dual, {"latents": 0}, r"model\.latents=0"),
         (Dual, {"channel": "wire"}, r"model\.channel=wire: allowed are embeddings, cache"),
         (Dual, {"mixer": "mlp"}, r"model\.mixer=mlp: allowed are attention"),
+        (TRM, {"latents": 0, "separate_networks": True}, "without z"),
         (FeedForward, {"hidden_size": 0}, r"model\.hidden_size=0"),
     ],
 )
@@ -177,23 +180,16 @@ def test_settings_out_of_range_are_refused(puzzle, kind, options, message):
         kind(puzzle, **(SMALL | options))
 
 
-HEADER = """
-from typing import Unpack
-
-import torch
-
-from pir.models.puzzle_model import PuzzleModel, Shared
-from pir.puzzle import Puzzle
-"""
-
-
-def test_the_reasoner_of_the_documentation_runs(puzzle, tmp_path, monkeypatch):
+def test_the_reasoner_of_the_documentation_trains(pir, tmp_path, monkeypatch):
     text = (Path(__file__).parent.parent / "docs" / "reasoners.md").read_text()
-    (tmp_path / "averaging.py").write_text(HEADER + text.split("```python\n")[1].split("```")[0])
+    (tmp_path / "averaging.py").write_text(text.split("```python\n")[1].split("```")[0])
+    (tmp_path / "model").mkdir()
+    settings = text.split("`model/averaging.yaml`")[1]
+    (tmp_path / "model/averaging.yaml").write_text(settings.split("```yaml\n")[1].split("```")[0])
+    words = [word for word in TINY if "latent_steps" not in word]
+    run = tmp_path / "run"
+    pir("train", "model=averaging", f"--config-dir={tmp_path}", *words, f"run={run}")
     monkeypatch.syspath_prepend(tmp_path)
-    model = importlib.import_module("averaging").Averaging(puzzle, **SMALL)
-    lanes = Lanes.begin(model, puzzle, puzzle.sample(5, "train", seed=0))
-    first, second = improvement_steps(model, puzzle, lanes, 2)
-    assert not torch.equal(first.improved.logits, second.improved.logits)
-    second.improved.logits.logsumexp(-1).sum().backward()
-    assert all(p.grad is not None for p in model.parameters())
+    parts = load_trained(RunFolder(run), "cpu")[0].reasoner
+    assert type(parts).__name__ == "Averaging"
+    assert parts.passes_per_step == 1

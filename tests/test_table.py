@@ -296,6 +296,16 @@ def test_a_run_without_the_setting_of_the_axis_is_a_level_line(tmp_path):
     assert lines(axis)["feedforward"].get_ydata() == pytest.approx([0.3, 0.3])
 
 
+def test_no_empty_panels(tmp_path):
+    folders = [
+        write(tmp_path / f"{env}_{lanes}", env=env, settings=f"trainer: {{lanes: {lanes}}}\n")
+        for env in ("a", "b", "c", "d", "e", "f")
+        for lanes in (1, 2)
+    ]
+    figure = draw_table(table(*folders, columns=["env", "trainer.lanes"]))
+    assert [axis.get_title("left") for axis in figure.axes] == ["a", "b", "c", "d", "e", "f"]
+
+
 def test_choices_on_the_axis_stand_apart_and_are_not_joined(grid):
     (axis,) = draw_table(table(*grid)).axes
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["countdown", "maze"]

@@ -43,6 +43,18 @@ def test_a_frozen_base_keeps_the_weights_of_the_run_it_began_with(tmp_path):
     assert torch.equal(*(policy.logits for policy in answers))
 
 
+def test_a_frozen_base_without_weights_is_refused(pir, tmp_path):
+    words = [word for word in conftest.TINY if "latent_steps" not in word]
+    frozen = ["model=dual", "model.train_base=false"]
+    done = pir("train", *frozen, *words, f"run={tmp_path / 'a'}", code=2)
+    assert "never trained: set init=RUN" in done.stderr
+    assert not (tmp_path / "a").exists()
+    narrow, _ = train(tmp_path / "narrow", *BASE, "model.expansion=1")
+    dual = Trainer(compose_config(*frozen), RunFolder(tmp_path / "dual"))
+    with pytest.raises(UserError, match="lacks weights that are not trained: base"):
+        dual.warm_start(narrow.folder)
+
+
 def test_one_network_in_both_roles_begins_with_a_base_too(tmp_path):
     base, _ = train(tmp_path / "base", *BASE)
     soft = Trainer(compose_config("model=soft_embedding"), RunFolder(tmp_path / "soft"))

@@ -49,6 +49,8 @@ def run(config: DictConfig) -> None:
             else:
                 if config.init is not None:
                     print(trainer.warm_start(RunFolder(config.init)), file=sys.stderr)
+                elif trainer.reasoner.needs_init:
+                    raise UserError("this model has parts that are never trained: set init=RUN")
                 folder.create(config, sys.orig_argv)
             if not trainer.train():
                 raise KeyboardInterrupt

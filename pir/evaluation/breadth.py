@@ -21,13 +21,15 @@ def noisy_start(
     Args:
         reasoner: gives the start.
         question: uint8 of shape (B, L).
-        noise: standard deviation, as a share of the root mean square of each latent.
+        noise: standard deviation, as a share of the root mean square of each latent, or of 1 where
+            that is 0, as latents are about so large later.
         generator: where the noise comes from.
     """
 
     def disturbed(values: Tensor) -> Tensor:
         drawn = torch.randn(values.shape, generator=generator).to(values.device)
-        return (values + noise * values.float().square().mean().sqrt() * drawn).to(values.dtype)
+        size = values.float().square().mean().sqrt()
+        return (values + noise * torch.where(size > 0, size, 1.0) * drawn).to(values.dtype)
 
     state = reasoner.start(question)
     return state.update(state.exclude(*SHOWN).apply(disturbed))

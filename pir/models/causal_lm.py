@@ -40,8 +40,9 @@ class CausalLM(Backbone):
                 "pip install 'policy-improvement-reasoners[lm]'"
             ) from error
         self.name, self.config = name, config
+        self.pretrained = name is not None
 
-    def build(self, width: int) -> Speaker:
+    def build(self, width: int, tokens: int) -> Speaker:
         """Loads or initialises the model, with adapters to width D and back."""
         from transformers import AutoConfig, AutoModel
 
@@ -50,6 +51,12 @@ class CausalLM(Backbone):
         else:
             assert self.config is not None
             body = AutoModel.from_config(AutoConfig.for_model(**self.config))
+        most = getattr(body.config, "max_position_embeddings", tokens)
+        if tokens > most:
+            raise UserError(
+                f"model.backbone: this language model reads at most {most} tokens; twice the "
+                f"question and the latents are {tokens}"
+            )
         return _LMSpeaker(body, width)
 
 
@@ -59,9 +66,16 @@ class _LMSpeaker(Speaker):
     def __init__(self, body: Any, width: int) -> None:
         super().__init__()
         body.set_input_embeddings(nn.Identity())
-        self.body = body.float().eval()  # no dropout: a step that is taken again must be the same
+        self.language_model = (
+            body.float().eval()
+        )  # no dropout: a step that is taken again must be the same
         inner = body.config.hidden_size
         self.enter, self.leave = Linear(width, inner), Linear(inner, width)
+
+    def body(self) -> nn.Module:
+        """See `Speaker.body`."""
+        body: nn.Module = self.language_model
+        return body
 
     def read(self, x: Tensor) -> Cache:
         """See `Speaker.read`."""
@@ -90,5 +104,5 @@ class _LMSpeaker(Speaker):
         past = DynamicCache()
         for layer, (keys, values) in enumerate(cache):
             past.update(keys, values, layer)
-        done = self.body(inputs_embeds=inputs, cache=past, use_cache=True)
+        done = self.language_model(inputs_embeds=inputs, cache=past, use_cache=True)
         return done.last_hidden_state, [(layer.keys, layer.values) for layer in past.layers]

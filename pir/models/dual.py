@@ -38,7 +38,8 @@ class Dual(PuzzleModel):
         latents: N, how many latents they exchange.
         channel: how the Base sees them: "embeddings", beside its input, or "cache", their keys and
             values in every layer of the Coprocessor as well (H1).
-        train_base: whether the Base is trained too (H2); if not, give it weights with `init=RUN`.
+        train_base: whether the Base is trained too (H2); if not, it needs weights: `init=RUN`, or a
+            pretrained backbone, whose adapters and the puzzle's embeddings are still trained.
         shared: see `PuzzleModel`; `mixer` is "attention", as no other reads a cache.
 
     Raises:
@@ -67,15 +68,20 @@ class Dual(PuzzleModel):
         def speaker(related: bool) -> Speaker:
             if backbone is None:
                 return Transformer(self.network(puzzle, layers, related=related))
-            return backbone.build(self.hidden_size)
+            # at most the question, latents and their cache, and the question once more
+            return backbone.build(self.hidden_size, tokens=2 * (puzzle.length + latents))
 
         self.base = speaker(related=True)
         # latents have no places on the board, so nothing relates them
         self.coprocessor = self.base if self.unified else speaker(related=False)
         self.soft_tokens = nn.Parameter(truncated_normal(latents, self.hidden_size, std=1.0))
-        for part in (self.token, self.position, self.owner_map, self.base, self.logit_head):
-            if part is not None:
-                part.requires_grad_(train_base)
+        if not train_base:
+            pretrained = backbone is not None and backbone.pretrained
+            alone = (self.token, self.position, self.owner_map, self.base, self.logit_head)
+            for part in (self.base.body(),) if pretrained else alone:
+                if part is not None:
+                    part.requires_grad_(False)
+            self.needs_init = not pretrained
 
     @property
     def passes_per_step(self) -> int:

@@ -16,7 +16,7 @@ from pir.puzzle import Puzzle
 
 
 class FeedForward(PuzzleModel):
-    """A transformer over the tokens of one puzzle; K is always 1, a further step would repeat it.
+    """A transformer over the tokens of one puzzle; K is always 1.
 
     Args:
         puzzle: see `PuzzleModel`.
@@ -29,9 +29,8 @@ class FeedForward(PuzzleModel):
 
     def __init__(self, puzzle: Puzzle, layers: int = 2, **shared: Unpack[Shared]) -> None:
         """Draws fresh parameters."""
-        super().__init__(puzzle, **shared)
+        super().__init__(puzzle, **(shared | Shared(improvement_steps=1)))
         at_least_one(layers=layers)
-        self.improvement_steps = 1
         self.base = Transformer(self.network(puzzle, layers))
 
     @property

@@ -51,7 +51,6 @@ class RecurrentDepth(PuzzleModel):
         at_least_one(
             prelude_layers=prelude_layers, core_layers=core_layers, coda_layers=coda_layers
         )
-        self.stochastic = True
         self.prelude = self.network(puzzle, prelude_layers, sandwich=True)
         self.adapter = Linear(2 * self.hidden_size, self.hidden_size)
         self.core = self.network(puzzle, core_layers, sandwich=True)

@@ -15,6 +15,10 @@ Cache = list[KeysValues]
 class Speaker(nn.Module, ABC):
     """A network that can play the Base or the Coprocessor."""
 
+    def body(self) -> nn.Module:
+        """Returns what a speaker of pretrained weights has of them; by default all of it."""
+        return self
+
     @abstractmethod
     def read(self, x: Tensor) -> Cache:
         """Reads an embedded question (B, L, D)."""
@@ -74,8 +78,22 @@ class Transformer(Speaker):
 
 
 class Backbone(ABC):
-    """Makes speakers of one kind; a component of the config (`model.backbone`)."""
+    """Makes speakers of one kind; a component of the config (`model.backbone`).
+
+    Attributes:
+        pretrained: whether their weights are those of a model that was trained before.
+    """
+
+    pretrained: bool
 
     @abstractmethod
-    def build(self, width: int) -> Speaker:
-        """Builds a speaker for embeddings of width D."""
+    def build(self, width: int, tokens: int) -> Speaker:
+        """Builds a speaker.
+
+        Args:
+            width: D, of the embeddings.
+            tokens: the most that it will read at once, its cache included.
+
+        Raises:
+            UserError: if it cannot read so many.
+        """

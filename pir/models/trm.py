@@ -60,6 +60,10 @@ class TRM(PuzzleModel):
                 f"model.latents={latents}: must be 0 to model.latent_steps={latent_steps}, "
                 "of which each updates one"
             )
+        if separate_networks and not latents:
+            raise UserError(
+                "model.separate_networks=true: without z (model.latents=0) there is one"
+            )
         self.cycles, self.latent_steps = cycles, latent_steps
         self.f = self.network(puzzle, layers)
         self.f_y = self.network(puzzle, layers) if separate_networks else self.f

@@ -54,11 +54,12 @@ class ExitDistribution(RolloutTerm):
 
 
 class ExitImprovement(Term):
-    """Stage II: the gate goes on where the step has gained; the network stays as it is.
+    """Stage II: the gate goes on where the step has gained.
 
     mean_t BCE(1 - lambda_t, w_t) over steps t >= 2, with w_t = sigmoid(50 (I_t - 0.005)) and
     I_t = max(0, L_(t-1) - L_t) (section 3.4). The gate reads the state without gradient, so with no
-    other term only the read-out's own parameters learn.
+    other term only the read-out learns: the gate, and where it reads a coda's output
+    (`RecurrentDepth`), the coda.
     """
 
     def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
