@@ -12,6 +12,7 @@ from statistics import fmean
 
 from pir.analysis.entries import (
     Entry,
+    Groups,
     Span,
     differing,
     grouped,
@@ -20,7 +21,7 @@ from pir.analysis.entries import (
     refuse_unknown_settings,
 )
 from pir.analysis.runs import INFO, Run
-from pir.analysis.words import plain
+from pir.analysis.words import NONE, are_numbers, plain
 
 from pir.intervals import student_interval
 
@@ -151,7 +152,7 @@ def make_table(
     refuse_unknown_settings(entries, "columns", columns)
     refuse_unknown_metric(entries, metric)
     parted = _parted(entries, tuple(rows), columns)
-    across = grouped(entries, columns)
+    across = _ordered(grouped(entries, columns))
     bounded = _name(metric) in (*SHARES, "score")
     cells = {}
     for i, (_, members) in enumerate(parted):
@@ -176,7 +177,7 @@ def _parted(
 ) -> list[tuple[Settings, list[Entry]]]:
     """Returns rows by keys, and by the settings in which runs of one cell would still differ."""
     parted = []
-    for at, members in grouped(entries, keys).items():
+    for at, members in _ordered(grouped(entries, keys)).items():
         cells = grouped(members, columns).values()
         further = dict.fromkeys(key for cell in cells for key in differing(cell))
         if further:
@@ -184,6 +185,21 @@ def _parted(
         else:
             parted.append((dict(zip(keys, at, strict=True)), members))
     return parted
+
+
+def _ordered(groups: Groups) -> Groups:
+    """Sorts groups by their settings: numbers by size, others in the order given, none last."""
+
+    def ranks(values: Iterable[str]) -> dict[str, int]:
+        known = [value for value in dict.fromkeys(values) if value != NONE]
+        order = sorted(known, key=float) if are_numbers(known) else known
+        return {value: rank for rank, value in enumerate([*order, NONE])}
+
+    ranked = [ranks(values) for values in zip(*groups, strict=True)]
+    return {
+        at: groups[at]
+        for at in sorted(groups, key=lambda at: [r[v] for r, v in zip(ranked, at, strict=True)])
+    }
 
 
 def _name(metric: str) -> str:

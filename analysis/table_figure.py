@@ -1,7 +1,7 @@
 """A table of runs as a figure: a line per row, the last of the columns' settings as its x axis."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +10,7 @@ from pir.analysis.layout import WIDTH, legend_below, line_style, percent_axis
 from pir.analysis.style import MUTED
 from pir.analysis.table import RunTable
 from pir.analysis.table_view import named
-from pir.analysis.words import NONE, label
+from pir.analysis.words import NONE, are_numbers, label
 
 PANELS = 4
 """Panels side by side."""
@@ -41,14 +41,15 @@ def draw_table(table: RunTable) -> Figure:
         axis.remove()
     lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
     shown = {str(name): line for name, line in lines.items() if not str(name).startswith("_")}
-    legend_below(figure, 2, handles=list(shown.values()), labels=list(shown))
+    title = label(", ".join(table.keys))
+    legend_below(figure, 2, handles=list(shown.values()), labels=list(shown), title=title)
     return figure
 
 
 def _paint(axis: Axes, table: RunTable, members: Sequence[int], key: str) -> None:
     """Draws one panel: the columns of these indices, told apart by one setting."""
     at = {j: value for j in members if (value := table.columns[j][key]) != NONE}
-    numeric = _numeric(at.values())
+    numeric = are_numbers(at.values())
     places = dict(zip(at, _places(axis, list(at.values()), numeric), strict=True))
     for i, row in enumerate(table.rows):
         style = line_style(i) | {"label": label(named(row, header=table.keys))}
@@ -93,11 +94,3 @@ def _places(axis: Axes, values: Sequence[str], numeric: bool) -> list[float]:
     axis.set_xticks(places, [label(value) for value in values])
     axis.xaxis.set_minor_locator(NullLocator())
     return places
-
-
-def _numeric(values: Iterable[str]) -> bool:
-    """Says whether all values are finite numbers."""
-    try:
-        return all(math.isfinite(float(value)) for value in values)
-    except ValueError:
-        return False

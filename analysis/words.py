@@ -1,7 +1,7 @@
 """Numbers and names as text, for figures, reports and comparisons."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NONE = "\N{EN DASH}"
 """What stands where a value is undefined."""
@@ -63,6 +63,14 @@ def between(low: float, high: float) -> str:
 def steps(first: int, last: int) -> str:
     """Writes `step 2` or `steps 2 to 6`."""
     return f"step {first}" if first == last else f"steps {first} to {last}"
+
+
+def are_numbers(values: Iterable[str]) -> bool:
+    """Says whether all of these are finite numbers."""
+    try:
+        return all(math.isfinite(float(value)) for value in values)
+    except ValueError:
+        return False
 
 
 def listed(words: Sequence[str]) -> str:

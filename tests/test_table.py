@@ -162,6 +162,22 @@ def test_rows_and_columns_by_any_settings(grid):
 # ---------------------------------------------------------------- as text
 
 
+def test_numbers_are_in_order_and_other_settings_as_they_come(tmp_path):
+    folders = [
+        write(tmp_path / f"{env}_{lanes}", env=env, settings=f"trainer: {{lanes: {lanes}}}\n")
+        for lanes in (16, 2, 128)
+        for env in ("maze", "countdown")
+    ]
+    folders.append(write(tmp_path / "without", env="maze"))
+    result = table(*folders, rows=["trainer.lanes"], columns=["env", "trainer.lanes"])
+    lanes = ["2", "16", "128", "–"]
+    assert [row["trainer.lanes"] for row in result.rows] == lanes
+    assert [tuple(column.values()) for column in result.columns] == [
+        *(("maze", value) for value in lanes),
+        *(("countdown", value) for value in lanes[:-1]),
+    ]
+
+
 def test_markdown_as_it_is_pasted(grid):
     (grid[0] / "info.json").write_text(json.dumps({"commit": "0123456789ab+changes"}))
     assert as_markdown(table(*grid), "pir table runs=x").splitlines() == [
