@@ -226,7 +226,7 @@ def flips(cells: Cells) -> Tensor:
 
 @statistic("share of its norm")
 def state_change(cells: Cells) -> Tensor:
-    """Norm of the state's change over the norm of the state before the step."""
+    """Norm of the state's change over that of the state before; 1 from a state of zeros."""
     return cells.step.state_change()
 
 
