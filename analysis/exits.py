@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import SubFigure
-from pir.analysis.layout import one_row_per_group, percent_axis
-from pir.analysis.runs import EXITS, Group, Run, Table
+from matplotlib.figure import Figure, SubFigure
+from pir.analysis.layout import percent_axis, rows
+from pir.analysis.runs import EXITS, Group, Run, Table, group_by_seed
 from pir.analysis.style import COLOURS, INK, MUTED
 from pir.analysis.words import label, number, percent
 
@@ -19,25 +19,29 @@ Line = tuple[np.ndarray, np.ndarray]
 """Forward passes and solved, each of shape (points,)."""
 
 
-@one_row_per_group(3.8)
-def draw_exits(figure: SubFigure, group: Group) -> None:
+def draw_exits(runs: Sequence[Run]) -> Figure:
     """Draws solved against the mean forward passes, one line per rule to stop early.
 
     Of runs that differ in their seed only, lines and stars are means.
     """
+    groups = group_by_seed(runs)
+    return rows(_paint, groups, [group.label for group in groups], [3.8] * len(groups))
+
+
+def _paint(figure: SubFigure, group: Group) -> None:
     tables = [run.required(EXITS) for run in group.runs]
     axis = figure.subplots()
     found = dict.fromkeys(rule for table in tables for rule in table.distinct("rule"))
     rules = [rule for rule in found if rule not in (FIXED, ORACLE)]
     for index, rule in enumerate([*rules, ORACLE, FIXED]):
-        rows = [part for table in tables if len(part := table.where(table["rule"] == rule))]
-        if not rows:
+        parts = [part for table in tables if len(part := table.where(table["rule"] == rule))]
+        if not parts:
             continue
         style = _rule_style(rule, index)
-        passes, solved = mean_line([_line(part) for part in rows])
+        passes, solved = mean_line([_line(part) for part in parts])
         style |= {"marker": ""} if len(passes) > MARKED else {}
         axis.plot(passes, solved, label=label(rule_name(rule)), **style)
-        stars = [_line(part.where(part["chosen"] > 0)) for part in rows]
+        stars = [_line(part.where(part["chosen"] > 0)) for part in parts]
         stars = [star for star in stars if len(star[0]) and rule != ORACLE]
         if stars:
             axis.plot(*np.mean(np.concatenate(stars, 1), 1), "*", markersize=13,
@@ -49,10 +53,10 @@ def draw_exits(figure: SubFigure, group: Group) -> None:
     figure.legend(loc="outside right center")
 
 
-def _line(rows: Table) -> Line:
+def _line(table: Table) -> Line:
     """Returns the points of a rule, by forward passes."""
-    rows = rows.where(np.argsort(rows["forward_passes"], kind="stable"))
-    return rows["forward_passes"], rows["solved"]
+    table = table.where(np.argsort(table["forward_passes"], kind="stable"))
+    return table["forward_passes"], table["solved"]
 
 
 def mean_line(lines: Sequence[Line]) -> Line:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from pir.analysis.runs import Group, Run, group_by_seed
+from pir.analysis.runs import Run
 from pir.analysis.style import COLOURS, INK
 from pir.analysis.words import label
 
@@ -18,7 +18,6 @@ WIDTH = 9.5
 Item = TypeVar("Item")
 
 Painter = Callable[[SubFigure, Run], None]
-GroupPainter = Callable[[SubFigure, Group], None]
 Drawing = Callable[[Sequence[Run]], Figure]
 
 
@@ -32,7 +31,7 @@ def one_row_per_run(height: float | Callable[[Run], float]) -> Callable[[Painter
     def decorate(paint: Painter) -> Drawing:
         def draw(runs: Sequence[Run]) -> Figure:
             heights = [height(run) if callable(height) else height for run in runs]
-            return _rows(paint, runs, [run.name for run in runs], heights)
+            return rows(paint, runs, [run.name for run in runs], heights)
 
         draw.__doc__ = paint.__doc__
         return draw
@@ -40,34 +39,16 @@ def one_row_per_run(height: float | Callable[[Run], float]) -> Callable[[Painter
     return decorate
 
 
-def one_row_per_group(height: float) -> Callable[[GroupPainter], Drawing]:
-    """Makes a figure of several runs out of a function that paints those differing in seed only.
-
-    Args:
-        height: inches of a row.
-    """
-
-    def decorate(paint: GroupPainter) -> Drawing:
-        def draw(runs: Sequence[Run]) -> Figure:
-            groups = group_by_seed(runs)
-            return _rows(paint, groups, [group.label for group in groups], [height] * len(groups))
-
-        draw.__doc__ = paint.__doc__
-        return draw
-
-    return decorate
-
-
-def _rows(
+def rows(
     paint: Callable[[SubFigure, Item], None],
     items: Sequence[Item],
     names: Sequence[str],
     heights: Sequence[float],
 ) -> Figure:
-    """Draws items under each other, with their names where there are several."""
+    """Draws items under each other, each so many inches high, named where there are several."""
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    rows = figure.subfigures(len(names), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for row, item, name in zip(rows, items, names, strict=True):
+    parts = figure.subfigures(len(names), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for row, item, name in zip(parts, items, names, strict=True):
         row.set_facecolor("none")
         if len(names) > 1:
             row.suptitle(label(name), x=0.01, ha="left", fontsize=10, weight="bold")

@@ -378,10 +378,10 @@ def _group_label(members: Sequence[Run]) -> str:
 def _without_seed(name: str, seed: object) -> str:
     """Returns a name without what names its seed: `seed=1`, or else the last bare 1."""
     number = rf"{re.escape(str(seed))}(?!\d)"
-    stem = re.sub(rf"[,_-]*seed[=_-]?{number}", "", name, count=1)
-    if stem == name:  # no number that is a setting's value as in model.heads=2
-        stem = re.sub(rf"(.*?)[,_-]*(?<![=\d]){number}(?!.*(?<![=\d]){number})", r"\1", name)
-    return stem or name
+    found = re.search(rf"[,_-]*seed[=_-]?{number}", name)
+    if not found:  # no number that is a setting's value as in model.heads=2
+        *_, found = [None, *re.finditer(rf"[,_-]*(?<![=\d]){number}", name)]
+    return (found and name[: found.start()] + name[found.end() :]) or name
 
 
 def _numbers(name: str, cells: Sequence[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -39,10 +40,12 @@ def draw_table(table: RunTable) -> Figure:
         _paint(axis, table, members, keys[-1])
     for axis in axes[len(panels) :]:
         axis.remove()
-    lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
-    shown = {str(name): line for name, line in lines.items() if not str(name).startswith("_")}
+    lines: dict[str, Artist] = {}  # every row once, though panels repeat them
+    for axis in figure.axes:
+        handles, names = axis.get_legend_handles_labels()
+        lines |= zip(names, handles, strict=True)
     title = label(", ".join(table.keys))
-    legend_below(figure, 2, handles=list(shown.values()), labels=list(shown), title=title)
+    legend_below(figure, 2, handles=list(lines.values()), labels=list(lines), title=title)
     return figure
 
 

@@ -14,7 +14,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.puzzle import Puzzle, Verdict
-from pir.reasoner import NOTHING, SHOWN, Condition, Policy, Reasoner
+from pir.reasoner import NOTHING, SHOWN, Condition, Policy, Reasoner, latents_of
 
 
 @dataclass
@@ -209,11 +209,12 @@ class Step:
         """
 
         def square(state: TensorDict) -> Tensor:
-            leaves = [state[key].flatten(1).float() for key in state.keys(True, True)]
-            return torch.stack([leaf.square().sum(1) for leaf in leaves]).sum(0)
+            latents = [latent.flatten(1) for latent in latents_of(state)]
+            return torch.stack([latent.square().sum(1) for latent in latents]).sum(0)
 
         after, before = (state.exclude(*SHOWN) for state in (self.state_after, self.state_before))
-        size = torch.where(square(before) > 0, square(before), square(after))
+        size = square(before)
+        size = torch.where(size > 0, size, square(after))
         return (square(after - before) / size.clamp(min=1e-12)).sqrt()
 
 

@@ -15,16 +15,16 @@ from pir.run_folder import as_json, find_runs, write_text
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/table.yaml for the settings."""
     check_choice("output", config.output, ("text", "markdown", "json"))
+    out = None if config.out is None else Path(config.out)
+    if out is not None and out.suffix != ".md":  # text does without matplotlib
+        from pir.analysis.style import FORMATS
+
+        if out.suffix not in FORMATS:
+            raise UserError(f"out={out}: the ending must be one of .md, {', '.join(FORMATS)}")
 
     from pir.analysis import table_view
     from pir.analysis.runs import Run
-    from pir.analysis.style import FORMATS, save_figure
     from pir.analysis.table import make_table
-    from pir.analysis.table_figure import draw_table
-
-    out = None if config.out is None else Path(config.out)
-    if out is not None and out.suffix not in (endings := (".md", *FORMATS)):
-        raise UserError(f"out={out}: the ending must be one of {', '.join(endings)}")
 
     rows, columns = _keys(config.rows), _keys(config.columns)
     runs = [Run(folder) for folder in find_runs(config.runs)]
@@ -35,6 +35,9 @@ def run(config: DictConfig) -> None:
         if out.suffix == ".md":
             write_text(out, table_view.as_markdown(table, command) + "\n")
         else:
+            from pir.analysis.style import save_figure
+            from pir.analysis.table_figure import draw_table
+
             save_figure(draw_table(table), out)
         print(out, file=sys.stderr)
     if config.output == "json":

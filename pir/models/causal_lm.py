@@ -63,19 +63,19 @@ class CausalLM(Backbone):
 class _LMSpeaker(Speaker):
     """See `Speaker`; the puzzle's embeddings take the place of the model's own."""
 
+    language_model: nn.Module
+
     def __init__(self, body: Any, width: int) -> None:
         super().__init__()
         body.set_input_embeddings(nn.Identity())
-        self.language_model = (
-            body.float().eval()
-        )  # no dropout: a step that is taken again must be the same
+        # no dropout: a step that is taken again must be the same
+        self.language_model = body.float().eval()
         inner = body.config.hidden_size
         self.enter, self.leave = Linear(width, inner), Linear(inner, width)
 
     def body(self) -> nn.Module:
         """See `Speaker.body`."""
-        body: nn.Module = self.language_model
-        return body
+        return self.language_model
 
     def read(self, x: Tensor) -> Cache:
         """See `Speaker.read`."""
