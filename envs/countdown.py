@@ -177,8 +177,8 @@ class Countdown(Puzzle):
 
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
         """Runs every program in exact integer arithmetic; see `Puzzle.verify`."""
-        score, solved, _ = self._judge(question, answer)
-        return Verdict(score, solved)
+        share, solved, _ = self._judge(question, answer)
+        return Verdict.graded(solved, share)
 
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks illegal steps, and the last one of a wrong program; see `Puzzle.conflicts`."""
@@ -187,19 +187,20 @@ class Countdown(Puzzle):
         return wrong
 
     def _judge(self, question: Tensor, answer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns share, solved and the wrong steps, as `kernels.judge` has them."""
         numbers, targets = (part.cpu().numpy() for part in self.decode(question))
         tokens = answer[:, self.answer_start :].cpu().numpy().astype(np.int64)
         is_move = (tokens >= self.first_move) & (tokens < self.first_digit)
         programs = np.where(is_move, tokens - self.first_move, NO_MOVE)
         programs[tokens == self.stop] = kernels.STOP
-        score = np.zeros(len(question), np.float32)
+        share = np.zeros(len(question), np.float32)
         solved = np.zeros(len(question), bool)
         wrong = np.zeros(programs.shape, bool)
-        kernels.judge(numbers, targets, programs, self.use_all, self.pairs, score, solved, wrong)
+        kernels.judge(numbers, targets, programs, self.use_all, self.pairs, share, solved, wrong)
         kept = ((answer == question) | self.written(question)).all(1)
         device = question.device
         return (
-            torch.where(kept, torch.from_numpy(score).to(device), 0.0),
+            torch.where(kept, torch.from_numpy(share).to(device), 0.0),
             torch.from_numpy(solved).to(device) & kept,
             torch.from_numpy(wrong).to(device),
         )

@@ -220,7 +220,7 @@ def judge(
     programs: np.ndarray,
     use_all: bool,
     pairs: np.ndarray,
-    scores: np.ndarray,
+    shares: np.ndarray,
     solved: np.ndarray,
     wrong: np.ndarray,
 ) -> None:
@@ -236,7 +236,7 @@ def judge(
         programs: int64 of shape (B, n - 1), moves, `STOP`, or any other number for no move.
         use_all: whether every number must be used.
         pairs: see `search_programs`.
-        scores: float32 of shape (B,), receives 1 if solved, 0.2 + 0.6 * closeness if legal, else 0.
+        shares: float32 of shape (B,), receives 0.2 + 0.6 * closeness if legal, else 0.
         solved: bool of shape (B,).
         wrong: bool of shape (B, n - 1), receives the illegal steps, and the last one of a program
             with a wrong result.
@@ -279,12 +279,10 @@ def judge(
                 legal &= used == available[kind] or (used < available[kind] and not use_all)
         legal &= result > 0
         solved[row] = legal and result == targets[row]
-        scores[row] = 0.0
-        if solved[row]:
-            scores[row] = 1.0
-        elif legal:
-            closeness = 1 - abs(result - targets[row]) / targets[row]
-            scores[row] = 0.2 + 0.6 * max(0.0, closeness)
+        shares[row] = 0.0
+        if legal:
+            closeness = 1 - abs(result - targets[row]) / max(1, targets[row])
+            shares[row] = 0.2 + 0.6 * max(0.0, closeness)
         if last >= 0:
             wrong[row, last] = not solved[row]
         if solved[row]:

@@ -45,18 +45,15 @@ class State(NamedTuple):
         question: uint8 of shape (B, L).
         answer: uint8 of shape (B, L).
         score: float32 of shape (B,), the answer's score in [0, 1].
+        solved: bool of shape (B,), whether the answer is right.
         step: int64 of shape (B,), revisions made so far.
     """
 
     question: Tensor
     answer: Tensor
     score: Tensor
+    solved: Tensor
     step: Tensor
-
-    @property
-    def solved(self) -> Tensor:
-        """Whether the answer is right, bool of shape (B,); the contract ties it to score 1."""
-        return self.score == 1
 
     def rows(self, mask: Tensor) -> "State":
         """Returns the rows that `mask`, bool of shape (B,), selects."""
@@ -109,8 +106,9 @@ class Episode:
     def begin(self, question: Tensor, answer: Tensor | None = None) -> State:
         """Returns the first states of questions, uint8 (B, L), and, if given, first answers."""
         answer = question if answer is None else self.puzzle.clamp(question, answer)
-        score = self.puzzle.verify(question, answer).score
-        return State(question, answer, score, torch.zeros_like(score, dtype=torch.int64))
+        verdict = self.puzzle.verify(question, answer)
+        step = torch.zeros_like(verdict.score, dtype=torch.int64)
+        return State(question, answer, *verdict, step)
 
     def revise(self, state: State, action: Tensor) -> tuple[State, Tensor]:
         """Takes a step: the revised answers replace the old ones.
@@ -124,8 +122,9 @@ class Episode:
         """
         question = state.question
         answer = self.puzzle.clamp(question, action)
-        score = self.puzzle.verify(question, answer).score
-        return State(question, answer, score, state.step + 1), score - state.score
+        verdict = self.puzzle.verify(question, answer)
+        after = State(question, answer, *verdict, state.step + 1)
+        return after, after.score - state.score
 
     def ended(self, state: State) -> tuple[Tensor, Tensor]:
         """Tells which episodes are over in states that a step led to.

@@ -130,7 +130,8 @@ class Graph(Puzzle):
         """Renames nodes and swaps targets at random, and labels anew; see `Puzzle.augment`."""
         graphs, sources, targets = self._decode(puzzles["question"])
         kernels.rename_all(seed, start, graphs, sources, targets)
-        return self._labelled(self._encode(graphs, sources, targets)).to(puzzles.device)
+        device = puzzles["question"].device
+        return self._labelled(self._encode(graphs, sources, targets)).to(device)
 
     def _labelled(self, question: Tensor) -> TensorDict:
         solution = self.solutions(question, 1)[0][:, 0]
@@ -176,9 +177,9 @@ class Graph(Puzzle):
         last, right, written = self._follow(question, answer)
         named = (question[:, self.table_end + 1 : self.answer_start] == last[:, None]).any(1)
         solved = named & (right == written) & (written > 0) & kept
-        share = 0.8 * right / written.clamp(min=1) if self.path else torch.zeros(len(answer))
-        score = torch.where(solved, 1.0, torch.where(kept, share.to(solved.device), 0.0))
-        return Verdict(score.float(), solved)
+        # divided first, so that equal shares have equal scores
+        share = (0.8 if self.path else 0.0) * (right / written.clamp(min=1))
+        return Verdict.graded(solved, torch.where(kept, share, 0.0))
 
     def _follow(self, question: Tensor, answer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the last node's token, the steps that follow edges, and the steps written.
@@ -189,8 +190,8 @@ class Graph(Puzzle):
         steps = answer[:, self.answer_start :]
         if not self.path:
             reached = self._reached(question)
-            node = (steps[:, 0].long() - FIRST_NODE).clamp(min=0)
-            inside = reached.gather(1, node[:, None])[:, 0] & (steps[:, 0] >= FIRST_NODE)
+            node = self._node(steps[:, 0])
+            inside = reached.gather(1, node[:, None])[:, 0]
             return steps[:, 0], inside.long(), torch.ones_like(node)
         rows = torch.arange(len(answer), device=answer.device)
         here = last = question[:, self.table_end]
@@ -209,19 +210,25 @@ class Graph(Puzzle):
             here, last = torch.where(counts, token, here), torch.where(counts, token, last)
         return last, right, written
 
+    def _node(self, token: Tensor) -> Tensor:
+        """Returns the nodes that tokens name, int64; the number of nodes for what names none."""
+        node = token.long() - FIRST_NODE
+        return torch.where((node >= 0) & (node < self.nodes), node, self.nodes)
+
     def _reached(self, question: Tensor) -> Tensor:
-        """Returns the nodes that some walk from the source ends at, bool of shape (B, nodes)."""
-        batch = len(question)
-        table = question[:, : self.table_end].long() - FIRST_NODE
-        source = question[:, self.table_end].long() - FIRST_NODE
-        target = torch.where(table >= 0, table, self.nodes)
+        """Returns the nodes that some walk from the source ends at, bool of shape (B, nodes + 1).
+
+        The last column stands for what is no node, and is false.
+        """
+        target = self._node(question[:, : self.table_end])
+        source = self._node(question[:, self.table_end])
         origin = torch.arange(self.nodes, device=question.device).repeat_interleave(self.branching)
-        reached = torch.zeros(batch, self.nodes + 1, device=question.device)
-        reached[torch.arange(batch), source] = 1
+        node = torch.arange(self.nodes + 1, device=question.device)
+        reached = ((node == source[:, None]) & (node < self.nodes)).int()
         for _ in range(self.nodes - 1):
             reached = reached.scatter_reduce(1, target, reached[:, origin], "amax")
             reached[:, self.nodes] = 0
-        return reached[:, : self.nodes] > 0
+        return reached > 0
 
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks the steps that are no edges, and the end of a walk to nowhere.

@@ -124,22 +124,23 @@ class Maze(Puzzle):
 
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
         """Accepts every shortest path; see `Puzzle.verify`."""
-        score, solved, _ = self._judge(question, answer)
-        return Verdict(score, solved)
+        share, solved, _ = self._judge(question, answer)
+        return Verdict.graded(solved, share)
 
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks path cells that are superfluous or loose; see `Puzzle.conflicts`."""
         return self._judge(question, answer)[2]
 
     def _judge(self, question: Tensor, answer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        score = np.zeros(len(question), np.float32)
+        """Returns share, solved and the wrong cells, as `kernels.judge` has them."""
+        share = np.zeros(len(question), np.float32)
         solved = np.zeros(len(question), bool)
         wrong = np.zeros(question.shape, bool)
         mazes, answers = question.cpu().numpy(), answer.cpu().numpy()
-        kernels.judge(mazes, answers, self.around, score, solved, wrong)
+        kernels.judge(mazes, answers, self.around, share, solved, wrong)
         device = question.device
         return (
-            torch.from_numpy(score).to(device),
+            torch.from_numpy(share).to(device),
             torch.from_numpy(solved).to(device),
             torch.from_numpy(wrong).to(device),
         )
@@ -325,7 +326,7 @@ class Maze(Puzzle):
 
     def parse_answer(self, question: Tensor, text: str) -> Tensor:
         """Reads the maze with `o` on the path; see `Puzzle.parse_answer`."""
-        answer = self._read(text, SYMBOLS)
+        answer = self._read(text, SYMBOLS).to(question.device)
         changed = torch.where(answer == PATH, OPEN, answer) != question
         if changed.any():
             row, column = divmod(int(changed.int().argmax()), self.width)

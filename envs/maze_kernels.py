@@ -220,7 +220,7 @@ def judge(
     mazes: np.ndarray,
     answers: np.ndarray,
     around: np.ndarray,
-    scores: np.ndarray,
+    shares: np.ndarray,
     solved: np.ndarray,
     wrong: np.ndarray,
 ) -> None:
@@ -234,9 +234,9 @@ def judge(
         mazes: uint8 of shape (B, L).
         answers: uint8 of shape (B, L).
         around: see `distances`.
-        scores: float32 of shape (B,), receives 1 if solved, else at most 0.99: right path cells /
-            (steps of a shortest path - 1 + superfluous ones). A marked cell is right if it lies on
-            a shortest path and is alone in its distance from the goal.
+        shares: float32 of shape (B,), receives right path cells / (steps of a shortest path - 1 +
+            superfluous ones), at most 0.99. A marked cell is right if it lies on a shortest path
+            and is alone in its distance from the goal.
         solved: bool of shape (B,).
         wrong: bool of shape (B, L), receives marked cells that are superfluous or loose.
     """
@@ -276,8 +276,7 @@ def judge(
             legal &= neighbours == 2 and alone
             wrong[row, cell] = neighbours != 2 or not alone
         solved[row] = legal and right == steps - 1
-        share = right / max(1, steps - 1 + superfluous)
-        scores[row] = 1.0 if solved[row] else min(0.99, share)
+        shares[row] = min(0.99, right / max(1, steps - 1 + superfluous))
 
 
 @njit(cache=True)

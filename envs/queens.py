@@ -134,11 +134,12 @@ class Queens(Puzzle):
 
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
         """Compares every pair of queens; see `Puzzle.verify`."""
-        given = question >= FIRST_COLUMN
-        kept = (given & (answer == question)).sum(1) / given.sum(1).clamp(min=1)
-        peaceful = (~self._attacked(answer)).float().mean(1)
-        score = peaceful * torch.where(given.any(1), kept, 1.0)
-        return Verdict(score, score == 1)
+        is_given = ~self.written(question)
+        given, kept = is_given.sum(1), (is_given & (answer == question)).sum(1)
+        peaceful = (~self._attacked(answer)).sum(1)
+        solved = (peaceful == self.n) & (kept == given)
+        share = peaceful * torch.where(given > 0, kept, 1) / (self.n * given.clamp(min=1))
+        return Verdict.graded(solved, share)
 
     def reveal(self, question: Tensor, answer: Tensor, positions: Tensor) -> Tensor:
         """Fills cells in; see `Puzzle.reveal`."""
@@ -245,7 +246,8 @@ class Queens(Puzzle):
         """Turns and mirrors at random, and labels anew; see `Puzzle.augment`."""
         boards = _to_boards(puzzles["question"])
         kernels.random_images(seed, start, boards)
-        return _as_instances(boards, self._complete(boards, 1)[0][:, 0]).to(puzzles.device)
+        images = _as_instances(boards, self._complete(boards, 1)[0][:, 0])
+        return images.to(puzzles["question"].device)
 
     def key(self, question: Tensor) -> Tensor:
         """Hashes the least of the eight images; see `Puzzle.key`."""
@@ -281,7 +283,7 @@ class Queens(Puzzle):
 
     def parse_answer(self, question: Tensor, text: str) -> Tensor:
         """Reads a full board that keeps the given queens; see `Puzzle.parse_answer`."""
-        answer = self.parse(text)
+        answer = self.parse(text).to(question.device)
         changed = (answer != question) & ~self.written(question[None])[0]
         for row, wrong in enumerate((changed | (answer == BLANK)).tolist()):
             if wrong:

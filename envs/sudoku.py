@@ -103,11 +103,12 @@ class Sudoku(Puzzle):
         seen, *others = in_units.view(self.n, 3 * self.n, len(answer))
         for cells in others:
             seen = seen | cells
-        present = self._bit_counts.to(device)[seen.long()].sum(0) / (3 * self.n * self.n)
-        is_clue = question > BLANK
-        kept = (is_clue & (answer == question)).sum(1) / is_clue.sum(1).clamp(min=1)
-        score = present * torch.where(is_clue.any(1), kept, 1.0)
-        return Verdict(score, score == 1)
+        present, pairs = self._bit_counts.to(device)[seen.long()].sum(0), 3 * self.n * self.n
+        is_clue = ~self.written(question)
+        clues, kept = is_clue.sum(1), (is_clue & (answer == question)).sum(1)
+        solved = (present == pairs) & (kept == clues)
+        share = present * torch.where(clues > 0, kept, 1) / (pairs * clues.clamp(min=1))
+        return Verdict.graded(solved, share)
 
     def reveal(self, question: Tensor, answer: Tensor, positions: Tensor) -> Tensor:
         """Fills cells in; see `Puzzle.reveal`."""
@@ -116,12 +117,14 @@ class Sudoku(Puzzle):
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks written digits that stand twice in a unit; see `Puzzle.conflicts`."""
         units = self._units.to(question.device)
-        tokens = torch.nn.functional.one_hot(answer.long(), self.n + 2)
-        counts = tokens[:, units].sum(2)  # (B, 3n, V)
+        digit = answer.long() - 2
+        is_digit = (digit >= 0) & (digit < self.n)
+        digit = torch.where(is_digit, digit, self.n)  # whatever is no digit counts as one more
+        counts = torch.nn.functional.one_hot(digit, self.n + 1)[:, units].sum(2)  # (B, 3n, n + 1)
         twice = torch.zeros_like(question, dtype=torch.bool)
         for unit, cells in enumerate(units):
-            twice[:, cells] |= counts[:, unit].gather(1, answer[:, cells].long()) > 1
-        return twice & (answer > BLANK) & self.written(question)
+            twice[:, cells] |= counts[:, unit].gather(1, digit[:, cells]) > 1
+        return twice & is_digit & self.written(question)
 
     def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         """Searches with naked and hidden singles and guesses; see `Puzzle.solutions`."""
@@ -211,7 +214,8 @@ class Sudoku(Puzzle):
         """Exchanges digits, lines, bands and stacks and mirrors at random; see `Puzzle.augment`."""
         images = [puzzles[name].cpu().numpy().copy() for name in ("question", "solution")]
         symmetry.augment(seed, start, *self.box, images[0], images[1])
-        return instances(*(torch.from_numpy(i).to(puzzles.device) for i in images))
+        device = puzzles["question"].device
+        return instances(*(torch.from_numpy(image).to(device) for image in images))
 
     def key(self, question: Tensor) -> Tensor:
         """Hashes by colour refinement, without regard to symmetries; see `Puzzle.key`."""
@@ -258,7 +262,7 @@ class Sudoku(Puzzle):
 
     def parse_answer(self, question: Tensor, text: str) -> Tensor:
         """Reads a full grid that keeps the clues; see `Puzzle.parse_answer`."""
-        answer = self.parse(text)
+        answer = self.parse(text).to(question.device)
         changed = (answer != question) & ~self.written(question[None])[0]
         for place, wrong in enumerate((changed | (answer == BLANK)).tolist()):
             if wrong:

@@ -17,6 +17,9 @@ Weights = Literal["exponential", "indicator"]
 UNCONDITIONAL = 0.1
 """What the indicator leaves to answers without advantage (CFGRL, arXiv:2505.23458)."""
 
+NO_ADVANTAGE = 1e-6
+"""What the rounding of means can make of an advantage of 0; no score differs by so little."""
+
 
 def group_advantage(score: Tensor) -> Tensor:
     """Returns scores (B, S) less the mean of their puzzle's answers."""
@@ -57,5 +60,5 @@ def label_gain(step: Step) -> Tensor:
 def advantage_weight(advantage: Tensor, weights: Weights, beta: float, clip: float) -> Tensor:
     """Returns min(exp(A / beta), clip) or 1{A > 0} + 0.1, of the advantage's shape."""
     if weights == "indicator":
-        return (advantage > 0) + UNCONDITIONAL
+        return (advantage > NO_ADVANTAGE) + UNCONDITIONAL
     return (advantage / beta).exp().clamp(max=clip)

@@ -7,6 +7,7 @@ always take, raises the score of enough puzzles, and shrinks by one when the las
 """
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from pir.errors import UserError
 from pir.improvement import Step
 
-WORTH, DYING = 1 / 3, 1 / 6
+WORTH, DYING = Fraction(1, 3), Fraction(1, 6)
 """Shares of puzzles that a step must improve: to be taken from now on, and to go on being taken."""
 
 SCOUTS = 16
@@ -50,10 +51,12 @@ class LedgerDepth:
             self._decide()
 
     def _decide(self) -> None:
-        improved = (self.improved / self.taken.clamp(min=1)).tolist()
-        if self.depth < self.most and improved[self.depth] >= WORTH:
+        # counts, so that no rounding decides whether a share is reached
+        improved, taken = self.improved.long().tolist(), self.taken.long().clamp(min=1).tolist()
+        following, last = self.depth, self.depth - 1
+        if self.depth < self.most and improved[following] >= WORTH * taken[following]:
             self.depth += 1
-        elif self.depth > 1 and improved[self.depth - 1] < DYING:
+        elif self.depth > 1 and improved[last] < DYING * taken[last]:
             self.depth -= 1
         self.seen = 0
         self.improved.zero_()

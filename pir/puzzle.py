@@ -25,6 +25,9 @@ PAD = 0
 
 MAX_ATTEMPTS = 100_000
 
+MOST_UNSOLVED = 0.999
+"""The highest score of an answer that is not solved; below 1 in every format of numbers in use."""
+
 
 def split_range(split: str) -> tuple[int, int]:
     """Returns the half-open range of `key % KEY_RANGE` that belongs to a split.
@@ -41,7 +44,7 @@ def split_range(split: str) -> tuple[int, int]:
 
 
 class Verdict(NamedTuple):
-    """What the verifier says of a batch of answers.
+    """What the verifier says of a batch of answers; `graded` makes one.
 
     Attributes:
         score: float32 of shape (B,), in [0, 1]; 1 exactly where solved.
@@ -50,6 +53,22 @@ class Verdict(NamedTuple):
 
     score: Tensor
     solved: Tensor
+
+    @classmethod
+    def graded(cls, solved: Tensor, share: Tensor) -> "Verdict":
+        """Returns a verdict whose score is 1 where solved, and below 1 elsewhere.
+
+        Devices round quotients differently: on a GPU 243 * (1 / 243) is 0.99999994. So `solved`
+        must come from integers or booleans, never from a quotient that ought to be 1. For the same
+        reason `share` should be one quotient, with a denominator that depends on the question
+        alone: equally good answers then have equal scores on every device.
+
+        Args:
+            solved: bool of shape (B,).
+            share: shape (B,), at least 0, how good an answer is that is not solved; cut off at
+                `MOST_UNSOLVED`.
+        """
+        return cls(torch.where(solved, 1.0, share.float().clamp(max=MOST_UNSOLVED)), solved)
 
 
 class Puzzle(ABC):
@@ -103,11 +122,12 @@ class Puzzle(ABC):
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
         """Judges answers by the rules of the puzzle alone, never by a label.
 
-        An answer that changes a clamped position is not solved.
+        An answer that changes a clamped position is not solved. Take `solved` from integers or
+        booleans, and build the verdict by `Verdict.graded`.
 
         Args:
             question: uint8 of shape (B, L).
-            answer: uint8 of shape (B, L).
+            answer: uint8 of shape (B, L), any tokens, also some that are not in the vocabulary.
         """
 
     @abstractmethod
@@ -258,12 +278,13 @@ class Puzzle(ABC):
         """
         written = self.written(question[None])[0].tolist()
         wrong = self.conflicts(question[None], answer[None])[0].tolist()
+        names = ("", *self.vocabulary[PAD + 1 :])
         return Picture(
             cells=tuple(
                 Cell(
                     x=float(place),
                     y=0.0,
-                    text="" if token == PAD else self.vocabulary[token],
+                    text=names[token] if token < len(names) else "?",
                     role="wrong" if wrong[place] else "answer" if written[place] else "given",
                 )
                 for place, token in enumerate(answer.tolist())

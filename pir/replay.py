@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class HardPuzzles:
-    """The puzzles that were failed last, kept in TorchRL's replay buffer.
+    """The puzzles that were failed last, kept on the CPU in TorchRL's replay buffer.
 
     Args:
         share: of the puzzles that enter the lanes, how many come from the pool; 0 for no pool.
@@ -50,9 +50,25 @@ class HardPuzzles:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything, for a checkpoint."""
-        return dict(self.buffer.state_dict()) if self.share > 0 else {}
+        if self.share == 0:
+            return {}
+        state = dict(self.buffer.state_dict())
+        if len(self.buffer) > 0:
+            for tokens in state["_storage"]["_storage"].values():
+                tokens[len(self.buffer) :] = 0  # rows not written yet hold what was in memory
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes everything back from a checkpoint."""
+        """Takes everything back from a checkpoint; the pool stays on the CPU."""
         if self.share > 0:
+            _move_to_cpu(state)
             self.buffer.load_state_dict(state)
+
+
+def _move_to_cpu(state: dict[str, Any]) -> None:
+    """Moves nested tensors in place, as the dicts of a TensorDict carry more than their items."""
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            state[key] = value.cpu()
+        elif isinstance(value, dict):
+            _move_to_cpu(value)

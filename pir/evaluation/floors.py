@@ -47,9 +47,9 @@ def look_up(puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:
         return torch.nn.functional.one_hot(values.long(), tokens).float().flatten(1)
 
     wanted = one_hot(question) * given.repeat_interleave(tokens, 1)
-    agreement = wanted @ one_hot(solutions.to(question.device)).T
-    frequency = counts.to(question.device) / (len(training) + 1)
-    nearest = (agreement + frequency).argmax(1).cpu()
+    agreement = (wanted @ one_hot(solutions.to(question.device)).T).round().long()
+    preferred = agreement * (len(training) + 1) + counts.to(question.device)
+    nearest = preferred.argmax(1).cpu()
     answer = puzzle.clamp(question, solutions[nearest].to(question.device))
     solved = puzzle.verify(question, answer).solved
     return {"solved": float(solved.float().mean()), "training_puzzles": len(training)}

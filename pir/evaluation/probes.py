@@ -81,7 +81,7 @@ class GuidanceSweep:
         cells = Cells(step)
         question = step.puzzles["question"]
         for index, w in enumerate(self.sweep.settings):
-            logits = step.reference + w * (step.improved.logits - step.reference)
+            logits = step.reference.lerp(step.improved.logits, w)  # exact at w = 0 and 1
             answer = self.puzzle.clamp(question, logits.argmax(-1))
             verdict = self.puzzle.verify(question, answer)
             generator = torch.Generator(question.device).manual_seed(first + int(step.k[0]))

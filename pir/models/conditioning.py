@@ -102,21 +102,26 @@ class AnswerFlow:
             logits: float32 of shape (B, L, V), the policy after step k.
             k: int64 of shape (B,).
         """
-        revealed = part(order, rollout_time(k + 1, self.num_steps))
-        fresh = revealed & ~part(order, rollout_time(k, self.num_steps))
+        fresh = self.shown(order, k + 1) & ~self.shown(order, k)
         policy = (logits / self.temperature).softmax(-1)
         drawn = policy.flatten(0, 1).multinomial(1).view(order.shape)
         tokens = F.one_hot(drawn, logits.shape[-1]).float()
         return {"order": order, "partial_answer": torch.where(fresh[..., None], tokens, shown)}
 
+    def shown(self, order: Tensor, k: Tensor) -> Tensor:
+        """Returns which cells step k reads, bool of shape (B, L): those with order <= t_k.
 
-def rollout_time(k: Tensor, num_steps: int) -> Tensor:
-    """Returns t_k = (k - 1) / K, at most (K - 1) / K, float32 of shape (B,)."""
-    return (k - 1).clamp(max=num_steps - 1) / num_steps
+        Decided in integers, as quotients that should be equal are not on every device: of n cells,
+        the i-th has order i / (n + 1), so that i K <= (k - 1) (n + 1).
+        """
+        all_and_one = order.amin(1, keepdim=True).reciprocal().round().long()  # n + 1
+        place = (order * all_and_one).round().long()
+        steps_before = (k - 1).clamp(max=self.num_steps - 1)[:, None]
+        return place * self.num_steps <= steps_before * all_and_one
 
 
 def part(order: Tensor, time: Tensor) -> Tensor:
-    """Returns which cells are shown, bool of shape (B, L), at times t of shape (B,).
+    """Returns which cells are shown, bool of shape (B, L), at times t of shape (B,), any numbers.
 
     Of n written cells 0 to n are shown, every number equally often at even times.
     """

@@ -4,6 +4,8 @@ A press flips a cell and its neighbours. In text a question is `*` (lit) and `.`
 an answer is `x` (pressed) and `.`.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ class LightsOut(Puzzle):
         self.slot_mask[:, [REST, PRESS]] = True
         row, column = np.divmod(np.arange(size * size), size)
         apart = abs(row[:, None] - row) + abs(column[:, None] - column)
-        self.flips = torch.from_numpy((apart <= 1).astype(np.float32))
+        self.flips = torch.from_numpy(apart <= 1)
 
     def written(self, question: Tensor) -> Tensor:
         """Every cell is written: pressed or not."""
@@ -39,15 +41,18 @@ class LightsOut(Puzzle):
 
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
         """Presses, then counts the dark cells; the score is their share."""
-        presses = (answer == PRESS).float() @ self.flips.to(answer.device)
-        lit = (presses.round().long() + (question == LIT)) % 2
+        dark = ~(self._pressed(answer == PRESS) ^ (question == LIT))
         legal = ((answer == REST) | (answer == PRESS)).all(1)
-        score = torch.where(legal, 1 - lit.float().mean(1), 0.0)
-        return Verdict(score, score == 1)
+        share = torch.where(legal, dark.sum(1) / self.length, 0.0)
+        return Verdict.graded(legal & dark.all(1), share)
+
+    def _pressed(self, presses: Tensor) -> Tensor:
+        """Returns which lights some presses (B, L) flip; devices multiply no integer matrices."""
+        return (presses[:, None] & self.flips.to(presses.device)).sum(2) % 2 == 1
 
     def key(self, question: Tensor) -> Tensor:
         """Hashes the board and its mirror images alike."""
-        size = round(question.shape[1] ** 0.5)
+        size = math.isqrt(question.shape[1])
         board = (question == LIT).view(-1, size, size)
         images = [board.rot90(turns, (1, 2)) for turns in range(4)]
         images += [image.flip(2) for image in images]
@@ -59,9 +64,9 @@ class LightsOut(Puzzle):
 
     def generate(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Presses cells of a dark board at random."""
-        pressed = torch.from_numpy(rng.integers(2, size=self.length))
-        lit = (pressed.float() @ self.flips).long() % 2
-        return (lit + DARK).to(torch.uint8), (pressed + REST).to(torch.uint8)
+        presses = torch.from_numpy(rng.integers(2, size=self.length))
+        lit = self._pressed(presses[None] == 1)[0]
+        return (lit + DARK).to(torch.uint8), (presses + REST).to(torch.uint8)
 
     def parse(self, text: str) -> Tensor:
         """Reads `*` and `.`."""
@@ -81,7 +86,8 @@ class LightsOut(Puzzle):
 
     def format_question(self, question: Tensor) -> str:
         """Prints `*` and `.`."""
-        return "".join(self.vocabulary[token] for token in question.tolist())
+        known = range(DARK, len(self.vocabulary))
+        return "".join(self.vocabulary[t] if t in known else "?" for t in question.tolist())
 
     def format_answer(self, question: Tensor, answer: Tensor) -> str:
         """Prints `x` and `.`."""
