@@ -7,116 +7,25 @@ import hashlib
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tensordict import TensorDict
-from torch import Tensor
 
+from pir.device_laws import (
+    any_token_is_judged,
+    results_stay_on_the_device,
+    rounding_decides_nothing,
+)
 from pir.errors import PuzzleTextError, UserError
+from pir.law_case import Case, LawError, Ruling, build_case, require, sundry_answers
 from pir.picture import as_text
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, split_range
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Verdict, split_range
 
-COUNT = 200
-"""Instances per split that a law looks at."""
+__all__ = ["LAWS", "Case", "LawError", "Ruling", "build_case", "fingerprint", "per_second",
+           "rulings", "sundry_answers"]  # fmt: skip
 
 JUNK = ("", " ", "x", "?", "..", "-1", "é", "/", ",", "=", "999999999999", "\x00")
 """What is put into a text to malform it."""
-
-
-class LawError(Exception):
-    """A law is broken; the message says how, and shows the instance."""
-
-
-@dataclass
-class Ruling:
-    """The outcome of one law.
-
-    Attributes:
-        law: what must hold.
-        kept: whether it does.
-        detail: what was found; empty if there is nothing to say.
-    """
-
-    law: str
-    kept: bool
-    detail: str
-
-
-@dataclass
-class Case:
-    """What the laws look at.
-
-    Attributes:
-        puzzle: the puzzle.
-        samples: `COUNT` instances of every split (fewer where a split has fewer).
-        answers: for the test instances, answers of every sort, uint8 of shape (A, L).
-        questions: the questions they answer, uint8 of shape (A, L).
-    """
-
-    puzzle: Puzzle
-    samples: dict[str, TensorDict]
-    questions: Tensor
-    answers: Tensor
-
-
-def build_case(puzzle: Puzzle, count: int = COUNT) -> Case:
-    """Draws the instances and answers that the laws look at."""
-    samples = {}
-    for split in SPLITS:
-        size = puzzle.size(split)
-        if size == 0:
-            raise UserError(f"the {split} split is empty")
-        samples[split] = puzzle.sample(count if size is None else min(count, size), split, seed=0)
-    questions, answers = sundry_answers(puzzle, samples["test"], per_puzzle=8, seed=0)
-    return Case(puzzle, samples, questions, answers)
-
-
-def sundry_answers(
-    puzzle: Puzzle, puzzles: TensorDict, per_puzzle: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Makes answers of every sort to some puzzles.
-
-    Per puzzle, so many times: random ones, the label with one to three cells changed or two
-    exchanged; once the label of another puzzle with its clues and with this puzzle's, the label
-    with a clamped cell changed, the question itself, and the label.
-
-    Returns:
-        questions and answers, uint8 of shape (A, L).
-    """
-    rng = torch.Generator().manual_seed(seed)
-    question, label = puzzles["question"], puzzles["solution"]
-    count, length = question.shape
-    written = puzzle.written(question)
-
-    def drawn_tokens() -> Tensor:
-        weights = puzzle.slot_mask.float()
-        weights[weights.sum(1) == 0, PAD] = 1  # positions that are never written
-        tokens = torch.multinomial(weights, count, replacement=True, generator=rng).T
-        return puzzle.clamp(question, tokens.to(torch.uint8))
-
-    def some_cells(cells: int) -> Tensor:
-        chance = torch.rand(question.shape, generator=rng).masked_fill(~written, -1)
-        return (chance >= chance.topk(min(cells, length), 1).values[:, -1:]) & written
-
-    other = label.roll(1, 0)
-    sorts: list[Tensor] = [question, label, other, puzzle.clamp(question, other)]
-    clamped_changed = label.clone()
-    rows = torch.arange(count)
-    place = torch.where(written, -1.0, torch.rand(question.shape, generator=rng)).argmax(1)
-    vocabulary = len(puzzle.vocabulary)
-    clamped_changed[rows, place] = (clamped_changed[rows, place] + 1) % vocabulary
-    sorts.append(clamped_changed)
-    for repetition in range(per_puzzle):
-        sorts.append(drawn_tokens())
-        sorts.append(torch.where(some_cells(1 + repetition % 3), drawn_tokens(), label))
-        pair = some_cells(2)
-        first, last = pair.int().argmax(1), length - 1 - pair.flip(1).int().argmax(1)
-        exchanged = label.clone()
-        exchanged[rows, first], exchanged[rows, last] = label[rows, last], label[rows, first]
-        sorts.append(puzzle.clamp(question, exchanged))
-    return question.repeat(len(sorts), 1), torch.cat(sorts)
 
 
 def rulings(puzzle: Puzzle, case: Case | None = None) -> Iterator[Ruling]:
@@ -145,14 +54,6 @@ def _where(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
 
 
-def _require(holds: Tensor, case: Case, questions: Tensor, message: str) -> None:
-    """Breaks the law where some entry of `holds`, bool of shape (B,), is false."""
-    if not bool(holds.all()):
-        row = int((~holds).int().argmax())
-        share = f"{int((~holds).sum())} of {len(holds)}"
-        raise LawError(f"{message} ({share}); {case.puzzle.format_question(questions[row])}")
-
-
 # -------------------------------------------------------------------------- instances
 
 
@@ -170,10 +71,10 @@ def _shapes(case: Case) -> str:
                 raise LawError(f"{name} holds token {int(tokens.max())} of {vocabulary}")
         question, solution = sample["question"], sample["solution"]
         written = puzzle.written(question)
-        _require(written.any(1), case, question, "no position is written")
+        require(written.any(1), case, question, "no position is written")
         place = torch.arange(length).expand_as(question)
         fits = puzzle.slot_mask[place, solution.long()] | ~written
-        _require(fits.all(1), case, question, "slot_mask forbids a token of the label")
+        require(fits.all(1), case, question, "slot_mask forbids a token of the label")
         order = puzzle.solution_order(question, solution)
         if order.dtype != torch.int64 or order.shape != question.shape or int(order.min()) < 0:
             raise LawError(f"solution_order gives {order.dtype} {tuple(order.shape)}, or ranks < 0")
@@ -218,9 +119,9 @@ def _key_is_invariant(case: Case) -> str | None:
     for seed in range(3):
         image = case.puzzle.augment(sample.clone(), seed=seed)
         same = case.puzzle.key(image["question"]) == case.puzzle.key(question)
-        _require(same, case, question, "a symmetric image has another key")
+        require(same, case, question, "a symmetric image has another key")
         solved = case.puzzle.verify(image["question"], image["solution"]).solved
-        _require(solved, case, image["question"], "the label of a symmetric image is wrong")
+        require(solved, case, image["question"], "the label of a symmetric image is wrong")
         changed |= (image["question"] != question).any(1)
     return None if changed.any() else "the puzzle states no symmetries"
 
@@ -232,7 +133,7 @@ def _key_decides_the_split(case: Case) -> str | None:
         low, high = split_range(split)
         remainder = case.puzzle.key(sample["question"]) % KEY_RANGE
         inside = (remainder >= low) & (remainder < high)
-        _require(inside, case, sample["question"], f"a key of {split} belongs to another split")
+        require(inside, case, sample["question"], f"a key of {split} belongs to another split")
     return None
 
 
@@ -242,15 +143,15 @@ def _label_is_first(case: Case) -> str | None:
         answers, valid = case.puzzle.solutions(sample["question"], 2)
     except NotImplementedError:
         return "the puzzle does not list its answers"
-    _require(valid[:, 0], case, sample["question"], "the list of answers is empty")
+    require(valid[:, 0], case, sample["question"], "the list of answers is empty")
     if case.puzzle.unique:
-        _require(~valid[:, 1], case, sample["question"], "there is a second answer")
+        require(~valid[:, 1], case, sample["question"], "there is a second answer")
     image = case.puzzle.augment(sample.clone(), seed=5)
     image_answers = case.puzzle.solutions(image["question"], 1)[0]
     for puzzles, listed in ((sample, answers), (image, image_answers)):
         if case.puzzle.disjoint_splits:
             same = (listed[:, 0] == puzzles["solution"]).all(1)
-            _require(same, case, puzzles["question"], "the label is not the first listed answer")
+            require(same, case, puzzles["question"], "the label is not the first listed answer")
     return None
 
 
@@ -263,7 +164,7 @@ def _listed_answers_are_right(case: Case) -> str:
         return "the puzzle does not list its answers"
     repeated = question[:, None].expand_as(answers)
     solved = puzzle.verify(repeated[valid], answers[valid]).solved
-    _require(solved, case, repeated[valid], "a listed answer is wrong")
+    require(solved, case, repeated[valid], "a listed answer is wrong")
     for row, ok in zip(answers, valid, strict=True):
         listed = [tuple(answer) for answer in row[ok].tolist()]
         if len(set(listed)) < len(listed):
@@ -280,17 +181,22 @@ def _labels_verify(case: Case) -> None:
     for sample in case.samples.values():
         question, solution = sample["question"], sample["solution"]
         verdict = case.puzzle.verify(question, solution)
-        _require(verdict.solved, case, question, "the label is not solved")
-        _require(verdict.score == 1, case, question, "the label's score is not 1")
+        require(verdict.solved, case, question, "the label is not solved")
+        require(verdict.score == 1, case, question, "the label's score is not 1")
 
 
 def _score_is_graded(case: Case) -> str:
     verdict = case.puzzle.verify(case.questions, case.answers)
+    if not isinstance(verdict, Verdict):
+        raise LawError(f"verify gives a {type(verdict).__name__}; a Verdict is due")
     score, solved = verdict
+    for name, part in zip(Verdict._fields, verdict, strict=True):
+        if part.shape != case.questions.shape[:1]:
+            raise LawError(f"{name} has the shape {tuple(part.shape)}; one per answer is due")
     if score.dtype != torch.float32 or solved.dtype != torch.bool:
         raise LawError(f"score is {score.dtype}, solved {solved.dtype}; float32 and bool are due")
-    _require((score >= 0) & (score <= 1), case, case.questions, "a score lies outside [0, 1]")
-    _require((score == 1) == solved, case, case.questions, "a score is 1 but not solved, or solved "
+    require((score >= 0) & (score <= 1), case, case.questions, "a score lies outside [0, 1]")
+    require((score == 1) == solved, case, case.questions, "a score is 1 but not solved, or solved "
              "but not 1")  # fmt: skip
     return f"{len(score)} answers, {len(set(score.tolist()))} different scores"
 
@@ -301,10 +207,10 @@ def _clues_are_clamped(case: Case) -> None:
     noise = torch.randint(0, len(puzzle.vocabulary), question.shape, dtype=torch.uint8,
                           generator=torch.Generator().manual_seed(0))  # fmt: skip
     clamped = puzzle.clamp(question, noise)
-    _require(((clamped == question) | written).all(1), case, question, "clamp changes a clue")
+    require(((clamped == question) | written).all(1), case, question, "clamp changes a clue")
     kept = ((case.answers == case.questions) | puzzle.written(case.questions)).all(1)
     solved = puzzle.verify(case.questions, case.answers).solved
-    _require(kept | ~solved, case, case.questions, "an answer that changes a clue is solved")
+    require(kept | ~solved, case, case.questions, "an answer that changes a clue is solved")
 
 
 def _verifier_knows_no_label(case: Case) -> None:
@@ -324,9 +230,9 @@ def _no_conflicts_in_solved_answers(case: Case) -> str:
     puzzle = case.puzzle
     conflicts = puzzle.conflicts(case.questions, case.answers)
     solved = puzzle.verify(case.questions, case.answers).solved
-    _require(~(conflicts.any(1) & solved), case, case.questions, "a solved answer has conflicts")
+    require(~(conflicts.any(1) & solved), case, case.questions, "a solved answer has conflicts")
     inside = (conflicts & ~puzzle.written(case.questions)).any(1)
-    _require(~inside, case, case.questions, "a clamped position is marked as a conflict")
+    require(~inside, case, case.questions, "a clamped position is marked as a conflict")
     return (
         f"{float(conflicts.any(1)[~solved].float().mean()):.0%} of wrong answers have some marked"
     )
@@ -416,6 +322,9 @@ LAWS: dict[str, Callable[[Case], str | None]] = {
     "scores lie in [0, 1], 1 exactly when solved": _score_is_graded,
     "clamped cells cannot be changed": _clues_are_clamped,
     "a verdict depends on question and answer alone": _verifier_knows_no_label,
+    "no verdict hangs on the rounding of quotients": rounding_decides_nothing,
+    "results lie on the device of what they are computed from": results_stay_on_the_device,
+    "an answer of any tokens is judged": any_token_is_judged,
     "solved answers have no conflicts": _no_conflicts_in_solved_answers,
     "text reads back": _text_round_trip,
     "malformed text is refused with its column": _malformed_text_is_refused,

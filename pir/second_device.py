@@ -31,9 +31,7 @@ class Elsewhere(Tensor):
     """A tensor of the CPU that pretends to live on `SECOND`."""
 
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs a function of torch as the second device would."""
         return _run(func, args, kwargs or {})
 
@@ -64,17 +62,16 @@ class Elsewhere(Tensor):
 class _Generator(torch.Generator):
     """A generator that remembers which device it was made for."""
 
+    place: torch.device
+
     def __new__(cls, device: Any = "cpu") -> "_Generator":
         """Draws on the CPU in any case."""
-        made: _Generator = super().__new__(cls)
+        made = super().__new__(cls)
         made.place = torch.device(device)
         return made
 
-    def __init__(self, device: Any = "cpu") -> None:
-        """Has nothing to add."""
-
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         """The device that it was made for."""
         return self.place
 
@@ -90,17 +87,15 @@ class SecondDevice(TorchFunctionMode):
         """Makes the device."""
         self._generators = patch("torch.Generator", _Generator)
         self._generators.start()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Takes it away again."""
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         self._generators.stop()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs a function of torch, on either device."""
         if not all(issubclass(kind, Tensor) for kind in types):  # of a TensorDict, say
             return func(*args, **(kwargs or {}))
@@ -182,7 +177,9 @@ def _refuse_mixed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
 
 def _name(func: Any) -> str:
     owner = getattr(func, "__self__", None)
-    return str(getattr(func, "__name__", func) if owner is None else getattr(owner, "__name__", func))
+    return str(
+        getattr(func, "__name__", func) if owner is None else getattr(owner, "__name__", func)
+    )
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
@@ -236,24 +233,27 @@ _QUOTIENTS = {_aten.div, _aten.div_, _aten.reciprocal, _aten.reciprocal_, _aten.
 _SUMS = {_aten.sum, _aten.cumsum, _aten.mm, _aten.bmm, _aten.addmm, _aten.mv, _aten.dot}
 
 
-class OtherRounding(TorchDispatchMode):
+class OtherRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside, quotients, means and sums of fractions fall short by two units in the last place.
 
     Devices round differently: GPUs multiply by the reciprocal, and 243 * (1 / 243) is 0.99999994 in
     float32. With some divisors that goes well by luck; here no quotient of equal numbers is 1.
     """
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __init__(self) -> None:
+        """Has nothing to keep."""
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation, and shortens its result."""
         result = func(*args, **(kwargs or {}))
         operation = func.overloadpacket
+        is_quotient = operation in _QUOTIENTS and "rounding_mode" not in (kwargs or {})
         if not isinstance(result, Tensor) or not result.is_floating_point():
             return result
-        if operation in _QUOTIENTS or (operation in _SUMS and _has_fractions(args)):
-            less = result.nextafter(torch.zeros_like(result))
-            return result.copy_(less.nextafter(torch.zeros_like(result)))
+        if is_quotient or (operation in _SUMS and _has_fractions(args)):
+            zero = torch.zeros_like(result)
+            result.copy_(result.nextafter(zero).nextafter(zero))
         return result
 
 

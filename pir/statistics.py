@@ -126,7 +126,8 @@ def solved(cells: Cells) -> Tensor:
 def exact_accuracy(cells: Cells) -> Tensor:
     """The answer equals the label; far below `solved` on puzzles with many answers."""
     step = cells.step
-    return ((step.answer == step.puzzles["solution"]) | ~step.written).all(1)
+    label: Tensor = step.puzzles["solution"]
+    return ((step.answer == label) | ~step.written).all(1)
 
 
 @statistic("share", label=True)
