@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.errors import PuzzleTextError
 from pir.law_case import Case, LawError, require
 from pir.picture import as_text
 from pir.puzzle import Puzzle, instances
@@ -99,10 +100,17 @@ def any_token_is_judged(case: Case) -> str:
             ) from error
         for row in solved.nonzero().squeeze(1).tolist():
             text = puzzle.format_answer(question[row], answers[row])
-            read = puzzle.parse_answer(question[row], text)
-            if not bool(puzzle.verify(question[row][None], read[None]).solved):
+            if not _reads_right(puzzle, question[row], text):
                 raise LawError(f"an answer is solved that reads {text!r}, which is wrong")
     return f"{len(sorts) * len(question)} answers"
+
+
+def _reads_right(puzzle: Puzzle, question: Tensor, text: str) -> bool:
+    try:
+        answer = puzzle.parse_answer(question, text)
+    except PuzzleTextError:
+        return False
+    return bool(puzzle.verify(question[None], answer[None]).solved)
 
 
 def _calls(

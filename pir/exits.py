@@ -51,8 +51,18 @@ class ExitRule(ABC):
         """Returns the signal after every step, float32 of shape (B, k), from steps up to it."""
 
     def candidates(self, signal: Tensor) -> list[float]:
-        """Returns the thresholds to choose from: quantiles of signals on validation (N, K)."""
-        return [float(q) for q in np.quantile(signal.numpy(), np.linspace(0, 1, THRESHOLDS))]
+        """Returns the thresholds to choose from: quantiles of signals on validation (N, K).
+
+        Each lies halfway between a signal that was seen and the next smaller one, so that the
+        rounding of another device or batch does not decide who stops; the first stops everything.
+        """
+        seen = np.unique(signal.numpy().astype(np.float64))
+        chosen = np.quantile(signal.numpy(), np.linspace(0, 1, THRESHOLDS), method="lower")
+        index = np.searchsorted(seen, chosen)
+        with np.errstate(invalid="ignore"):  # signals may be infinite
+            smaller = np.append(2 * seen[0] - seen[-1], seen)[index]
+            halfway = (smaller + seen[index]) / 2
+        return [float(q) for q in np.where(np.isfinite(halfway), halfway, seen[index])]
 
     def fit(self, values: Values) -> None:  # noqa: B027, most rules have nothing to learn
         """Learns from rollouts of whole length on validation puzzles."""

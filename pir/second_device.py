@@ -23,6 +23,7 @@ _COMPOSED = ("torch.nn.functional", "torch.functional", "torch.nn.init")
 
 _ARRAYS = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
 _MOVES = {Tensor.to, Tensor.cpu, torch.as_tensor, torch.asarray}
+_PLACING = {"device", "generator"}
 _COPIES = {Tensor.copy_, Tensor.data.__set__}  # type: ignore[attr-defined]
 _INDEXED = {Tensor.__getitem__, torch.index_put, Tensor.index_put, Tensor.index_put_}
 
@@ -97,9 +98,11 @@ class SecondDevice(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs a function of torch, on either device."""
-        if not all(issubclass(kind, Tensor) for kind in types):  # of a TensorDict, say
-            return func(*args, **(kwargs or {}))
-        return _run(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        ours = Elsewhere in types or not _PLACING.isdisjoint(kwargs) or func in _MOVES
+        if ours and all(issubclass(kind, Tensor) for kind in types):
+            return _run(func, args, kwargs)
+        return func(*args, **kwargs)  # on the CPU, or of a TensorDict, whose tensors come by again
 
 
 def _run(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

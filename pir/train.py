@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from pir import checkpoint
 from pir.components import Components, take_weights
 from pir.depth import LedgerDepth
-from pir.device import prepare_cpu, time_on
+from pir.device import own_random_stream, prepare_cpu, time_on
 from pir.errors import NonFiniteLossError, UserError
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.improvement import Lanes, Step, improvement_steps
@@ -98,7 +98,7 @@ class Trainer:
 
         Settings that do not fit are refused at once, not after hours.
         """
-        with torch.random.fork_rng(), torch.no_grad():
+        with own_random_stream(self.device), torch.no_grad():
             for phase in self.objective.phases:
                 self.optimizer_step = phase
                 lanes = self._begin(self.puzzle.sample(1, "train", seed=self.config.seed))

@@ -10,7 +10,7 @@ from pir.envs.sudoku import Sudoku
 
 from pir.errors import PuzzleTextError
 from pir.laws import LAWS, build_case, fingerprint, rulings
-from pir.puzzle import PAD, Verdict
+from pir.puzzle import MOST_UNSOLVED, PAD, Verdict
 from tests.golden import FINGERPRINTS
 from tests.puzzles import VARIANTS
 
@@ -149,6 +149,81 @@ class RelationsOfAnotherLength(Maze):
         self.relations = self.relations[1:]
 
 
+class SolvedByAQuotient(Sudoku):
+    """Right on the CPU; with 48 parts, and with 16, as many GPUs have it too."""
+
+    parts = 48
+
+    def verify(self, question, answer):
+        right = (super().verify(question, answer).score * self.parts).long()
+        score = right / self.parts
+        return Verdict(score, score == 1)
+
+
+class SolvedByALuckyQuotient(SolvedByAQuotient):
+    parts = 16
+
+
+class SolvedByAMean(Countdown):
+    def verify(self, question, answer):
+        right = super().verify(question, answer).solved[:, None].expand(-1, 4)
+        return Verdict(right.float().mean(1), right.float().mean(1) > 1 - 1e-7)
+
+
+class SolvedByASumOfShares(Countdown):
+    def verify(self, question, answer):
+        right = super().verify(question, answer).solved[:, None].expand(-1, 4)
+        score = torch.where(right, 0.25, 0.0).sum(1)
+        return Verdict(score, score >= 1)
+
+
+class KeyOfAQuotient(Sudoku):
+    def key(self, question):
+        return (super().key(question) % (1 << 20) / 16 * 16).long()
+
+
+class ImagesLeaveTheDevice(Sudoku):
+    def augment(self, puzzles, *, seed, start=0):
+        return super().augment(puzzles, seed=seed, start=start).to(puzzles.device or "cpu")
+
+
+class ForgetsTheDevice(Countdown):
+    def verify(self, question, answer):
+        share, solved = torch.zeros(len(answer)), super().verify(question, answer).solved
+        return Verdict.graded(solved, torch.where(solved, 1.0, share))
+
+
+class ReadsArrays(Countdown):
+    def rating(self, question):
+        return torch.from_numpy(question.numpy().sum(1)).float()
+
+
+class KnowsItsVocabularyAlone(Countdown):
+    def verify(self, question, answer):
+        torch.eye(len(self.vocabulary))[answer.long()]
+        return super().verify(question, answer)
+
+
+class TakesForeignTokens(Sudoku):
+    """A token counts as the digit that it is modulo the number of digits."""
+
+    def verify(self, question, answer):
+        foreign = answer > self.n + 1
+        digit = torch.where(foreign, (answer - 2) % self.n + 2, answer)
+        label = self.solutions(question, 1)[0][:, 0]
+        return Verdict.graded((digit == label).all(1), torch.zeros(len(answer)))
+
+
+class GivesAPair(Countdown):
+    def verify(self, question, answer):
+        return tuple(super().verify(question, answer))
+
+
+class GivesAColumn(Countdown):
+    def verify(self, question, answer):
+        return Verdict(*(part[:, None] for part in super().verify(question, answer)))
+
+
 class MaskForbidsTheLabel(Sudoku):
     def __init__(self):
         super().__init__()
@@ -179,6 +254,18 @@ class MaskForbidsTheLabel(Sudoku):
         (CannotDraw, "prints and draws"),
         (RelationsOfAnotherLength, "fit the layout"),
         (MaskForbidsTheLabel, "shapes, dtypes"),
+        (SolvedByAQuotient, "rounding of quotients"),
+        (SolvedByALuckyQuotient, "rounding of quotients"),
+        (SolvedByAMean, "rounding of quotients"),
+        (SolvedByASumOfShares, "rounding of quotients"),
+        (KeyOfAQuotient, "rounding of quotients"),
+        (ImagesLeaveTheDevice, "device of what"),
+        (ForgetsTheDevice, "device of what"),
+        (ReadsArrays, "device of what"),
+        (KnowsItsVocabularyAlone, "any tokens is judged"),
+        (TakesForeignTokens, "any tokens is judged"),
+        (GivesAPair, "scores lie in"),
+        (GivesAColumn, "scores lie in"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
@@ -194,3 +281,29 @@ def test_a_puzzle_that_cannot_be_drawn_gets_one_ruling():
     assert ruling.law == "instances can be drawn"
     assert "IndexError: list index out of range (" in ruling.detail
     assert "test_laws.py, line" in ruling.detail
+
+
+@pytest.mark.parametrize(
+    ("puzzle", "law", "words"),
+    [
+        (SolvedByAQuotient, "rounding", "take solved from integers or booleans"),
+        (ImagesLeaveTheDevice, "device of what", "augment gives a tensor on the cpu"),
+        (ForgetsTheDevice, "device of what", "verify fails for tensors on another device"),
+        (KnowsItsVocabularyAlone, "any tokens", "not in the vocabulary"),
+        (TakesForeignTokens, "any tokens", "which is wrong"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_broken_law_of_devices_says_what_to_do(puzzle, law, words):
+    made = puzzle()
+    details = [r.detail for r in rulings(made, build_case(made, 20)) if law in r.law]
+    assert words in details[0]
+
+
+def test_a_verdict_is_graded_below_one():
+    solved = torch.tensor([True, True, False, False, False])
+    share = torch.tensor([0.0, 0.99999994, 0.99999994, 0.5, 2.0])
+    verdict = Verdict.graded(solved, share)
+    assert verdict.score.tolist() == pytest.approx([1, 1, MOST_UNSOLVED, 0.5, MOST_UNSOLVED])
+    assert ((verdict.score == 1) == solved).all()
+    assert round(float(verdict.score[2]), 3) < 1

@@ -69,16 +69,24 @@ def test_a_class_is_checked_without_settings(pir, folder):
     done = pir("check-env", "my_lights:LightsOut", "output=json", cwd=folder)
     result = json.loads(done.stdout)
     assert result["kept"]
-    assert len(result["laws"]) == 18
+    assert len(result["laws"]) == 21
     assert result["puzzles_per_second"] > 0
 
 
 def test_a_faulty_puzzle_is_named_in_plain_words(pir, folder):
     module = folder / "my_lights.py"
-    module.write_text(module.read_text().replace("score == 1)", "score > 2)"))
+    text = module.read_text()
+    module.write_text(text.replace("Verdict.graded(legal &", "Verdict.graded(~legal &"))
     done = pir("check-env", "my_lights:LightsOut", cwd=folder, code=2)
     assert "BROKEN  labels verify with score 1: the label is not solved" in done.stdout
     assert "my_lights:LightsOut breaks" in done.stderr
+    module.write_text(
+        text.replace("return Verdict.graded(legal & dark.all(1), share)",
+                     "return Verdict(share, share == 1)")
+    )  # fmt: skip
+    done = pir("check-env", "my_lights:LightsOut", cwd=folder, code=2)
+    assert "BROKEN  no verdict hangs on the rounding of quotients" in done.stdout
+    assert "build the verdict by Verdict.graded" in done.stdout
 
 
 def test_missing_folders_and_packages_are_reported(monkeypatch, capsys):

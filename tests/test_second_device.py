@@ -1,7 +1,7 @@
 """The second device: where tensors of two devices meet, it raises; and everything runs on it."""
 
-import torch
 import pytest
+import torch
 
 from pir.second_device import SECOND, OtherRounding, SecondDevice
 
@@ -95,7 +95,7 @@ def test_no_quotient_of_equal_numbers_is_one_with_other_rounding(count):
     for quotient in quotients:
         assert quotient().item() == pytest.approx(1, abs=1e-5)
         with OtherRounding():
-            assert 0.9999 < quotient().item() < 1
+            assert quotient().item() != 1
     with OtherRounding():
         assert (ones.sum(1) == count).all()
         assert (whole // count == 1).all()

@@ -19,6 +19,9 @@ from pir.reasoner import Reasoner
 TOLERANCE = 0.005
 """A threshold is chosen so that it costs at most this much of the solved share on validation."""
 
+ROUNDING = 1e-6
+"""What rounding can make of a difference of shares; they differ by far more or not at all."""
+
 
 @dataclass
 class Point:
@@ -114,7 +117,7 @@ class ExitSweep:
                 continue
             points = front(rule, known, depths)
             target = float(known["solved"][:, trained - 1].mean()) - TOLERANCE
-            enough = [point for point in points if point.solved >= target]
+            enough = [point for point in points if point.solved >= target - ROUNDING]
             if enough:
                 self.chosen[name] = enough[0]
             on_test = {depth: signals(rule, test, depth) for depth in depths}
