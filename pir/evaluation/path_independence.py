@@ -1,6 +1,6 @@
 """Whether where a rollout began matters for where it ends."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict
@@ -42,7 +42,7 @@ def path_independence(
         # the last puzzle comes before the first one
         earlier = batches[-1].state[-1:]
         for own in batches:
-            before = torch.cat([earlier, own.state[:-1]])
+            before = cast(TensorDict, torch.cat([earlier, own.state[:-1]]))
             earlier = own.state[-1:]
             swapped = own.state.clone().update(before.exclude(*SHOWN))
             other = Lanes.begin(reasoner, puzzle, own.puzzles, swapped)
