@@ -43,6 +43,7 @@ class TrainerConfig:
     eval_every: int = MISSING
     val_puzzles: int = MISSING
     test_puzzles: int = MISSING
+    eval_batch_size: int | None = None
     threads: int | None = None
 
 
@@ -71,7 +72,7 @@ class EvalSettings:
     improvement_steps: int | None = None
     puzzles: int = MISSING
     split: str = MISSING
-    batch_size: int = MISSING
+    batch_size: int | None = None
     samples: int = MISSING
     guidance: list[float] = MISSING
     step_size: list[float] = MISSING
@@ -99,6 +100,7 @@ class SolveConfig:
     puzzle: str | None = None
     puzzles: str | None = None
     improvement_steps: int | None = None
+    batch_size: int | None = None
     exit: Any = MISSING
     device: str = MISSING
     output: str = MISSING

@@ -13,6 +13,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir import noise
 from pir.puzzle import Puzzle, Verdict
 from pir.reasoner import NOTHING, SHOWN, Condition, Policy, Reasoner, latents_of
 
@@ -299,7 +300,7 @@ def sample_answers(
     question: Tensor,
     logits: Tensor,
     count: int,
-    generator: torch.Generator | None = None,
+    k: Tensor | None = None,
 ) -> Tensor:
     """Draws answers from a policy, every token by itself; clamped positions are kept.
 
@@ -308,14 +309,13 @@ def sample_answers(
         question: uint8 of shape (B, L).
         logits: float32 of shape (B, L, V).
         count: answers S per puzzle.
-        generator: where the randomness comes from; torch's own by default.
+        k: int64 of shape (B,), the step that they are drawn after, see `pir.noise`.
 
     Returns:
         uint8 of shape (B, S, L).
     """
-    policy = torch.softmax(logits, -1).flatten(0, 1)
-    drawn = torch.multinomial(policy, count, replacement=True, generator=generator)
-    answers = drawn.view(*question.shape, count).movedim(-1, 1)
+    drawn = noise.tokens(question, "answers", torch.softmax(logits, -1), count, k)
+    answers = drawn.to(question.dtype).movedim(-1, 1)
     repeated = question[:, None].expand(answers.shape).flatten(0, 1)
     return puzzle.clamp(repeated, answers.flatten(0, 1)).view(answers.shape)
 

@@ -21,6 +21,7 @@ from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.interrupt import Interrupt
 from pir.ledger import Ledger
+from pir.memory import fitting_batch, named_when_short
 from pir.optim import averaged, learning_rate_factor
 from pir.progress import ProgressView, Stopwatch
 from pir.reasoner import NOTHING, Condition, Reasoner
@@ -28,8 +29,6 @@ from pir.replay import HardPuzzles
 from pir.run_folder import RunFolder, append_rows, drop_rows_after
 from pir.trainer_settings import check_settings
 from pir.trainer_state import restore, snapshot
-
-EVALUATION_BATCH = 1000
 
 MEASURED_SHARE, MEASURED_AT_LEAST = 4, 64
 """While training, the ledger looks at every fourth lane, and at this many at least."""
@@ -84,6 +83,7 @@ class Trainer:
         self.evaluated_at = -1
         self.best_solved, self.best_depth = -1.0, self.num_steps
         self.evaluations_since_best = 0
+        self.eval_batch: int | None = None
         self.lanes: Lanes | None = None
         self.interval: dict[str, float] = {}
         self.interval_updates = 0
@@ -351,9 +351,14 @@ class Trainer:
 
     def _evaluate_validation(self) -> Evaluation:
         averaged_reasoner = cast(Reasoner, self.average.module)
-        result = evaluate(
-            averaged_reasoner, self.puzzle, self.validation, self.num_steps, EVALUATION_BATCH
-        )
+        wanted = self.settings.eval_batch_size
+        with named_when_short("trainer.eval_batch_size", wanted):
+            if self.eval_batch is None:
+                question = self.validation["question"]
+                self.eval_batch = fitting_batch(wanted, averaged_reasoner, question)
+            result = evaluate(
+                averaged_reasoner, self.puzzle, self.validation, self.num_steps, self.eval_batch
+            )
         rows = result.ledger.rows()
         at = {"optimizer_step": self.optimizer_step}
         append_rows(self.folder.improvement, [at | row for row in rows])

@@ -12,6 +12,7 @@ CHANGEABLE = (
     "trainer.max_forward_passes",
     "trainer.patience",
     "trainer.test_puzzles",
+    "trainer.eval_batch_size",
     "trainer.threads",
     "logger",
     "device",
@@ -33,10 +34,11 @@ def check_settings(settings: DictConfig) -> None:
         "eval_every",
         "val_puzzles",
         "test_puzzles",
+        "eval_batch_size",
     )
     budgets = ("max_optimizer_steps", "max_minutes", "max_forward_passes")
     for key in at_least_one:
-        if settings[key] < 1:
+        if settings[key] is not None and settings[key] < 1:
             raise UserError(f"trainer.{key}={settings[key]}: must be at least 1")
     for key in (*budgets, "patience"):
         if settings[key] is not None and not settings[key] > 0:

@@ -240,7 +240,7 @@ def test_the_flow_reveals_draws_that_stay(puzzle, num_steps):
         earlier = state["partial_answer"]
         tokens = (tokens + 1) % len(puzzle.vocabulary)  # the policy is sure, of others every time
         logits = 100.0 * torch.nn.functional.one_hot(tokens, len(puzzle.vocabulary))
-        state = flow.advance(order, earlier, logits, torch.full((60,), k))
+        state = flow.advance(question, order, earlier, logits, torch.full((60,), k))
         shown = state["partial_answer"]
         was, now = earlier.sum(-1) > 0, shown.sum(-1) > 0
         assert torch.equal(shown[was], earlier[was])
@@ -266,7 +266,8 @@ def test_cells_are_drawn_from_the_policy(puzzle, temperature):
     logits = torch.randn(puzzle.slot_mask.shape).masked_fill(~puzzle.slot_mask, -1e4)
     state = flow.start(question)
     every = logits.expand(4000, -1, -1)
-    later = flow.advance(state["order"], state["partial_answer"], every, torch.ones(4000).long())
+    first = torch.ones(4000).long()
+    later = flow.advance(question, state["order"], state["partial_answer"], every, first)
     shown = later["partial_answer"]
     cell = int(written[0].nonzero()[0])
     at_cell = shown[:, cell][shown[:, cell].sum(-1) > 0]

@@ -28,11 +28,13 @@ def run(config: DictConfig) -> None:
     folders = chosen_runs(config.run, config.runs)
 
     from pir.evaluation.run import evaluate_run
+    from pir.memory import named_when_short
 
     results = []
     for folder in folders:
         before = {path.name for path in RunFolder(folder).evaluation.glob("*.csv")}
-        result = evaluate_run(RunFolder(folder), config.device, read_plan(config.eval))
+        with named_when_short("eval.batch_size", config.eval.batch_size):
+            result = evaluate_run(RunFolder(folder), config.device, read_plan(config.eval))
         results.append(result)
         for name, reason in result.get("skipped_exits", {}).items():
             print(f"{folder}: exit rule {name} left out: {reason}", file=sys.stderr)

@@ -23,6 +23,7 @@ def run(config: DictConfig) -> None:
     from pir.components import load_trained
     from pir.evaluation.rollouts import EVALUATION_SEED
     from pir.improvement import Lanes, improvement_steps
+    from pir.noise import by_puzzle
     from pir.puzzle import SPLITS
 
     check_choice("split", config.split, SPLITS)
@@ -35,7 +36,7 @@ def run(config: DictConfig) -> None:
     else:
         question = puzzle.parse(config.puzzle)
     pictures, captions = [puzzle.picture(question, question)], ["the question"]
-    with torch.no_grad():
+    with torch.no_grad(), by_puzzle(EVALUATION_SEED, parts.device):
         batch = TensorDict({"question": question[None]}, batch_size=[1]).to(parts.device)
         lanes = Lanes.begin(reasoner, puzzle, batch)
         count = config.improvement_steps or reasoner.improvement_steps

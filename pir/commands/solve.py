@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pir.puzzle import Puzzle
 
 
-BATCH = 500
-"""Puzzles improved at once."""
+CHUNK = 500
+"""Puzzles read before the first answers are printed, so by default the most at once."""
 
 
 def run(config: DictConfig) -> None:
@@ -36,6 +36,8 @@ def run(config: DictConfig) -> None:
         raise UserError("give either puzzle='...' or puzzles=FILE")
     if config.improvement_steps is not None and config.improvement_steps < 1:
         raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
+    if config.batch_size is not None and config.batch_size < 1:
+        raise UserError(f"batch_size={config.batch_size}: must be at least 1")
     if config.puzzle is not None:
         lines = [(1, config.puzzle)]
     else:
@@ -46,8 +48,11 @@ def run(config: DictConfig) -> None:
     parts, _, _ = load_trained(RunFolder(config.run), config.device)
     stop = stopping(config, parts.reasoner.improvement_steps)
     malformed = 0
-    for start in range(0, len(lines), BATCH):
-        for number, result in solve_lines(parts, lines[start : start + BATCH], stop):
+    chunk = config.batch_size or CHUNK
+    for start in range(0, len(lines), chunk):
+        for number, result in solve_lines(
+            parts, lines[start : start + chunk], stop, config.batch_size
+        ):
             if "error" in result:
                 where = f"{config.puzzles}, line {number}: " if config.puzzles else ""
                 print(f"{where}{result['puzzle']}: {result['error']}", file=sys.stderr)
@@ -61,7 +66,7 @@ def run(config: DictConfig) -> None:
 
 
 def solve_lines(
-    parts: Components, lines: list[tuple[int, str]], stop: Stop
+    parts: Components, lines: list[tuple[int, str]], stop: Stop, batch_size: int | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Solves numbered puzzle texts together; yields each number with its JSON object, in order."""
     questions: dict[int, Tensor] = {}
@@ -71,7 +76,7 @@ def solve_lines(
             questions[number] = parts.puzzle.parse(text)
         except PuzzleTextError as error:
             errors[number] = str(error)
-    steps = dict(zip(questions, improve(parts, questions, stop), strict=True))
+    steps = dict(zip(questions, improve(parts, questions, stop, batch_size), strict=True))
     for number, text in lines:
         result: dict[str, Any] = {
             "puzzle": text.strip(),
@@ -98,31 +103,39 @@ def has_no_answer(puzzle: Puzzle, question: Tensor) -> bool:
 
 
 def improve(
-    parts: Components, questions: dict[int, Tensor], stop: Stop
+    parts: Components, questions: dict[int, Tensor], stop: Stop, batch_size: int | None
 ) -> list[list[dict[str, Any]]]:
     """Improves the answers to some questions; returns every step of every question."""
     import torch
     from tensordict import TensorDict
 
     from pir.early_exit import steps_until_exit
+    from pir.evaluation.rollouts import EVALUATION_SEED
+    from pir.memory import fitting_batch, named_when_short
+    from pir.noise import by_puzzle
 
     steps: list[list[dict[str, Any]]] = [[] for _ in questions]
     if not questions:
         return steps
     batch = torch.stack(list(questions.values()))
     puzzles = TensorDict({"question": batch.to(parts.device)}, batch_size=[len(batch)])
-    for rows, step in steps_until_exit(
-        parts.reasoner, parts.puzzle, puzzles, stop.rule, stop.threshold, stop.most
-    ):
-        for place, row in enumerate(rows.tolist()):
-            steps[row].append(
-                {
-                    "k": int(step.k[place]),
-                    "answer": parts.puzzle.format_answer(batch[row], step.answer[place].cpu()),
-                    "solved": bool(step.after.solved[place]),
-                    "score": round(float(step.after.score[place]), 4),
-                }
-            )
+    reasoner, puzzle = parts.reasoner, parts.puzzle
+    with named_when_short("batch_size", batch_size), by_puzzle(EVALUATION_SEED, parts.device):
+        size = fitting_batch(batch_size, reasoner, puzzles["question"])
+        for first in range(0, len(batch), size):
+            some = puzzles[first : first + size]
+            for rows, step in steps_until_exit(
+                reasoner, puzzle, some, stop.rule, stop.threshold, stop.most
+            ):
+                for place, row in enumerate((first + rows).tolist()):
+                    steps[row].append(
+                        {
+                            "k": int(step.k[place]),
+                            "answer": puzzle.format_answer(batch[row], step.answer[place].cpu()),
+                            "solved": bool(step.after.solved[place]),
+                            "score": round(float(step.after.score[place]), 4),
+                        }
+                    )
     return steps
 
 

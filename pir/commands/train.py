@@ -89,10 +89,13 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     from pir.analysis.figures import save_kind
     from pir.commands.eval import improvement_table
     from pir.evaluation.run import Plan, evaluate_run
+    from pir.memory import named_when_short
 
     config = folder.read_config()
-    plan = Plan(split="test", puzzles=config.trainer.test_puzzles, batch_size=1000)
-    result = evaluate_run(folder, config.device, plan)
+    wanted = config.trainer.eval_batch_size
+    plan = Plan(split="test", puzzles=config.trainer.test_puzzles, batch_size=wanted)
+    with named_when_short("trainer.eval_batch_size", wanted):
+        result = evaluate_run(folder, config.device, plan)
     trained = result["per_step"][result["trained_steps"] - 1]
     summary = {
         "env": config.choices.env,

@@ -9,30 +9,29 @@ from torch import Tensor
 
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, Evaluation, evaluate
+from pir.noise import normal
 from pir.puzzle import Puzzle
 from pir.reasoner import SHOWN, Reasoner
 
 
-def noisy_start(
-    reasoner: Reasoner, question: Tensor, noise: float, generator: torch.Generator
-) -> TensorDict:
-    """Returns the reasoner's start with Gaussian noise.
+def noisy_start(reasoner: Reasoner, question: Tensor, noise: float) -> TensorDict:
+    """Returns the reasoner's start with Gaussian noise, see `pir.noise.normal`.
 
     Args:
         reasoner: gives the start.
         question: uint8 of shape (B, L).
-        noise: standard deviation, as a share of the root mean square of each latent, or of 1 where
-            that is 0, as latents are about so large later.
-        generator: where the noise comes from.
+        noise: standard deviation, as a share of the root mean square of each puzzle's latent, or of
+            1 where that is 0, as latents are about so large later.
     """
 
-    def disturbed(values: Tensor) -> Tensor:
-        drawn = torch.randn(values.shape, generator=generator).to(values.device)
-        size = values.float().square().mean().sqrt()
-        return (values + noise * torch.where(size > 0, size, 1.0) * drawn).to(values.dtype)
+    def disturbed(name: str, values: Tensor) -> Tensor:
+        drawn = normal(question, f"noise {name}", *values.shape[1:])
+        size = values.float().flatten(1).square().mean(1).sqrt()
+        size = torch.where(size > 0, size, 1.0).view(-1, *[1] * (values.ndim - 1))
+        return (values + noise * size * drawn).to(values.dtype)
 
     state = reasoner.start(question)
-    return state.update(state.exclude(*SHOWN).apply(disturbed))
+    return state.update(state.exclude(*SHOWN).named_apply(disturbed))
 
 
 def breadth(
@@ -55,10 +54,9 @@ def breadth(
         interval, `score`.
     """
     depth = reasoner.improvement_steps
-    generator = torch.Generator().manual_seed(EVALUATION_SEED)
     runs: list[Evaluation] = []
     for number in range(starts):
-        start = partial(noisy_start, reasoner, noise=noise if number else 0.0, generator=generator)
+        start = partial(noisy_start, reasoner, noise=noise if number else 0.0)
         seed = EVALUATION_SEED + number
         runs.append(evaluate(reasoner, puzzle, puzzles, depth, batch_size, start=start, seed=seed))
 

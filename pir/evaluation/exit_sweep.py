@@ -12,7 +12,9 @@ from pir.device import time_on
 from pir.early_exit import steps_until_exit
 from pir.errors import UserError
 from pir.evaluation.probes import with_interval
+from pir.evaluation.rollouts import EVALUATION_SEED
 from pir.exits import ExitRule, exit_steps
+from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
@@ -184,9 +186,10 @@ def run_rule(
     steps = torch.zeros(count, dtype=torch.int64, device=device)
     solved = torch.zeros(count, dtype=torch.bool, device=device)
     started = time_on(device)
-    for first in range(0, count, batch_size):
-        batch = puzzles[first : first + batch_size]
-        for rows, step in steps_until_exit(reasoner, puzzle, batch, rule, threshold, depth):
-            steps[first + rows] = step.k
-            solved[first + rows] = step.after.solved
+    with by_puzzle(EVALUATION_SEED, device):
+        for first in range(0, count, batch_size):
+            batch = puzzles[first : first + batch_size]
+            for rows, step in steps_until_exit(reasoner, puzzle, batch, rule, threshold, depth):
+                steps[first + rows] = step.k
+                solved[first + rows] = step.after.solved
     return Exited(steps.cpu(), solved.cpu(), time_on(device) - started)

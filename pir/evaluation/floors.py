@@ -9,6 +9,7 @@ from torch import Tensor
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
 from pir.improvement import sample_answers, verify_answers
+from pir.noise import by_puzzle
 from pir.puzzle import Puzzle, instances
 from pir.reasoner import Reasoner, mask_logits
 
@@ -24,9 +25,9 @@ def masked_random(puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:
     question = puzzles["question"][:PUZZLES]
     mask = puzzle.slot_mask.to(question.device)
     logits = mask_logits(torch.zeros_like(mask, dtype=torch.float32), mask)
-    generator = torch.Generator(question.device).manual_seed(EVALUATION_SEED)
     every = logits.expand(len(question), *logits.shape)
-    answers = sample_answers(puzzle, question, every, RANDOM_ANSWERS, generator)
+    with by_puzzle(EVALUATION_SEED, question.device):
+        answers = sample_answers(puzzle, question, every, RANDOM_ANSWERS)
     solved = verify_answers(puzzle, question, answers).solved
     return {"solved": float(solved.float().mean()), "answers": solved.numel()}
 

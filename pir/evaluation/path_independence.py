@@ -1,14 +1,14 @@
 """Whether where a rollout began matters for where it ends."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.device import own_random_stream
 from pir.evaluation.rollouts import EVALUATION_SEED
 from pir.improvement import Lanes, improvement_steps
+from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import SHOWN, Reasoner, latents_of
 
@@ -17,7 +17,9 @@ PUZZLES = 256
 
 
 @torch.no_grad()
-def path_independence(reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:
+def path_independence(
+    reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict, batch_size: int = PUZZLES
+) -> dict[str, Any]:
     """Compares rollouts that go on from their own state with ones that go on from another's.
 
     After the trained K steps every puzzle is given the latents of the puzzle before it, and both
@@ -32,21 +34,27 @@ def path_independence(reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict) -
     if len(puzzles) < 2:
         return {}
     depth, device = reasoner.improvement_steps, puzzles["question"].device
-    with own_random_stream(device):
-        torch.manual_seed(EVALUATION_SEED)
-        own = Lanes.begin(reasoner, puzzle, puzzles)
-        _improve(reasoner, puzzle, own, depth)
-        swapped = own.state.clone().update(own.state.exclude(*SHOWN).apply(lambda z: z.roll(1, 0)))
-        other = Lanes.begin(reasoner, puzzle, puzzles, swapped)
-        other.k = own.k.clone()
-        _improve(reasoner, puzzle, own, depth)
-        _improve(reasoner, puzzle, other, depth)
-    here, there = (_flat(lanes.state) for lanes in (own, other))
-    alignment = torch.cosine_similarity(here, there, dim=1)
-    same = (own.answer == other.answer).all(1)
+    alignment, same = [], []
+    with by_puzzle(EVALUATION_SEED, device):
+        batches = [Lanes.begin(reasoner, puzzle, part) for part in puzzles.split(batch_size)]
+        for own in batches:
+            _improve(reasoner, puzzle, own, depth)
+        # the last puzzle comes before the first one
+        earlier = batches[-1].state[-1:]
+        for own in batches:
+            before = cast(TensorDict, torch.cat([earlier, own.state[:-1]]))
+            earlier = own.state[-1:]
+            swapped = own.state.clone().update(before.exclude(*SHOWN))
+            other = Lanes.begin(reasoner, puzzle, own.puzzles, swapped)
+            other.k = own.k.clone()
+            _improve(reasoner, puzzle, own, depth)
+            _improve(reasoner, puzzle, other, depth)
+            here, there = (_flat(lanes.state) for lanes in (own, other))
+            alignment.append(torch.cosine_similarity(here, there, dim=1))
+            same.append((own.answer == other.answer).all(1))
     return {
-        "alignment": float(alignment.mean()),
-        "same_answer": float(same.float().mean()),
+        "alignment": float(torch.cat(alignment).mean()),
+        "same_answer": float(torch.cat(same).float().mean()),
         "puzzles": len(puzzles),
     }
 

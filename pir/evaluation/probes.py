@@ -16,6 +16,7 @@ from pir.device import own_random_stream
 from pir.guidance import Region, best_weight, guided_log_policy, margin
 from pir.improvement import Lanes, Step, improvement_steps, sample_answers
 from pir.intervals import wilson_interval
+from pir.noise import uniform_of
 from pir.puzzle import Puzzle, Verdict
 from pir.reasoner import Condition, Optimality, Reasoner, latents_of
 
@@ -84,8 +85,7 @@ class GuidanceSweep:
             logits = step.reference.lerp(step.improved.logits, w)  # exact at w = 0 and 1
             answer = self.puzzle.clamp(question, logits.argmax(-1))
             verdict = self.puzzle.verify(question, answer)
-            generator = torch.Generator(question.device).manual_seed(first + int(step.k[0]))
-            drawn = sample_answers(self.puzzle, question, logits, 1, generator)[:, 0]
+            drawn = sample_answers(self.puzzle, question, logits, 1, step.k)[:, 0]
             drawn_solved = self.puzzle.verify(question, drawn).solved
             nll = slope = torch.full_like(verdict.score, torch.nan)
             if cells.labelled:
@@ -154,45 +154,52 @@ class StepSizeProbe:
 class CellSample:
     """A sample of written cells at every step: gain, divergences, region and best weight.
 
+    Every cell of every puzzle has a random number of its own; those with the smallest are kept.
+
     Args:
-        per_step: cells kept of every step, from the first batch of puzzles.
+        per_step: the most cells kept of every step.
     """
 
     def __init__(self, per_step: int = 300) -> None:
         """Has seen nothing."""
         self.per_step = per_step
-        self.rows: list[dict[str, Any]] = []
+        self.kept: dict[int, list[tuple[float, dict[str, Any]]]] = {}
 
     def see(self, step: Step, first: int) -> None:
         """See `Observer.see`."""
-        if first > 0:
-            return
         cells = Cells(step)
         if not cells.labelled:
             return
-        generator = torch.Generator().manual_seed(int(step.k[0]))
-        chosen = torch.randperm(len(cells.written), generator=generator)[: self.per_step]
-        chosen = chosen.to(cells.written.device)
+        k = int(step.k[0])
+        kept = self.kept.get(k, [])
+        number = uniform_of((first * step.written.shape[1] + cells.written) << 16 ^ k)
+        chosen = number.argsort(stable=True)[: self.per_step]
+        if len(kept) == self.per_step:
+            chosen = chosen[number[chosen] < kept[-1][0]]
         u, c, label = cells.log_u[chosen], cells.log_c[chosen], cells.label[chosen]
         columns = {
-            "puzzle": cells.puzzle,
-            "gain": cells.gain,
-            "kl": cells.kl,
-            "reverse_kl": cells.reverse_kl,
-            "region": cells.region,
+            "puzzle": first + cells.puzzle[chosen],
+            "gain": cells.gain[chosen],
+            "kl": cells.kl[chosen],
+            "reverse_kl": cells.reverse_kl[chosen],
+            "region": cells.region[chosen],
+            "best_w": best_weight(u, c, label),
         }
-        kept = {name: column[chosen].tolist() for name, column in columns.items()}
-        kept["best_w"] = best_weight(u, c, label).tolist()
-        for values in zip(*kept.values(), strict=True):
-            row = dict(zip(kept, values, strict=True))
-            self.rows.append({"k": int(step.k[0])} | row | {"region": REGION_NAMES[row["region"]]})
+        rows = (
+            {"k": k} | dict(zip(columns, values, strict=True))
+            for values in zip(*(column.tolist() for column in columns.values()), strict=True)
+        )
+        kept = [*kept, *zip(number[chosen].tolist(), rows, strict=True)]
+        self.kept[k] = sorted(kept, key=lambda pair: pair[0])[: self.per_step]
 
     def with_outcome(self, solved: Tensor) -> list[dict[str, Any]]:
         """Returns the rows with the outcome of their puzzles, from bool (N,)."""
+        rows = (row for k in sorted(self.kept) for _, row in self.kept[k])
         return [
             {"k": row["k"], "solved": int(solved[row["puzzle"]])}
             | {name: value for name, value in row.items() if name not in ("k", "puzzle")}
-            for row in self.rows
+            | {"region": REGION_NAMES[row["region"]]}
+            for row in rows
         ]
 
 
@@ -225,26 +232,28 @@ class LatentSample:
         self.puzzles = puzzles
         self.kept_steps = sorted({0, depth, *(k + 1 for k in spread(num_steps, self.MOST_STEPS))})
         self.kept_slots: list[int] = []
-        self.states: list[Tensor] = []
-        self.slots: list[Tensor] = []
+        self.slot_puzzles = self.MOST_PUZZLES
+        self.states: dict[int, list[Tensor]] = {}
+        self.slots: dict[int, list[Tensor]] = {}
 
     def see(self, step: Step, first: int) -> None:
         """See `Observer.see`."""
-        if first > 0:
-            return
-        if not self.states:
-            self._keep(step.reasoner, step.state_before, 0)
-        self._keep(step.reasoner, step.state_after, int(step.k[0]))
+        if int(step.k[0]) == 1:
+            self._keep(step.reasoner, step.state_before, 0, first)
+        self._keep(step.reasoner, step.state_after, int(step.k[0]), first)
 
-    def _keep(self, reasoner: Reasoner, state: TensorDict, k: int) -> None:
-        self.states.append(self._pooled(state))
-        if k not in self.kept_steps:
+    def _keep(self, reasoner: Reasoner, state: TensorDict, k: int, first: int) -> None:
+        if first < self.puzzles:
+            pooled = self._pooled(state[: self.puzzles - first])
+            self.states.setdefault(k, []).append(pooled)
+        if first >= self.slot_puzzles or k not in self.kept_steps:
             return
-        slots = reasoner.slots(state)
-        if k == 0:
+        slots = reasoner.slots(state[: self.slot_puzzles - first])
+        if not self.kept_slots:
             self.kept_slots, self.slot_puzzles = self._thinned(*slots.shape[1:])
         # float16 ends at 65504; what a state that runs away holds beyond it becomes infinite
-        self.slots.append(slots[: self.slot_puzzles, self.kept_slots].half().cpu())
+        kept = slots[: self.slot_puzzles - first, self.kept_slots].half().cpu()
+        self.slots.setdefault(k, []).append(kept)
 
     def _thinned(self, num_slots: int, width: int) -> tuple[list[int], int]:
         """Returns which of S slots of width D are kept, and of how many puzzles."""
@@ -257,7 +266,7 @@ class LatentSample:
             most //= 2
 
     def _pooled(self, state: TensorDict) -> Tensor:
-        leaves = latents_of(state[: self.puzzles])
+        leaves = latents_of(state)
         pooled = [leaf.flatten(1, -2).mean(1) if leaf.ndim > 2 else leaf for leaf in leaves]
         return torch.cat([leaf.flatten(1) for leaf in pooled], 1).cpu()
 
@@ -271,8 +280,8 @@ class LatentSample:
             after which steps, 0 for the start; `slot_index`, int64 of shape (S',), which slots.
         """
         return {
-            "latents": torch.stack(self.states, 1),
-            "slots": torch.stack(self.slots, 1),
+            "latents": torch.stack([torch.cat(parts) for parts in self.states.values()], 1),
+            "slots": torch.stack([torch.cat(parts) for parts in self.slots.values()], 1),
             "slot_steps": torch.tensor(self.kept_steps),
             "slot_index": torch.tensor(self.kept_slots),
         }

@@ -8,10 +8,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.device import own_random_stream, time_on
+from pir.device import time_on
 from pir.errors import UserError
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.ledger import Ledger
+from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
@@ -88,15 +89,15 @@ def evaluate(
         puzzle: judges the answers.
         puzzles: `question` and, if known, `solution` of N puzzles.
         num_steps: improvement steps K, as many as you like.
-        batch_size: puzzles improved at once; changes speed and memory only.
+        batch_size: puzzles improved at once, at least 1; changes speed and memory only.
         observers: see every step.
         step_size: share of every change of the state that is made, see `improvement_steps`.
         start: gives the state before the first step; the reasoner's own by default.
-        seed: of the random numbers that stochastic reasoners draw.
+        seed: of the random numbers that reasoners draw (`pir.noise`).
     """
     device = puzzles["question"].device
-    with own_random_stream(device):
-        torch.manual_seed(seed)
+    batch_size = min(batch_size, len(puzzles))
+    with by_puzzle(seed, device):
         ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
         trained = min(reasoner.improvement_steps, num_steps)
         values: list[dict[str, Tensor]] = []

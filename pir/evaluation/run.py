@@ -31,6 +31,7 @@ from pir.evaluation.probes import (
 from pir.evaluation.rollouts import Evaluation, Observer, evaluate, held_out
 from pir.evaluation.sampling import PolicySample, sample_rollouts
 from pir.exits import ExitRule, FixedDepth
+from pir.memory import fitting_batch
 from pir.puzzle import Puzzle
 from pir.run_folder import RunFolder, write_arrays, write_json, write_rows
 from pir.statistics import LIVE_GAIN, STATISTICS, describe
@@ -46,7 +47,7 @@ class Plan:
     Attributes:
         split: which split the puzzles come from.
         puzzles: how many.
-        batch_size: how many at once.
+        batch_size: how many at once; None for as many as fit into memory, see `fitting_batch`.
         improvement_steps: K; None for twice the trained number.
         samples: answers drawn per puzzle at the trained depth, where a puzzle has several.
         guidance: weights w of guided policies.
@@ -59,7 +60,7 @@ class Plan:
 
     split: str
     puzzles: int
-    batch_size: int
+    batch_size: int | None
     improvement_steps: int | None = None
     samples: int = 20
     guidance: Sequence[float] = ()
@@ -104,6 +105,7 @@ class _Run:
         self.depth = min(self.trained, self.num_steps)
         self.passes = parts.reasoner.passes_per_step
         self.sample = held_out(parts.puzzle, plan.split, plan.puzzles, parts.device)
+        self.batch_size = fitting_batch(plan.batch_size, self.reasoner, self.sample["question"])
         self.tables: dict[str, list[dict[str, Any]]] = {}
 
     def _evaluate(
@@ -112,7 +114,7 @@ class _Run:
         observers: Sequence[Observer] = (),
         step_size: float = 1.0,
     ) -> Evaluation:
-        size = self.plan.batch_size
+        size = self.batch_size
         return evaluate(
             self.reasoner, self.puzzle, puzzles, self.num_steps, size, observers, step_size
         )
@@ -157,14 +159,16 @@ class _Run:
                 "masked_random": masked_random(self.puzzle, self.sample),
                 "look_up": look_up(self.puzzle, self.sample),
             },
-            "one_blank": one_blank(self.reasoner, self.puzzle, self.sample, plan.batch_size),
-            "path_independence": path_independence(self.reasoner, self.puzzle, self.sample),
+            "one_blank": one_blank(self.reasoner, self.puzzle, self.sample, self.batch_size),
+            "path_independence": path_independence(
+                self.reasoner, self.puzzle, self.sample, self.batch_size
+            ),
             "rating_name": self.puzzle.rating_name,
             "cost": {
                 "passes_per_step": self.passes,
                 "flops_per_step": flops_per_step(self.reasoner, self.sample["question"][:1]),
                 "seconds_per_step": result.seconds / (count * self.num_steps),
-                "batch_size": plan.batch_size,
+                "batch_size": self.batch_size,
             },
             "guidance": self._at_depth("guidance"),
             "optimality": self._at_depth("optimality"),
@@ -182,7 +186,7 @@ class _Run:
                     self.sample,
                     plan.samples,
                     self.depth,
-                    plan.batch_size,
+                    self.batch_size,
                 )
             else:
                 sampled = policy.draw(self.puzzle, plan.samples)
@@ -248,7 +252,7 @@ class _Run:
         if plan.breadth == 1:
             return []
         return breadth(
-            self.reasoner, self.puzzle, self.sample, plan.breadth, plan.noise, plan.batch_size
+            self.reasoner, self.puzzle, self.sample, plan.breadth, plan.noise, self.batch_size
         )
 
     def _exits(self, result: Evaluation) -> dict[str, Any]:
@@ -308,7 +312,7 @@ class _Run:
 
     def _seconds(self, rule: ExitRule, threshold: float, depth: int) -> float:
         """Runs a rule on the test puzzles and returns how long that takes."""
-        size = self.plan.batch_size
+        size = self.batch_size
         done = run_rule(self.reasoner, self.puzzle, self.sample, rule, threshold, depth, size)
         return done.seconds
 

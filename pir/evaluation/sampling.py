@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
 from pir.improvement import Step, sample_answers, verify_answers
+from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
@@ -59,8 +60,8 @@ class PolicySample:
     def draw(self, puzzle: Puzzle, samples: int) -> Sampled:
         """Draws `samples` answers per puzzle, every token by itself."""
         question, logits = (torch.cat(parts) for parts in zip(*self.policies, strict=True))
-        generator = torch.Generator(question.device).manual_seed(EVALUATION_SEED)
-        answers = sample_answers(puzzle, question, logits, samples, generator)
+        with by_puzzle(EVALUATION_SEED, question.device):
+            answers = sample_answers(puzzle, question, logits, samples)
         return judge(puzzle, question, answers)
 
 

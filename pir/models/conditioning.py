@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pir import noise
 from pir.errors import UserError
 from pir.models.layers import Linear
 from pir.puzzle import Puzzle
@@ -87,16 +88,19 @@ class AnswerFlow:
     def start(self, question: Tensor) -> dict[str, Tensor]:
         """Draws the order, and shows nothing of an answer."""
         written = self.puzzle.written(question)
-        chance = torch.rand(question.shape, device=question.device)
+        chance = noise.uniform(question, "order", question.shape[1])
         rank = torch.where(written, chance, torch.inf).argsort(1).argsort(1)
         order = (rank + 1) / (written.sum(1, keepdim=True) + 1)
         shown = torch.zeros(*question.shape, len(self.puzzle.vocabulary), device=question.device)
         return {"order": order, "partial_answer": shown}
 
-    def advance(self, order: Tensor, shown: Tensor, logits: Tensor, k: Tensor) -> dict[str, Tensor]:
+    def advance(
+        self, question: Tensor, order: Tensor, shown: Tensor, logits: Tensor, k: Tensor
+    ) -> dict[str, Tensor]:
         """Returns order and partial answer for the step after step k.
 
         Args:
+            question: uint8 of shape (B, L), what step k has read as the question.
             order: float32 of shape (B, L), evenly within (0, 1) at written cells.
             shown: float32 of shape (B, L, V), the partial answer that step k has read.
             logits: float32 of shape (B, L, V), the policy after step k.
@@ -104,7 +108,7 @@ class AnswerFlow:
         """
         fresh = self.shown(order, k + 1) & ~self.shown(order, k)
         policy = (logits / self.temperature).softmax(-1)
-        drawn = policy.flatten(0, 1).multinomial(1).view(order.shape)
+        drawn = noise.tokens(question, "partial_answer", policy, k=k)[..., 0]
         tokens = F.one_hot(drawn, logits.shape[-1]).float()
         return {"order": order, "partial_answer": torch.where(fresh[..., None], tokens, shown)}
 

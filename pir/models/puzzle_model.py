@@ -186,7 +186,7 @@ class PuzzleModel(Reasoner):
             with torch.no_grad():
                 logits = self.read_out(improved).logits
                 shown = state["partial_answer"]
-                improved.update(self.flow.advance(state["order"], shown, logits, k))
+                improved.update(self.flow.advance(question, state["order"], shown, logits, k))
         return improved
 
     def read_out(self, state: TensorDict) -> Policy:

@@ -11,8 +11,9 @@ from typing import Unpack
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import Tensor
 
+from pir import noise
 from pir.models.layers import Linear
 from pir.models.puzzle_model import PuzzleModel, Shared, at_least_one
 from pir.puzzle import Puzzle
@@ -63,9 +64,8 @@ class RecurrentDepth(PuzzleModel):
 
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
         """Draws a state."""
-        state = torch.empty(*question.shape, self.hidden_size, device=question.device)
-        deviation = START_DEVIATION
-        nn.init.trunc_normal_(state, std=deviation, a=-3 * deviation, b=3 * deviation)
+        shape = (question.shape[1], self.hidden_size)
+        state = noise.normal(question, "start", *shape, deviation=START_DEVIATION, cut=3.0)
         return {"s": state.to(self.dtype)}
 
     def step(

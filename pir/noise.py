@@ -1,0 +1,143 @@
+"""Random numbers of rollouts: torch's own while training, in use a function of the puzzle.
+
+Within `by_puzzle` every number depends on a seed, the question, what it is for and the step, and on
+nothing else: not on the batch, its size or order, nor on the device. So a puzzle that is evaluated
+among others, or solved alone, has one rollout. Reasoners that draw numbers do it with `uniform`,
+`normal` and `tokens`.
+
+Mixing: splitmix64 (Steele, Lea and Flood 2014), on int64, whose products wrap.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+
+from pir.device import own_random_stream
+
+_SEED: ContextVar[int | None] = ContextVar("seed of the random numbers by puzzle", default=None)
+
+
+def _signed(word: int) -> int:
+    """Returns the int64 with the same 64 bits."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FACTORS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
+_BITS = 23
+"""Of a uniform number; with the half that is added, float32 holds it exactly."""
+
+
+@contextmanager
+def by_puzzle(seed: int, device: torch.device) -> Iterator[None]:
+    """Has reasoners draw numbers that belong to their puzzles.
+
+    Reasoners that draw from torch all the same find it seeded; its state is put back afterwards.
+
+    Args:
+        seed: other seeds give other numbers.
+        device: whose random state is put back, beside the CPU's.
+    """
+    with own_random_stream(device):
+        torch.manual_seed(seed)
+        token = _SEED.set(seed)
+        try:
+            yield
+        finally:
+            _SEED.reset(token)
+
+
+def uniform(question: Tensor, purpose: str, *shape: int, k: Tensor | None = None) -> Tensor:
+    """Draws evenly from (0, 1).
+
+    Args:
+        question: uint8 of shape (B, L).
+        purpose: what the numbers are for; another purpose has other numbers.
+        shape: of a puzzle's numbers.
+        k: int64 of shape (B,), the step that draws them; None for once in a rollout.
+
+    Returns:
+        float32 of shape (B, *shape); from torch's generator outside of `by_puzzle`.
+    """
+    seed = _SEED.get()
+    if seed is None:
+        return torch.rand(len(question), *shape, device=question.device)
+    count = torch.arange(math.prod(shape), device=question.device)
+    keys = _keys(question, f"{seed} {purpose}", k)[:, None] + count * _GOLDEN
+    return uniform_of(keys).view(len(question), *shape)
+
+
+def normal(
+    question: Tensor, purpose: str, *shape: int, deviation: float = 1.0, cut: float = 5.0
+) -> Tensor:
+    """Draws from a normal distribution around 0 that is cut; see `uniform`.
+
+    Args:
+        question: see `uniform`.
+        purpose: see `uniform`.
+        shape: see `uniform`.
+        deviation: before the cut.
+        cut: the largest size of a number, in deviations.
+    """
+    if _SEED.get() is None:
+        drawn = torch.empty(len(question), *shape, device=question.device)
+        bound = cut * deviation
+        return nn.init.trunc_normal_(drawn, std=deviation, a=-bound, b=bound)
+    within = math.erf(cut / math.sqrt(2))
+    chance = uniform(question, purpose, *shape)
+    return ((2 * chance - 1) * within).erfinv() * (deviation * math.sqrt(2))
+
+
+def tokens(
+    question: Tensor, purpose: str, policy: Tensor, count: int = 1, k: Tensor | None = None
+) -> Tensor:
+    """Draws tokens from a policy, each by itself; see `uniform`.
+
+    Args:
+        question: see `uniform`.
+        purpose: see `uniform`.
+        policy: probabilities, float32 of shape (B, L, V).
+        count: tokens S per position.
+        k: see `uniform`.
+
+    Returns:
+        int64 of shape (B, L, S).
+    """
+    if _SEED.get() is None:
+        drawn = policy.flatten(0, 1).multinomial(count, replacement=True)
+        return drawn.view(*policy.shape[:2], count)
+    cumulative = policy.cumsum(-1)
+    chance = uniform(question, purpose, policy.shape[1], count, k=k)
+    # below the total, also where rounding makes that another than 1: no token without a chance
+    return torch.searchsorted(cumulative, chance * cumulative[..., -1:], right=True)
+
+
+def uniform_of(keys: Tensor) -> Tensor:
+    """Returns the number in (0, 1) that belongs to each key: float32, for int64 of any shape."""
+    return ((_scrambled(keys) >> (64 - _BITS)) % (1 << _BITS) + 0.5) * 2.0**-_BITS
+
+
+def _keys(question: Tensor, purpose: str, k: Tensor | None) -> Tensor:
+    """Returns where the numbers of each puzzle begin, int64 of shape (B,)."""
+    word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little", signed=True)
+    place = torch.arange(1, question.shape[1] + 1, device=question.device) << 32
+    keys = _scrambled(_scrambled(place + question).sum(1) ^ word)
+    return keys if k is None else _scrambled(keys + k * _GOLDEN)
+
+
+def _scrambled(words: Tensor) -> Tensor:
+    """Maps 64 bits one to one."""
+    words = words + _GOLDEN
+    for shift, factor in zip((30, 27), _FACTORS, strict=True):
+        words = _shifted(words, shift).bitwise_xor_(words).mul_(factor)
+    return _shifted(words, 31).bitwise_xor_(words)
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    """Shifts to the right, with zeros from the left."""
+    return (words >> bits).bitwise_and_((1 << (64 - bits)) - 1)
