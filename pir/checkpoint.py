@@ -69,11 +69,13 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         first = str(error).split("\n")[0].split(". ")[0]
         reason = "".join(c for c in first if c.isprintable())[:120] or type(error).__name__
         raise UserError(f"{path} is damaged or no checkpoint: {reason}") from error
-    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+    written_by = payload.get("format") if isinstance(payload, dict) else None
+    if not isinstance(written_by, str) or written_by != FORMAT:
         raise UserError(f"{path} is no checkpoint written by pir")
-    if payload.get("schema_version") != SCHEMA_VERSION:
+    version = payload.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {describe(payload.get('schema_version'))}; "
+            f"{path} has schema version {describe(version)}; "
             f"this version of pir reads {SCHEMA_VERSION}"
         )
     missing = [key for key in CONTENT if key not in payload]

@@ -85,11 +85,16 @@ ROWS = Kind(
             isinstance(file, dict)
             and file.keys() == {"header", "rows", "sha256"}
             and isinstance(file["header"], str)
+            and isinstance(file["sha256"], str)
             and COUNT.holds(file["rows"])
             for file in v.values()
         )
     ),
     "a mapping of files to header, rows and sha256",
+)
+FACTS = Kind(
+    lambda v: isinstance(v, dict) and all(isinstance(fact, str | int) for fact in v.values()),
+    "a mapping of names to text and numbers",
 )
 LANES = Kind(lambda v: v is None or isinstance(v, dict), "a mapping or null")
 
@@ -121,7 +126,7 @@ KINDS: dict[str, Kind] = {
     "run.id": TEXT,
     "run.best": SEAL,
     "run.rows": ROWS,
-    "run.machine": MAPPING,
+    "run.machine": FACTS,
 }
 """What a checkpoint holds, by place; see `pir.trainer_state.snapshot`."""
 

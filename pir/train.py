@@ -66,6 +66,7 @@ class Trainer:
         self.logger = parts.build_logger(config)
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.average = averaged(self.reasoner, self.settings.ema_decay)
         self.num_steps = self.rollout_steps = self.reasoner.improvement_steps
         passes, batch = self.reasoner.passes_per_step, self.settings.batch_size

@@ -100,7 +100,7 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     _refuse_misfit(trainer, saved, path)
     trainer.ledger.load_state_dict(saved["ledger"])
     try:
-        _take_optimizer(trainer, saved["optimizer"])
+        _take_optimizer(trainer, saved["optimizer"], saved["numbers"]["optimizer_step"])
         _take_hard_puzzles(trainer, saved["hard_puzzles"])
         checkpoint.set_random_state(saved["random"])
     except Exception as error:  # torch and torchrl raise many kinds for a state of another kind
@@ -236,19 +236,42 @@ def _token_faults(trainer: "Trainer", tokens: dict[str, Any], place: str) -> Ite
             yield f"{place}.{name} holds a token outside the vocabulary"
 
 
-def _take_optimizer(trainer: "Trainer", saved: dict[str, Any]) -> None:
+def _take_optimizer(trainer: "Trainer", saved: dict[str, Any], steps: int) -> None:
     """Gives the optimizer its state, after a step on trial, so that it fails now if it ever does.
 
     The step changes the weights: they are to be loaded afterwards.
+
+    Args:
+        trainer: owns the optimizer.
+        saved: its state.
+        steps: that it has taken.
 
     Raises:
         Exception: of many kinds, if the state is not that of this optimizer.
     """
     optimizer = trainer.optimizer
-    faults = differences(_groups(saved), _groups(optimizer.state_dict()), "optimizer")
-    if lacking := [fault for fault in faults if not fault.endswith("is unknown")]:
-        raise ValueError("; ".join(lacking[:3]))
+    _step_on_trial(optimizer)  # makes the state that it would have, to compare with
+    own = optimizer.state_dict()
+    faults = list(differences(saved, _as_far_as(own, saved), "optimizer"))
+    if faults:
+        raise ValueError("; ".join(faults[:3]))
+    if _numbers_of_parameters(saved) != _numbers_of_parameters(own):
+        raise ValueError("the optimizer's state is of other parameters")
+    if steps and _known(own) and not _known(saved):
+        raise ValueError("the optimizer's state is missing")
     optimizer.load_state_dict(copy.deepcopy(saved))
+    if [group["initial_lr"] for group in optimizer.param_groups] != trainer.rates:
+        raise ValueError("the optimizer's learning rates are not those of the config")
+    _step_on_trial(optimizer)
+    optimizer.load_state_dict(saved)
+
+
+def _step_on_trial(optimizer: torch.optim.Optimizer) -> None:
+    """Has an optimizer take a step by gradients of 0.
+
+    Raises:
+        ValueError: if a weight is infinite or not a number then.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -256,13 +279,30 @@ def _take_optimizer(trainer: "Trainer", saved: dict[str, Any]) -> None:
     optimizer.zero_grad(set_to_none=True)
     if not all(bool(parameter.isfinite().all()) for parameter in parameters):
         raise ValueError("the optimizer's state makes a weight infinite or not a number")
-    optimizer.load_state_dict(saved)
 
 
-def _groups(state: dict[str, Any]) -> dict[str, Any]:
-    """Returns an optimizer's state without what it knows of single parameters."""
-    kept = {name: part for name, part in state.items() if name != "state"}
-    return {n: _groups(part) if isinstance(part, dict) else part for n, part in kept.items()}
+def _as_far_as(own: Any, saved: Any) -> Any:
+    """Returns an optimizer's state without the parameters that a saved one knows nothing of."""
+    if not isinstance(own, dict) or not isinstance(saved, dict):
+        return own
+    kept = {name: _as_far_as(part, saved.get(name)) for name, part in own.items()}
+    if isinstance(saved.get("state"), dict):
+        kept["state"] = {
+            n: part for n, part in own.get("state", {}).items() if saved["state"].get(n)
+        }
+        kept["state"] |= {n: {} for n, part in saved["state"].items() if part == {}}
+    return kept
+
+
+def _numbers_of_parameters(state: dict[str, Any]) -> list[Any]:
+    """Returns how an optimizer's state numbers the parameters of every group."""
+    return [numbers for place, numbers in walk(state) if place.endswith(".params")]
+
+
+def _known(state: dict[str, Any]) -> int:
+    """Returns of how many parameters an optimizer's state knows something."""
+    own, parts = state.get("state", {}), (v for k, v in state.items() if k != "state")
+    return sum(map(bool, own.values())) + sum(_known(p) for p in parts if isinstance(p, dict))
 
 
 def _take_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
