@@ -1,45 +1,58 @@
-"""Checkpoints: plain tensors and numbers, written whole or not at all."""
+"""Checkpoints: plain tensors and numbers, written whole or not at all, sealed by a checksum.
 
+A checkpoint is a file of `torch.save`, a zip archive. The comment at its end is `pir sha256 ` and
+the SHA-256 of every byte before the digits, so any bit that changes later shows; torch and zip
+tools read the file as it is.
+"""
+
+import hashlib
+import os
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from pir import checkpoint_content
+from pir.checkpoint_content import CONTENT, describe
 from pir.errors import UserError
 from pir.run_folder import write_atomically
 
 FORMAT = "pir checkpoint"
-SCHEMA_VERSION = 4
-CONTENT = (
-    "config",
-    "weights",
-    "average",
-    "optimizer",
-    "random",
-    "lanes",
-    "ledger",
-    "ledger_depth",
-    "hard_puzzles",
-    "interval",
-    "seconds",
-    "numbers",
-)
-"""What a checkpoint holds, see `pir.trainer_state.snapshot`."""
+SCHEMA_VERSION = 5
+
+SEAL, DIGITS = b"pir sha256 ", 64
+"""What the comment begins with, and how many hexadecimal digits follow."""
 
 
-def save(path: Path, payload: dict[str, Any]) -> None:
+def save(path: Path, payload: dict[str, Any]) -> str:
     """Writes a checkpoint; an interrupted or failed write leaves the old file as it was.
+
+    Args:
+        path: the file.
+        payload: what `CONTENT` names.
+
+    Returns:
+        The file's checksum, which tells it from every other.
 
     Raises:
         UserError: if the file cannot be written (a full disk, say).
     """
     assert set(payload) == set(CONTENT)
     content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **payload}
-    write_atomically(path, lambda file: torch.save(content, file))
+
+    def write(file: IO[bytes]) -> str:
+        torch.save(checkpoint_content.with_tensors(content, checkpoint_content.compact), file)
+        return _seal(file)
+
+    return write_atomically(path, write)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
     """Reads a checkpoint without unpickling any code.
+
+    Returns:
+        What `CONTENT` names, and `checksum`, what `save` returned.
 
     Raises:
         UserError: if the file is missing, damaged or no checkpoint of this version.
@@ -47,28 +60,78 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
-        payload = torch.load(path, map_location=device, weights_only=True)
+        with path.open("rb") as file:
+            checksum = _checksum(file)
+            _refuse_compressed(file)
+            file.seek(0)
+            payload = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        first = str(error).split("\n")[0].split(". ")[0]
+        reason = "".join(c for c in first if c.isprintable())[:120] or type(error).__name__
         raise UserError(f"{path} is damaged or no checkpoint: {reason}") from error
-    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+    written_by = payload.get("format") if isinstance(payload, dict) else None
+    if not isinstance(written_by, str) or written_by != FORMAT:
         raise UserError(f"{path} is no checkpoint written by pir")
-    if payload.get("schema_version") != SCHEMA_VERSION:
+    version = payload.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {payload.get('schema_version')}; "
+            f"{path} has schema version {describe(version)}; "
             f"this version of pir reads {SCHEMA_VERSION}"
         )
     missing = [key for key in CONTENT if key not in payload]
     if missing:
         raise UserError(f"{path} is damaged: {', '.join(missing)} missing")
-    return payload
+    if checksum is None:
+        raise UserError(f"{path} is damaged: its checksum does not fit")
+    fault = checkpoint_content.fault({key: payload[key] for key in CONTENT})
+    if fault:
+        raise UserError(f"{path} is damaged: {fault}")
+    return payload | {"checksum": checksum}
+
+
+def _seal(file: IO[bytes]) -> str:
+    """Appends the checksum to an archive without comment, and returns it."""
+    file.seek(-2, os.SEEK_END)  # where an archive keeps the length of its comment
+    file.write((len(SEAL) + DIGITS).to_bytes(2, "little") + SEAL)
+    file.seek(0)
+    checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0, os.SEEK_END)
+    file.write(checksum.encode())
+    return checksum
+
+
+def _checksum(file: IO[bytes]) -> str | None:
+    """Returns the checksum at the end of a file, None if it is not that of what is before it."""
+    left = file.seek(0, os.SEEK_END) - DIGITS
+    file.seek(0)
+    digest = hashlib.sha256()
+    while left > 0 and (part := file.read(min(1 << 20, left))):
+        digest.update(part)
+        left -= len(part)
+    found = digest.hexdigest()
+    return found if file.read() == found.encode() else None
+
+
+def _refuse_compressed(file: IO[bytes]) -> None:
+    """Makes sure that an archive is no larger in memory than on the disk.
+
+    Raises:
+        ValueError: if it is.
+    """
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is compressed")
+    if sum(member.file_size for member in members) > size:
+        raise ValueError("its parts are larger than the file")
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -> None:
     """Loads weights strictly into a module.
 
     Raises:
-        UserError: if names or shapes differ, naming the first that do.
+        UserError: if names, shapes or kinds of numbers differ, naming the first that do.
     """
     expected = module.state_dict()
     wrong = [
@@ -76,6 +139,7 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -
         for name in sorted(expected.keys() | weights.keys())
         if shape_of(weights.get(name)) != shape_of(expected.get(name))
     ]
+    wrong = wrong or list(checkpoint_content.differences(weights, dict(expected), "weights"))
     if wrong:
         raise UserError(
             f"{path} does not fit the model of this config: {'; '.join(wrong[:3])}"

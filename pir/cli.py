@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from pir import __version__
+from pir import __version__, interrupt
 from pir.errors import UserError
 
 COMMANDS = {
@@ -41,9 +41,6 @@ TAKE_ANYTHING = ("--config-dir", "-cd")
 TAKE_A_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p")
 """Hydra's options that any word, or a word without =, may follow."""
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
-
 USER_ERROR = 2
 """Exit status after a mistake that the user can mend."""
 
@@ -55,12 +52,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `pir`; those of the process by default.
 
     Returns:
-        The exit status: 0, `USER_ERROR` after a printed message, or `INTERRUPTED`.
+        The exit status: 0, `USER_ERROR` after a printed message, or 130 after Ctrl-C and 143 after
+        SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? for a bar
     words = list(sys.argv[1:] if argv is None else argv)
+    with interrupt.handled(own_process=argv is None):
+        try:
+            status = _answer(words)
+        except KeyboardInterrupt:
+            return interrupt.exit_status()
+        except Exception:
+            if not interrupt.requested():
+                raise
+            status = USER_ERROR
+        # what an interrupt broke, such as an import, is no error of the user
+        return interrupt.exit_status() if status and interrupt.requested() else status
+
+
+def _answer(words: list[str]) -> int:
+    """Runs the command that the words name, and prints errors for people."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -81,8 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"pir {command}: {error}", file=sys.stderr)
         return USER_ERROR
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 def usage() -> str:
@@ -174,13 +185,15 @@ def _run_hydra(command: str, words: list[str]) -> int:
 
     from pir import plugins
     from pir.config import register_schemas
+    from pir.sweep import place_of_sweep
 
     status = 0
 
     def run(config: DictConfig) -> None:
         nonlocal status
         try:
-            importlib.import_module(f"pir.commands.{command.replace('-', '_')}").run(config)
+            with interrupt.stoppable():
+                importlib.import_module(f"pir.commands.{command.replace('-', '_')}").run(config)
         except BrokenPipeError:  # the reader of our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (UserError, OSError) as error:  # the other jobs of a sweep still run
@@ -193,9 +206,13 @@ def _run_hydra(command: str, words: list[str]) -> int:
     # With this set Hydra lets exceptions through instead of printing them its own way.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     prepared = prepare_words(command, words)
-    sys.argv = [f"pir {command}", *prepared]
+    sweeping = command == "train" and bool({"-m", "--multirun"} & set(words))
     try:
-        hydra.main(version_base="1.3", config_path="pkg://pir.configs", config_name=command)(run)()
+        with place_of_sweep(prepared, sweeping) as placed:
+            sys.argv = [f"pir {command}", *placed]
+            hydra.main(version_base="1.3", config_path="pkg://pir.configs", config_name=command)(
+                run
+            )()
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         from pir.catalog import explain
 

@@ -1,5 +1,6 @@
 """From settings to objects: puzzle, reasoner, objective, optimizer, logger."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pir import checkpoint
 from pir.config import build
 from pir.device import choose_device, prepare_cpu
 from pir.errors import UserError
+from pir.inputs import refuse_changed
 from pir.loggers import Logger
 from pir.objectives import Objective
 from pir.optim import averaged_weights
@@ -50,13 +52,20 @@ class Components:
 
 
 def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, Any], Path]:
-    """Reads a run's best checkpoint, or the last if there is none yet; and says which.
+    """Reads a run's best checkpoint, or the last if that is gone, which is said; and says which.
 
     Raises:
-        UserError: if there is none, or it is damaged.
+        UserError: if there is none, or it is damaged or of another run.
     """
     path = next((p for p in (folder.end, folder.best) if p.is_file()), folder.last)
-    return checkpoint.load(path, device), path
+    saved, run_id = checkpoint.load(path, device), folder.read_info().get("run_id")
+    if isinstance(run_id, str) and saved["run"]["id"] != run_id:
+        raise UserError(
+            f"{path} is of another run than {folder.info} names: put the run's own file back"
+        )
+    if path == folder.last:
+        print(f"warning: {folder.best} is missing; {path.name} is used", file=sys.stderr)
+    return saved, path
 
 
 def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig, Path]:
@@ -66,25 +75,30 @@ def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig
         puzzle and reasoner, the run's config, and the checkpoint that was read.
 
     Raises:
-        UserError: if the folder holds no run, no checkpoint yet, or a damaged one.
+        UserError: if the folder holds no run, no checkpoint yet, or a damaged one, or the puzzle
+            file of the run is another.
     """
     config = folder.read_config()
+    refuse_changed(config, folder)
     config.device = device
     prepare_cpu(config.trainer.threads)
     parts = Components.build(config)
     saved, path = best_checkpoint(folder, parts.device)
     checkpoint.load_weights(parts.reasoner, averaged_weights(saved), path)
-    parts.reasoner.improvement_steps = saved["numbers"]["best_depth"]
+    depth = saved["numbers"]["best_depth"]
+    if depth > parts.reasoner.improvement_steps:
+        raise UserError(f"{path} is damaged: numbers.best_depth is {depth}")
+    parts.reasoner.improvement_steps = depth
     parts.reasoner.eval()
     torch.manual_seed(0)  # stochastic rollouts answer alike in every process
     return parts, config, path
 
 
-def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) -> str:
+def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) -> tuple[Path, str]:
     """Gives a reasoner a run's trained weights, as far as names and shapes agree.
 
     Returns:
-        What was taken and what stays fresh, for the user.
+        the checkpoint that was read; what was taken and what stays fresh, for the user.
 
     Raises:
         UserError: if that run cannot be read, has no weight in common, or lacks one that the
@@ -104,4 +118,4 @@ def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) ->
     names = [n for n, _ in (*reasoner.named_parameters(), *reasoner.named_buffers()) if n in own]
     taken = f"{sum(n in common for n in names)} of {len(names)} weights from {path}"
     fresh = sorted({n.split(".")[0] for n in names if n not in common})
-    return taken + (f"; fresh: {', '.join(fresh)}" if fresh else "")
+    return path, taken + (f"; fresh: {', '.join(fresh)}" if fresh else "")

@@ -23,7 +23,7 @@ class ProgressView:
         """Chooses between live view and plain lines by whether the console is a terminal."""
         self.console = console or Console(stderr=True)
         self.live: Live | None = None
-        self.shown_at = float("-inf")
+        self.watch, self.shown_at = Stopwatch(), float("-inf")
         self.rate = RateMeter()
         self.status, self.solved, self.validation = Text(""), Text(""), Text("")
         self.progress = Progress(
@@ -51,7 +51,7 @@ class ProgressView:
 
     def due(self) -> bool:
         """Says whether it is time for the next update: often when live, seldom in plain lines."""
-        now = time.monotonic()
+        now = self.watch.seconds()
         due = now - self.shown_at >= (0.5 if self.live else 10.0)
         if due:
             self.shown_at = now
@@ -131,23 +131,41 @@ class RateMeter:
     def __init__(self) -> None:
         """Has no reading yet."""
         self.step: int | None = None
+        self.watch = Stopwatch()
         self.at = 0.0
 
     def read(self, step: int) -> float:
         """Returns the rate since the last reading, 0 at the first."""
-        now, last = time.monotonic(), self.step
+        now, last = self.watch.seconds(), self.step
         rate = (step - last) / max(now - self.at, 1e-9) if last is not None else 0.0
         self.step, self.at = step, now
         return rate
 
 
+LONGEST_WAIT, WAIT_PER_WORK = 10.0, 10.0
+"""Seconds that may pass between two readings though the process does nothing, and how many times
+the processor time that it spends."""
+
+
 class Stopwatch:
-    """Seconds since it was made, plus those of earlier sessions of the same run."""
+    """Seconds since it was made, plus those of earlier sessions of the same run.
+
+    Time is added from reading to reading, so that a clock that jumps, back or forward (a machine
+    that slept, a process that was stopped), adds seconds and not a day: what lies between two
+    readings counts as far as the processor time that the process spent in it makes it likely.
+
+    Args:
+        earlier: seconds of earlier sessions.
+    """
 
     def __init__(self, earlier: float = 0.0) -> None:
         """Starts at once."""
-        self.earlier, self.started = earlier, time.monotonic()
+        self.total, self.read, self.worked = earlier, time.monotonic(), time.process_time()
 
     def seconds(self) -> float:
-        """Returns the total so far."""
-        return self.earlier + time.monotonic() - self.started
+        """Returns the total so far; it never falls."""
+        now, worked = time.monotonic(), time.process_time()
+        longest = max(LONGEST_WAIT, WAIT_PER_WORK * (worked - self.worked))
+        self.total += min(max(0.0, now - self.read), longest)
+        self.read, self.worked = now, worked
+        return self.total

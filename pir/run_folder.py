@@ -11,15 +11,17 @@ import json
 import math
 import os
 import platform
+import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -27,16 +29,20 @@ from omegaconf import DictConfig, OmegaConf
 from pir.config import TrainConfig
 from pir.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+T = TypeVar("T")
 
 PACKAGES = ("torch", "numpy", "numba", "tensordict", "torchrl", "gymnasium", "hydra-core")
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], T]) -> T:
     """Writes a file beside its place, then moves it there.
+
+    Args:
+        path: the place.
+        write: writes the content into a file that is open for writing and reading.
+
+    Returns:
+        What `write` returned.
 
     Raises:
         UserError: if it cannot be written; what stood there before still stands.
@@ -44,16 +50,24 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
+        with open(partial, "w+b", opener=_open_no_link) as file:
+            result = write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError | RuntimeError):  # torch.save: a full disk is the latter
+            raise
         kept = "; the file that was there is kept" if path.exists() else ""
         raise UserError(f"cannot write {path}: {error}{kept}") from error
+    return result
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Opens a file for writing, but never one elsewhere that a link at its place leads to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,7 +95,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes a CSV file anew."""
-    write_text(path, _as_csv(rows, header=True))
+    write_text(path, as_csv(rows))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -100,6 +114,7 @@ class RunFolder:
         """Names the files; touches nothing."""
         self.path = Path(path)
         self.config = self.path / "config.yaml"
+        self.info = self.path / "info.json"
         self.metrics = self.path / "metrics.csv"
         self.improvement = self.path / "improvement.csv"
         self.outcomes = self.path / "improvement_outcomes.csv"
@@ -114,6 +129,12 @@ class RunFolder:
         self.evaluation = self.path / "eval"
         self.figures = self.path / "figures"
 
+    @cached_property
+    def run_id(self) -> str:
+        """A random name of the run, as `info.json` and every checkpoint keep it."""
+        known = self.read_info().get("run_id")
+        return known if isinstance(known, str) and known else secrets.token_hex(8)
+
     def refuse_existing(self) -> None:
         """Makes sure that no run is overwritten.
 
@@ -126,51 +147,46 @@ class RunFolder:
                 f"{self.path} already holds a run: go on with `pir train resume={path}`, "
                 "or name another folder with run="
             )
+        rest = next((f for f in (self.last, self.best, self.metrics) if f.exists()), None)
+        if rest is not None:
+            raise UserError(
+                f"{self.path} holds what is left of a run ({rest.name}) without its "
+                f"{self.config.name}: name another folder with run="
+            )
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"run={self.path} is a file; name a folder")
 
-    def create(self, config: DictConfig, command: Sequence[str]) -> None:
+    def create(
+        self, config: DictConfig, command: Sequence[str], inputs: Mapping[str, Any] | None = None
+    ) -> None:
         """Starts a new run: config.yaml, command.txt and info.json.
+
+        Args:
+            config: the settings.
+            command: what the user typed.
+            inputs: the files that the run is made from, see `pir.inputs`.
 
         Raises:
             UserError: if the folder cannot be written.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(self.path / "info.json", run_info() | {"seed": config.seed, "date": started})
+        about = {"run_id": self.run_id, "seed": config.seed, "date": started}
+        write_json(self.info, run_info() | about | {"inputs": inputs or {}})
         write_text(self.path / "command.txt", shlex.join(command) + "\n")
         self.write_config(config)
+
+    def read_info(self) -> dict[str, Any]:
+        """Returns the content of info.json, nothing if it is missing or damaged."""
+        try:
+            content = json.loads(self.info.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def write_config(self, config: DictConfig) -> None:
         """Writes the resolved config, without the folder's own name: it may be moved."""
         content = {k: v for k, v in config.items() if k not in ("run", "resume")}
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(content), resolve=True))
-
-    @contextmanager
-    def claim(self) -> Iterator[None]:
-        """Keeps every other process from training in this folder.
-
-        Raises:
-            UserError: if another process does so now, or the folder cannot be made.
-        """
-        lock = self.path / ".lock"
-        made = not self.path.exists()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = lock.open("w")
-        except OSError as error:
-            raise UserError(f"cannot write in {self.path}: {error}") from error
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as error:
-            raise UserError(f"another process is training in {self.path} now") from error
-        finally:
-            file.close()
-            if not self.config.exists():
-                lock.unlink(missing_ok=True)
-                if made:
-                    self.path.rmdir()
 
     def require(self) -> None:
         """Makes sure that the folder holds a run.
@@ -200,56 +216,21 @@ class RunFolder:
         return cast(DictConfig, config)
 
 
-def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Appends rows to a CSV file, with a header if it is new; no rows leave it as it is.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    if not rows:
-        return
-    try:
-        with path.open("a", newline="") as file:
-            file.write(_as_csv(rows, header=file.tell() == 0))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]], header: bool) -> str:
-    """Returns rows as CSV text; floats in their shortest exact form."""
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows as CSV text with a header; floats in their shortest exact form."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    if header:
-        writer.writeheader()
+    writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Reads a CSV file written by `append_rows`; a missing file has no rows."""
+    """Reads a CSV file; a missing file has no rows."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def drop_rows_after(path: Path, optimizer_step: int) -> None:
-    """Removes the rows that a killed run wrote after its last checkpoint, and any cut-off row."""
-    if not path.is_file():
-        return
-    header, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
-    fields = header.count(b",")
-    kept = [
-        line
-        for line in lines
-        if line.endswith(b"\n")
-        and line.count(b",") == fields
-        and line.split(b",", 1)[0].isdigit()
-        and int(line.split(b",", 1)[0]) <= optimizer_step
-    ]
-    if not header.endswith(b"\n"):
-        header, kept = b"", []
-    write_atomically(path, lambda file: file.write(header + b"".join(kept)))
 
 
 def run_info() -> dict[str, Any]:
@@ -261,7 +242,7 @@ def run_info() -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -295,7 +276,8 @@ def _commit() -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the processor's name."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -13,22 +13,24 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from pir import checkpoint
+from pir.checkpoint_content import not_finite
 from pir.components import Components, take_weights
 from pir.depth import LedgerDepth
 from pir.device import own_random_stream, prepare_cpu, time_on
 from pir.errors import NonFiniteLossError, UserError
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.improvement import Lanes, Step, improvement_steps
-from pir.interrupt import Interrupt
+from pir.interrupt import postponed, requested
 from pir.ledger import Ledger
 from pir.memory import fitting_batch, named_when_short
 from pir.optim import averaged, learning_rate_factor
-from pir.progress import ProgressView, Stopwatch
+from pir.progress import LONGEST_WAIT, ProgressView, Stopwatch
 from pir.reasoner import NOTHING, Condition, Reasoner
 from pir.replay import HardPuzzles
-from pir.run_folder import RunFolder, append_rows, drop_rows_after
+from pir.row_file import RowFile
+from pir.run_folder import RunFolder
 from pir.trainer_settings import check_settings
-from pir.trainer_state import restore, snapshot
+from pir.trainer_state import resume, snapshot
 
 MEASURED_SHARE, MEASURED_AT_LEAST = 4, 64
 """While training, the ledger looks at every fourth lane, and at this many at least."""
@@ -63,6 +65,7 @@ class Trainer:
         self.logger = parts.build_logger(config)
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.average = averaged(self.reasoner, self.settings.ema_decay)
         self.num_steps = self.rollout_steps = self.reasoner.improvement_steps
         passes, batch = self.reasoner.passes_per_step, self.settings.batch_size
@@ -84,10 +87,14 @@ class Trainer:
         self.best_solved, self.best_depth = -1.0, self.num_steps
         self.evaluations_since_best = 0
         self.eval_batch: int | None = None
+        self.best_checksum: str | None = None
+        self.began_with: Path | None = None
         self.lanes: Lanes | None = None
         self.interval: dict[str, float] = {}
         self.interval_updates = 0
         self.watch, self.ledger_seconds = Stopwatch(), 0.0
+        files = (*folder.logged, folder.improvement, folder.outcomes)
+        self.rows = {path.name: RowFile(path) for path in files}
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
@@ -106,6 +113,7 @@ class Trainer:
                 next(self.objective.updates(self.puzzle, rollout, self.optimizer_step))
                 self._finished(rollout[-1])
                 self._refuse_told(rollout[-1])
+        self.rehearsed = lanes.state_dict()
         self.optimizer_step = self.improvement_step = self.lane_steps = 0
 
     def _refuse_told(self, step: Step) -> None:
@@ -132,7 +140,7 @@ class Trainer:
         self.logger.open(self.folder.path, self.optimizer_step)
         names = self.config.choices
         title = f"{names.env} · {names.model} · {names.objective}"
-        with ProgressView(title) as self.view, Interrupt() as interrupt:
+        with ProgressView(title) as self.view, postponed():
             if self.evaluated_at < 0:
                 self._validate()
             while not self._budget_spent():
@@ -146,7 +154,7 @@ class Trainer:
                         self._measure(step, lanes.finished)
                     self.hard_puzzles.add(lanes.puzzles, lanes.finished & ~lanes.verdict.solved)
                 self._report()
-                if interrupt.requested:
+                if requested():
                     self.save(self.folder.last)
                     return False
             self.save(self.folder.last)
@@ -215,7 +223,8 @@ class Trainer:
         self.ledger.record(step.first(self.measured), finished[: self.measured])
         if self.by_ledger:
             self.ledger_depth.observe(step)
-        self.ledger_seconds += time_on(self.device) - started
+        taken = time_on(self.device) - started
+        self.ledger_seconds += min(max(0.0, taken), LONGEST_WAIT)  # the clock may jump
 
     def _learn(self, losses: dict[str, Tensor]) -> None:
         """Updates the parameters by the gradient of the losses' sum."""
@@ -279,7 +288,6 @@ class Trainer:
             "training_forward_passes": self.forward_passes,
             "seconds": round(self.watch.seconds(), 1),
             "ledger_share": round(self.ledger_seconds / max(self.watch.seconds(), 1e-9), 5),
-            "validation_solved": self.best_solved,
         }
 
     @property
@@ -336,16 +344,19 @@ class Trainer:
             "dead_fraction": self.ledger.dead_fraction() if rows else "",
             "live_depth": self.ledger.live_depth() if rows else "",
         }
-        append_rows(self.folder.metrics, [row])
+        self._append(self.folder.metrics, [row])
         at = {"optimizer_step": self.optimizer_step}
-        append_rows(self.folder.training_ledger, [at | row for row in rows])
-        append_rows(self.folder.training_outcomes, [at | r for r in self.ledger.outcome_rows()])
+        self._append(self.folder.training_ledger, [at | row for row in rows])
+        self._append(self.folder.training_outcomes, [at | r for r in self.ledger.outcome_rows()])
         seconds = {"seconds": self.watch.seconds(), "ledger_seconds": self.ledger_seconds}
-        append_rows(self.folder.timing, [at | {k: f"{v:.3f}" for k, v in seconds.items()}])
+        self._append(self.folder.timing, [at | {k: f"{v:.3f}" for k, v in seconds.items()}])
         self.logger.log({f"train/{k}": v for k, v in means.items()}, self.optimizer_step)
         self.ledger.clear()
         self.interval, self.interval_updates = {}, 0
         self.logged_at = self.optimizer_step
+
+    def _append(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows[path.name].append(rows)
 
     # ---------------------------------------------------------------- evaluation
 
@@ -361,8 +372,8 @@ class Trainer:
             )
         rows = result.ledger.rows()
         at = {"optimizer_step": self.optimizer_step}
-        append_rows(self.folder.improvement, [at | row for row in rows])
-        append_rows(self.folder.outcomes, [at | row for row in result.ledger.outcome_rows()])
+        self._append(self.folder.improvement, [at | row for row in rows])
+        self._append(self.folder.outcomes, [at | row for row in result.ledger.outcome_rows()])
         self.logger.log(
             {f"val/{name}": value for name, value in rows[-1].items()}, self.optimizer_step
         )
@@ -393,43 +404,34 @@ class Trainer:
             self.evaluations_since_best = 0
         if solved[depth - 1] >= self.best_solved:
             self.best_solved, self.best_depth = solved[depth - 1], depth
-            self.save(path)
+            self.best_checksum = self.save(path)
         self.view.validated(solved[:depth], self.best_solved, improved)
 
     # ---------------------------------------------------------------- checkpoints
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path) -> str:
         """Writes everything that a resumed run needs to go on to the bit.
 
+        Returns:
+            The file's checksum.
+
         Raises:
-            NonFiniteLossError: if a parameter is infinite or not a number; nothing is written then.
+            NonFiniteLossError: if anything in it is infinite or not a number, where that means
+                something; nothing is written then.
             UserError: if the file cannot be written.
         """
-        if not all(bool(p.isfinite().all()) for p in self.reasoner.parameters()):
-            raise NonFiniteLossError(self._diverged("a parameter", "infinite or not a number"))
-        checkpoint.save(path, snapshot(self))
+        content = snapshot(self)
+        where = not_finite(content)
+        if where:
+            raise NonFiniteLossError(self._diverged(where, "infinite or not a number"))
+        return checkpoint.save(path, content)
 
     def warm_start(self, folder: RunFolder) -> str:
         """Begins with the weights of another run; see `take_weights`."""
-        taken = take_weights(self.reasoner, folder, self.device)
+        self.began_with, taken = take_weights(self.reasoner, folder, self.device)
         self.average = averaged(self.reasoner, self.settings.ema_decay)
         return taken
 
-    def resume(self) -> None:
-        """Takes up the last checkpoint and drops the rows that were written after it.
-
-        Raises:
-            UserError: if the checkpoint is damaged or does not fit the config.
-        """
-        path = self.folder.last
-        if not path.is_file() and not self.folder.metrics.is_file():
-            # The run was killed before its first checkpoint was whole: it starts anew.
-            for file in (self.folder.improvement, self.folder.outcomes):
-                drop_rows_after(file, -1)
-            return
-        restore(self, checkpoint.load(path, self.device), path)
-        for file in self.folder.logged:
-            drop_rows_after(file, self.logged_at)
-        for file in (self.folder.improvement, self.folder.outcomes):
-            drop_rows_after(file, self.evaluated_at)
-        self.folder.end.unlink(missing_ok=True)
+    def resume(self) -> bool:
+        """Takes up the last checkpoint; see `pir.trainer_state.resume`."""
+        return resume(self)

@@ -1,38 +1,32 @@
 """Everything that changes while a run trains, into a checkpoint and back."""
 
+import copy
+import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from pir import checkpoint
+from pir.checkpoint_content import NUMBERS, describe, differences, walk, with_tensors
 from pir.errors import UserError
 from pir.improvement import Lanes
+from pir.inputs import of_run, without_files
 from pir.progress import Stopwatch
+from pir.run_folder import processor
 from pir.trainer_settings import CHANGEABLE
 
 if TYPE_CHECKING:
     from pir.train import Trainer
 
-NUMBERS = (
-    "optimizer_step",
-    "improvement_step",
-    "lane_steps",
-    "puzzles_seen",
-    "logged_at",
-    "evaluated_at",
-    "best_solved",
-    "best_depth",
-    "evaluations_since_best",
-    "interval_updates",
-)
-"""The trainer's plain counters, as kept in a checkpoint."""
-
 
 def snapshot(trainer: "Trainer") -> dict[str, Any]:
     """Returns the content of a checkpoint (`checkpoint.CONTENT`): plain tensors and numbers."""
     return {
-        "config": OmegaConf.to_yaml(trainer.config, resolve=True),
+        "config": json.dumps(OmegaConf.to_container(trainer.config, resolve=True)),
         "weights": trainer.reasoner.state_dict(),
         "average": trainer.average.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
@@ -44,7 +38,56 @@ def snapshot(trainer: "Trainer") -> dict[str, Any]:
         "interval": trainer.interval,
         "seconds": [trainer.watch.seconds(), trainer.ledger_seconds],
         "numbers": {name: getattr(trainer, name) for name in NUMBERS},
+        "run": {
+            "id": trainer.folder.run_id,
+            "best": trainer.best_checksum,
+            "rows": {name: file.state() for name, file in trainer.rows.items()},
+            "machine": machine(trainer),
+        },
     }
+
+
+def machine(trainer: "Trainer") -> dict[str, Any]:
+    """Returns what rounding depends on."""
+    device = trainer.device
+    cuda = device.type == "cuda"
+    return {
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if cuda else f"{device.type} {processor()}",
+        "dtype": str(getattr(trainer.reasoner, "dtype", torch.float32)).removeprefix("torch."),
+        "torch": str(torch.__version__),
+    }
+
+
+def resume(trainer: "Trainer") -> bool:
+    """Puts a trainer where its run's last checkpoint was written.
+
+    Everything is looked at before a file of the run is touched.
+
+    Returns:
+        False if the run was killed before its first checkpoint was whole: it starts anew.
+
+    Raises:
+        UserError: if a checkpoint is missing, damaged, of another run or does not fit the config.
+    """
+    folder, last = trainer.folder, trainer.folder.last
+    if not last.is_file() and not folder.metrics.is_file():
+        for file in trainer.rows.values():
+            file.path.unlink(missing_ok=True)
+        return False
+    saved = checkpoint.load(last, trainer.device)
+    _refuse_other_run(folder.read_info().get("run_id"), saved, last)
+    _refuse_other_best(trainer, saved)
+    restore(trainer, saved, last)
+    for name, file in trainer.rows.items():
+        validation = file.path in (folder.improvement, folder.outcomes)
+        reached = trainer.evaluated_at if validation else trainer.logged_at
+        lost = file.resume(saved["run"]["rows"][name], reached)
+        if lost:
+            print(f"warning: {lost}", file=sys.stderr)
+    folder.end.unlink(missing_ok=True)
+    _say_other_machine(saved["run"]["machine"], machine(trainer))
+    return True
 
 
 def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
@@ -53,40 +96,249 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: if the checkpoint does not fit the trainer's config.
     """
-    _refuse_other_settings(trainer, OmegaConf.create(saved["config"]), path)
+    _refuse_other_settings(trainer, saved["config"], path)
+    _refuse_misfit(trainer, saved, path)
+    trainer.ledger.load_state_dict(saved["ledger"])
+    try:
+        _take_optimizer(trainer, saved["optimizer"], saved["numbers"]["optimizer_step"])
+        _take_hard_puzzles(trainer, saved["hard_puzzles"])
+        checkpoint.set_random_state(saved["random"])
+    except Exception as error:  # torch and torchrl raise many kinds for a state of another kind
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} does not fit this run: {reason}") from error
     checkpoint.load_weights(trainer.reasoner, saved["weights"], path)
     checkpoint.load_weights(trainer.average, saved["average"], path)
-    trainer.optimizer.load_state_dict(saved["optimizer"])
+    trainer.ledger_depth.load_state_dict(saved["ledger_depth"])
     for name in NUMBERS:
         setattr(trainer, name, saved["numbers"][name])
-    trainer.ledger.load_state_dict(saved["ledger"])
-    trainer.ledger_depth.load_state_dict(saved["ledger_depth"])
-    trainer.hard_puzzles.load_state_dict(saved["hard_puzzles"])
     trainer.interval = saved["interval"]
     seconds, trainer.ledger_seconds = saved["seconds"]
     trainer.watch = Stopwatch(seconds)
     if saved["lanes"] is not None:
         trainer.lanes = Lanes.from_state_dict(saved["lanes"])
-    checkpoint.set_random_state(saved["random"])
+    trainer.best_checksum = saved["run"]["best"]
 
 
-def _refuse_other_settings(trainer: "Trainer", saved: DictConfig, path: Path) -> None:
+def _refuse_other_run(run_id: Any, saved: dict[str, Any], path: Path) -> None:
+    """Makes sure that a checkpoint is one of this run, where info.json names it."""
+    if isinstance(run_id, str) and saved["run"]["id"] != run_id:
+        raise UserError(
+            f"{path} is of another run (its name is {saved['run']['id']}, that of this folder "
+            f"{run_id} in info.json): put the run's own file back"
+        )
+
+
+def _refuse_other_best(trainer: "Trainer", saved: dict[str, Any]) -> None:
+    """Makes sure that best.pt is the one that last.pt was written beside.
+
+    A later one of the same run is right too: the run was killed before it wrote last.pt, and will
+    come to that step again.
+    """
+    folder = trainer.folder
+    instead = (
+        "put the run's own file back, or begin a new run with the last weights: remove best.pt, "
+        f"then `pir train init={folder.path}`"
+    )
+    if not folder.best.is_file():
+        raise UserError(f"{folder.best} is missing, which {folder.last.name} needs: {instead}")
+    best = checkpoint.load(folder.best, torch.device("cpu"))
+    step = best["numbers"]["optimizer_step"]
+    if best["run"]["id"] != saved["run"]["id"]:
+        raise UserError(f"{folder.best} is of another run: {instead}")
+    if best["checksum"] != saved["run"]["best"] and step <= saved["numbers"]["optimizer_step"]:
+        raise UserError(
+            f"{folder.best}, of optimizer step {step}, is not the one that {folder.last.name} was "
+            f"written beside: {instead}"
+        )
+
+
+def _refuse_other_settings(trainer: "Trainer", saved: str, path: Path) -> None:
     """Makes sure that config.yaml still says what the checkpoint was trained with.
 
     Raises:
         UserError: naming the settings that differ.
     """
     free = {key.removeprefix("trainer.") for key in CHANGEABLE}
-    then, now = (
-        {
-            **{key: config[key] for key in ("env", "model", "objective", "optim", "seed")},
-            "trainer": {k: v for k, v in config.trainer.items() if k not in free},
-        }
-        for config in (saved, trainer.config)
-    )
+    inputs = of_run(trainer.folder)
+    try:
+        then, now = (
+            {
+                "env": without_files(config["env"], inputs, "env"),
+                **{key: config[key] for key in ("model", "objective", "optim", "seed")},
+                "trainer": {k: v for k, v in config["trainer"].items() if k not in free},
+            }
+            for config in (json.loads(saved), json.loads(_as_json(trainer.config)))
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: its config cannot be read") from error
     different = [key for key in then if then[key] != now[key]]
     if different:
         raise UserError(
             f"{trainer.folder.config} does not fit {path}: "
             + "; ".join(f"{key} was {then[key]}, is {now[key]}" for key in different)
+        )
+
+
+def _as_json(config: DictConfig) -> str:
+    return json.dumps(OmegaConf.to_container(config, resolve=True))
+
+
+def _refuse_misfit(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
+    """Makes sure that what is saved has the structure of what this run would save.
+
+    Raises:
+        UserError: naming the first places that differ.
+    """
+    faults = [*_count_faults(trainer, saved), *_lane_faults(trainer, saved["lanes"])]
+    if saved["ledger"]["names"] == list(trainer.ledger.names):  # the ledger itself says if not
+        faults += differences(saved["ledger"], trainer.ledger.state_dict(), "ledger")
+    faults += differences(saved["ledger_depth"], trainer.ledger_depth.state_dict(), "ledger_depth")
+    if faults:
+        raise UserError(f"{path} does not fit this run: {'; '.join(faults[:3])}")
+
+
+def _count_faults(trainer: "Trainer", saved: dict[str, Any]) -> Iterator[str]:
+    """Yields the numbers and names that cannot be."""
+    numbers, depth = saved["numbers"], saved["ledger_depth"]["depth"]
+    for name in ("logged_at", "evaluated_at"):
+        if numbers[name] > numbers["optimizer_step"]:
+            yield f"numbers.{name} is {numbers[name]}"
+    if numbers["best_depth"] > trainer.num_steps:
+        yield f"numbers.best_depth is {numbers['best_depth']}"
+    if not 1 <= depth <= trainer.num_steps:
+        yield f"ledger_depth.depth is {depth}"
+    for name in saved["interval"].keys() - {"loss", *trainer.objective.names}:
+        yield f"interval.{name} is unknown"
+    if saved["run"]["rows"].keys() != trainer.rows.keys():
+        yield f"run.rows is {describe(saved['run']['rows'])}"
+
+
+def _lane_faults(trainer: "Trainer", saved: dict[str, Any] | None) -> Iterator[str]:
+    """Yields what is wrong with lanes, by the one that was rehearsed when the trainer began."""
+    if saved is None:
+        return
+    batch = trainer.settings.batch_size
+    own = with_tensors(trainer.rehearsed, lambda lane: lane.expand(batch, *lane.shape[1:]))
+    faults = list(differences(saved, own, "lanes"))
+    yield from faults
+    if faults:
+        return
+    longest = trainer.ledger.under_way.shape[1]
+    if not bool(((saved["k"] >= 0) & ((saved["k"] < longest) | saved["finished"])).all()):
+        yield f"lanes.k is out of 0 to {longest}"
+    yield from _token_faults(trainer, saved["puzzles"] | {"answer": saved["answer"]}, "lanes")
+
+
+def _token_faults(trainer: "Trainer", tokens: dict[str, Any], place: str) -> Iterator[str]:
+    """Yields the tensors that hold a token outside the puzzle's vocabulary."""
+    for name in ("question", "solution", "answer"):
+        if name in tokens and int(tokens[name].max()) >= len(trainer.puzzle.vocabulary):
+            yield f"{place}.{name} holds a token outside the vocabulary"
+
+
+def _take_optimizer(trainer: "Trainer", saved: dict[str, Any], steps: int) -> None:
+    """Gives the optimizer its state, after a step on trial, so that it fails now if it ever does.
+
+    The step changes the weights: they are to be loaded afterwards.
+
+    Args:
+        trainer: owns the optimizer.
+        saved: its state.
+        steps: that it has taken.
+
+    Raises:
+        Exception: of many kinds, if the state is not that of this optimizer.
+    """
+    optimizer = trainer.optimizer
+    _step_on_trial(optimizer)  # makes the state that it would have, to compare with
+    own = optimizer.state_dict()
+    faults = list(differences(saved, _as_far_as(own, saved), "optimizer"))
+    if faults:
+        raise ValueError("; ".join(faults[:3]))
+    if _numbers_of_parameters(saved) != _numbers_of_parameters(own):
+        raise ValueError("the optimizer's state is of other parameters")
+    if steps and _known(own) and not _known(saved):
+        raise ValueError("the optimizer's state is missing")
+    optimizer.load_state_dict(copy.deepcopy(saved))
+    if [group["initial_lr"] for group in optimizer.param_groups] != trainer.rates:
+        raise ValueError("the optimizer's learning rates are not those of the config")
+    _step_on_trial(optimizer)
+    optimizer.load_state_dict(saved)
+
+
+def _step_on_trial(optimizer: torch.optim.Optimizer) -> None:
+    """Has an optimizer take a step by gradients of 0.
+
+    Raises:
+        ValueError: if a weight is infinite or not a number then.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        raise ValueError("the optimizer's state makes a weight infinite or not a number")
+
+
+def _as_far_as(own: Any, saved: Any) -> Any:
+    """Returns an optimizer's state without the parameters that a saved one knows nothing of."""
+    if not isinstance(own, dict) or not isinstance(saved, dict):
+        return own
+    kept = {name: _as_far_as(part, saved.get(name)) for name, part in own.items()}
+    if isinstance(saved.get("state"), dict):
+        kept["state"] = {
+            n: part for n, part in own.get("state", {}).items() if saved["state"].get(n)
+        }
+        kept["state"] |= {n: {} for n, part in saved["state"].items() if part == {}}
+    return kept
+
+
+def _numbers_of_parameters(state: dict[str, Any]) -> list[Any]:
+    """Returns how an optimizer's state numbers the parameters of every group."""
+    return [numbers for place, numbers in walk(state) if place.endswith(".params")]
+
+
+def _known(state: dict[str, Any]) -> int:
+    """Returns of how many parameters an optimizer's state knows something."""
+    own, parts = state.get("state", {}), (v for k, v in state.items() if k != "state")
+    return sum(map(bool, own.values())) + sum(_known(p) for p in parts if isinstance(p, dict))
+
+
+def _take_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
+    """Gives the pool of failed puzzles its content.
+
+    Raises:
+        Exception: of many kinds, if it is not that of this run's pool.
+    """
+    pool, size = trainer.hard_puzzles, trainer.settings.replay_size
+    if pool.share == 0:
+        return
+    for place, value in walk(saved, "hard_puzzles"):
+        if isinstance(value, torch.Tensor) and len(value) > size:
+            raise ValueError(f"{place} is {describe(value)}")
+        if place.endswith("._cursor") and not (type(value) is int and 0 <= value < max(1, size)):
+            raise ValueError(f"{place} is {describe(value)}")
+    pool.load_state_dict(saved)
+    if len(pool.buffer):
+        kept = pool.buffer[:]
+        own = trainer.rehearsed["puzzles"]
+        expected = {n: own[n].expand(len(pool.buffer), -1) for n in ("question", "solution")}
+        found = {name: kept[name] for name in expected}
+        faults = [*differences(found, expected, "hard_puzzles")]
+        faults = faults or list(_token_faults(trainer, found, "hard_puzzles"))
+        if faults:
+            raise ValueError(faults[0])
+
+
+def _say_other_machine(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Says if rounding differs from now on."""
+    changed = [
+        f"{k} {describe(then.get(k))} -> {describe(now[k])}" for k in now if then.get(k) != now[k]
+    ]
+    if changed:
+        print(
+            f"warning: {', '.join(changed)}: the weights will differ in rounding from those of a "
+            "run that was never stopped",
+            file=sys.stderr,
         )

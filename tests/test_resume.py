@@ -145,7 +145,8 @@ def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
         (lambda p: p.write_bytes(b""), "damaged"),
         (lambda p: torch.save({"weights": {}}, p), "no checkpoint written by pir"),
         (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 99}, p), "version 99"),
-        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 4}, p), "missing"),
+        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 4}, p), "version 4;"),
+        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 5}, p), "missing"),
         (lambda p: p.unlink(), "there is no such checkpoint"),
     ],
 )

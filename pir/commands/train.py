@@ -1,5 +1,6 @@
 """`pir train`: train a reasoner, or go on with a run."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,7 +13,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pir.catalog import GROUPS, choices
 from pir.config import check_choice
 from pir.errors import UserError
+from pir.inputs import (
+    INIT,
+    Inputs,
+    entry,
+    make_absolute,
+    of_run,
+    record,
+    refuse_changed,
+    refuse_changed_init,
+)
 from pir.run_folder import RunFolder, write_json
+from pir.run_lock import existing_run, new_run
 from pir.trainer_settings import CHANGEABLE
 
 
@@ -20,74 +32,110 @@ def run(config: DictConfig) -> None:
     """Runs the command; see configs/train.yaml for the settings."""
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
-    resuming = config.resume is not None
     recipe = hydra.runtime.choices.get("recipe")
     if any(override.startswith("recipe=") for override in hydra.overrides.task):
         known = [row["name"] for row in choices("recipe", hydra.runtime.config_sources)]
         check_choice("recipe", str(recipe), known)
+    resuming = config.resume is not None
     if resuming and sweeping:
         raise UserError("resume= goes on with one run; it cannot be swept with -m")
     if resuming:
         folder = RunFolder(config.resume)
-        config = _with_changes(folder.read_config(), config, hydra.overrides.task)
+        config = _with_changes(folder, config, hydra.overrides.task)
+        place = existing_run(folder)
     else:
-        folder = RunFolder(hydra.runtime.output_dir if sweeping else config.run)
-        folder.refuse_existing()
+        if config.run is None:
+            raise UserError("run=null: name a folder, or leave run= out")
         with open_dict(config):
             config.choices = {group: hydra.runtime.choices.get(group) for group in GROUPS.values()}
-    print(
-        f"run folder {folder.path}{' (resumed)' if resuming else ''}", file=sys.stderr, flush=True
-    )
-    try:
-        with folder.claim():
-            from pir.train import Trainer
+        path = Path(hydra.runtime.output_dir if sweeping else config.run)
+        named = any(_key(override) == "run" for override in hydra.overrides.task)
+        place = new_run(path, numbered=not (named or sweeping), made_for_it=sweeping)
+    with place as folder:
+        try:
+            _train(config, folder, resuming)
+        except KeyboardInterrupt:
+            if folder.config.exists():
+                command = f"pir train resume={shlex.quote(str(folder.path))}"
+                print(f"interrupted; go on with: {command}", file=sys.stderr)
+            raise
 
-            trainer = Trainer(config, folder)
-            if resuming:
-                trainer.resume()
-                folder.write_config(config)
-            else:
-                if config.init is not None:
-                    print(trainer.warm_start(RunFolder(config.init)), file=sys.stderr)
-                elif trainer.reasoner.needs_init:
-                    raise UserError("this model has parts that are never trained: set init=RUN")
-                folder.create(config, sys.orig_argv)
-            if not trainer.train():
-                raise KeyboardInterrupt
-            _finish(folder, trainer.progress())
+
+def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
+    """Trains in a folder that nobody else trains in, and tests what came out."""
+    note = " (resumed)" if resuming else ""
+    print(f"run folder {folder.path}{note}", file=sys.stderr, flush=True)
+    files: Inputs = {}
+    if resuming:
+        refuse_changed(config, folder)
+    else:
+        make_absolute(config)
+        files = record(config)
+
+    from pir.train import Trainer
+
+    trainer = Trainer(config, folder)
+    if not (resuming and trainer.resume()):
+        if resuming:
+            print("there is no checkpoint yet: the run starts anew", file=sys.stderr)
+        if config.init is not None:
+            print(trainer.warm_start(RunFolder(config.init)), file=sys.stderr)
+        elif trainer.reasoner.needs_init:
+            raise UserError("this model has parts that are never trained: set init=RUN")
+    if resuming:
+        if trainer.began_with is not None:
+            refuse_changed_init(trainer.began_with, folder)
+        folder.write_config(config)
+    else:
+        if trainer.began_with is not None:
+            files[INIT] = entry(trainer.began_with)
+        folder.create(config, sys.orig_argv, files)
+    if not trainer.train():
+        raise KeyboardInterrupt
+    try:
+        _finish(folder, trainer.progress())
     except KeyboardInterrupt:
-        if folder.config.exists():
-            command = f"pir train resume={shlex.quote(str(folder.path))}"
-            print(f"interrupted; go on with: {command}", file=sys.stderr)
+        print("the run has ended and is saved; its test was interrupted", file=sys.stderr)
         raise
 
 
-def _with_changes(stored: DictConfig, composed: DictConfig, overrides: list[str]) -> DictConfig:
-    """Returns a stored config with the settings that the command line changes.
+def _with_changes(folder: RunFolder, composed: DictConfig, overrides: list[str]) -> DictConfig:
+    """Returns a run's config with the settings that the command line changes.
 
     Raises:
-        UserError: if one of them is not among `CHANGEABLE`.
+        UserError: if one of them is not among `CHANGEABLE`, and no file that lies elsewhere now.
     """
+    stored, files = folder.read_config(), of_run(folder).keys() - {INIT}
     for override in overrides:
-        key = override.split("=", 1)[0].lstrip("+~")
+        key = _key(override)
         if key == "resume":
             continue
-        if key not in CHANGEABLE and not key.startswith("logger."):
+        if key not in CHANGEABLE and key not in files and not key.startswith("logger."):
             raise UserError(
                 f"{key} cannot change when a run is resumed; start a new run for that "
-                f"(allowed: {', '.join(CHANGEABLE)})"
+                f"(allowed: {', '.join([*CHANGEABLE, *sorted(files)])})"
             )
         before, after = OmegaConf.select(stored, key), OmegaConf.select(composed, key)
+        if key in files and isinstance(after, str):
+            after = os.path.abspath(after)
         if before != after:
             print(f"changed on resume: {key} {before} -> {after}", file=sys.stderr)
             OmegaConf.update(stored, key, after, merge=False)
     return stored
 
 
+def _key(override: str) -> str:
+    """Returns the setting that a word of the command line changes."""
+    return override.split("=", 1)[0].lstrip("+~")
+
+
 def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     """Evaluates the best averaged weights on the test split and writes the summary."""
+    import torch
+
     from pir.analysis.figures import save_kind
     from pir.commands.eval import improvement_table
+    from pir.components import best_checkpoint
     from pir.evaluation.run import Plan, evaluate_run
     from pir.memory import named_when_short
 
@@ -96,6 +144,7 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     plan = Plan(split="test", puzzles=config.trainer.test_puzzles, batch_size=wanted)
     with named_when_short("trainer.eval_batch_size", wanted):
         result = evaluate_run(folder, config.device, plan)
+    tested, _ = best_checkpoint(folder, torch.device("cpu"))
     trained = result["per_step"][result["trained_steps"] - 1]
     summary = {
         "env": config.choices.env,
@@ -106,6 +155,8 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
         "improvement_steps": result["trained_steps"],
         "forward_passes": trained["forward_passes"],
         **progress,
+        "checkpoint": result["checkpoint"],
+        "validation_solved": tested["numbers"]["best_solved"],
         "test_puzzles": result["puzzles"],
         "solved": trained["solved"],
         "solved_interval": [trained["solved_low"], trained["solved_high"]],

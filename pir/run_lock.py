@@ -1,0 +1,165 @@
+"""One folder, one run: who makes a folder, who trains in it, and what is taken back.
+
+A folder is made by one process alone (`mkdir` succeeds once), and while a process trains in it, it
+holds the lock on the file `.lock` there. The lock goes with the process, however it ends.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import IO
+
+from pir.errors import UserError
+from pir.run_folder import RunFolder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+
+ATTEMPTS = 20
+"""How often a folder is made anew that others take away again in the same moment."""
+
+
+@contextmanager
+def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> Iterator[RunFolder]:
+    """Makes the folder of a new run and keeps every other process out of it.
+
+    If no run has begun in the end, what was made is taken back.
+
+    Args:
+        path: the folder; it may be there already if it holds no run.
+        numbered: take `path-2`, `path-3` and so on if it is there.
+        made_for_it: an empty folder there was made for this run and goes with it.
+
+    Raises:
+        UserError: if the folder holds a run, another process trains in it, or it cannot be made.
+    """
+    if not numbered:
+        RunFolder(path).refuse_existing()  # before anything is made
+    path, made, file = _made_and_locked(path, numbered, LOCK, "training in")
+    folder = RunFolder(path)
+    if made_for_it and path not in made:
+        made.append(path)
+    try:
+        folder.refuse_existing()
+        yield folder
+    finally:
+        begun = folder.config.exists()
+        if not begun:
+            started = (folder.info, path / "command.txt")
+            partial = [f.with_name(f.name + ".partial") for f in (*started, folder.config)]
+            _take_back([*started, *partial, path / LOCK], made)
+        file.close()
+
+
+@contextmanager
+def existing_run(folder: RunFolder) -> Iterator[RunFolder]:
+    """Keeps every other process from training in the folder of a run.
+
+    Raises:
+        UserError: if another process does so now, or the folder cannot be written in.
+    """
+    try:
+        file = _lock(folder.path, LOCK, "training in")
+    except OSError as error:
+        raise UserError(f"cannot write in {folder.path}: {error}") from error
+    with file:
+        yield folder
+
+
+@contextmanager
+def sweep_folder(path: Path, numbered: bool) -> Iterator[Path]:
+    """Makes the folder of a sweep and keeps every other sweep out of it.
+
+    If no run has begun in the end, what was made is taken back.
+
+    Raises:
+        UserError: if another sweep runs in it, or it cannot be made.
+    """
+    lock = ".sweep.lock"
+    path, made, file = _made_and_locked(path, numbered, lock, "sweeping in")
+    try:
+        yield path
+    finally:
+        plan = path / "multirun.yaml"
+        if made:
+            _take_back([], [job for job in path.glob("*") if job.is_dir()])
+        only_plan = {file.name for file in path.glob("*")} <= {plan.name, lock}
+        _take_back([path / lock, *([plan] if made and only_plan else [])], made)
+        file.close()
+
+
+def _made_and_locked(
+    path: Path, numbered: bool, lock: str, doing: str
+) -> tuple[Path, list[Path], IO[str]]:
+    """Returns the folder, the folders that were made for it, and its open lock file."""
+    for attempt in range(ATTEMPTS):
+        made: list[Path] = []
+        try:
+            chosen = _make(path, made, numbered)
+            return chosen, made, _lock(chosen, lock, doing)
+        except FileNotFoundError as error:
+            # Another process took back a folder just then; or the path cannot be.
+            _take_back([], made)
+            failure: OSError = error
+            time.sleep(0.01 * min(attempt, 5))
+        except OSError as error:
+            _take_back([], made)
+            failure = error
+            break
+    raise UserError(f"cannot write in {path}: {failure}") from failure
+
+
+def _make(path: Path, made: list[Path], numbered: bool) -> Path:
+    """Makes a folder and those above it, adds them to `made`, and returns it."""
+    for number in count(1):
+        chosen = path.with_name(f"{path.name}-{number}") if number > 1 else path
+        for folder in (*reversed(chosen.parents), chosen):
+            with suppress(FileExistsError):
+                if not folder.is_dir():
+                    folder.mkdir()
+                    made.append(folder)
+        if chosen in made or not numbered:
+            return chosen
+    raise AssertionError
+
+
+def _lock(folder: Path, name: str, doing: str) -> IO[str]:
+    """Opens a lock file and locks it, until it is closed.
+
+    The file that was opened may be gone when it is locked, for its owner took it back: then it
+    locks nothing.
+    """
+    path = folder / name
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    while True:
+        file = os.fdopen(os.open(path, flags, 0o666), "r+")
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    return file
+        except BlockingIOError as error:
+            file.close()
+            raise UserError(f"another process is {doing} {folder} now") from error
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _take_back(files: Sequence[Path], folders: Sequence[Path]) -> None:
+    """Removes files and empty folders; what cannot be removed stays, for another error counts."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+    for folder in reversed(folders):
+        with suppress(OSError):
+            folder.rmdir()
