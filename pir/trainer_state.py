@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from pir import checkpoint
 from pir.errors import UserError
 from pir.improvement import Lanes
 from pir.progress import Stopwatch
+from pir.run_folder import resolved
+from pir.stored import parse_settings, refuse
 from pir.trainer_settings import CHANGEABLE
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: if the checkpoint does not fit the trainer's config.
     """
-    _refuse_other_settings(trainer, OmegaConf.create(saved["config"]), path)
+    _refuse_other_settings(trainer, parse_settings(saved["config"], path), path)
     checkpoint.load_weights(trainer.reasoner, saved["weights"], path)
     checkpoint.load_weights(trainer.average, saved["average"], path)
     trainer.optimizer.load_state_dict(saved["optimizer"])
@@ -70,20 +72,23 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     checkpoint.set_random_state(saved["random"])
 
 
-def _refuse_other_settings(trainer: "Trainer", saved: DictConfig, path: Path) -> None:
+def _refuse_other_settings(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     """Makes sure that config.yaml still says what the checkpoint was trained with.
 
     Raises:
         UserError: naming the settings that differ.
     """
     free = {key.removeprefix("trainer.") for key in CHANGEABLE}
-    then, now = (
-        {
-            **{key: config[key] for key in ("env", "model", "objective", "optim", "seed")},
-            "trainer": {k: v for k, v in config.trainer.items() if k not in free},
-        }
-        for config in (saved, trainer.config)
-    )
+    try:
+        then, now = (
+            {
+                **{key: config[key] for key in ("env", "model", "objective", "optim", "seed")},
+                "trainer": {k: v for k, v in config["trainer"].items() if k not in free},
+            }
+            for config in (saved, resolved(trainer.config))
+        )
+    except (KeyError, AttributeError) as error:
+        refuse(path, f"its settings lack {error}")
     different = [key for key in then if then[key] != now[key]]
     if different:
         raise UserError(

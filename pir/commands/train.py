@@ -13,6 +13,7 @@ from pir.catalog import GROUPS, choices
 from pir.config import check_choice
 from pir.errors import UserError
 from pir.run_folder import RunFolder, write_json
+from pir.terminal import say
 from pir.trainer_settings import CHANGEABLE
 
 
@@ -35,9 +36,7 @@ def run(config: DictConfig) -> None:
         folder.refuse_existing()
         with open_dict(config):
             config.choices = {group: hydra.runtime.choices.get(group) for group in GROUPS.values()}
-    print(
-        f"run folder {folder.path}{' (resumed)' if resuming else ''}", file=sys.stderr, flush=True
-    )
+    say(f"run folder {folder.path}{' (resumed)' if resuming else ''}", error=True)
     try:
         with folder.claim():
             from pir.train import Trainer
@@ -48,7 +47,7 @@ def run(config: DictConfig) -> None:
                 folder.write_config(config)
             else:
                 if config.init is not None:
-                    print(trainer.warm_start(RunFolder(config.init)), file=sys.stderr)
+                    say(trainer.warm_start(RunFolder(config.init)), error=True)
                 elif trainer.reasoner.needs_init:
                     raise UserError("this model has parts that are never trained: set init=RUN")
                 folder.create(config, sys.orig_argv)
@@ -58,7 +57,7 @@ def run(config: DictConfig) -> None:
     except KeyboardInterrupt:
         if folder.config.exists():
             command = f"pir train resume={shlex.quote(str(folder.path))}"
-            print(f"interrupted; go on with: {command}", file=sys.stderr)
+            say(f"interrupted; go on with: {command}", error=True)
         raise
 
 
@@ -79,7 +78,7 @@ def _with_changes(stored: DictConfig, composed: DictConfig, overrides: list[str]
             )
         before, after = OmegaConf.select(stored, key), OmegaConf.select(composed, key)
         if before != after:
-            print(f"changed on resume: {key} {before} -> {after}", file=sys.stderr)
+            say(f"changed on resume: {key} {before} -> {after}", error=True)
             OmegaConf.update(stored, key, after, merge=False)
     return stored
 
@@ -116,11 +115,11 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     write_json(folder.summary, summary)
     save_kind("improvement", [folder.path], folder.figures / "improvement.png")
     low, high = summary["solved_interval"]
-    print(improvement_table(result))
-    print(
+    say(improvement_table(result))
+    say(
         f"solved {summary['solved']:.1%} of {summary['test_puzzles']} held-out puzzles "
         f"(95 % interval {low:.1%} to {high:.1%}) after {summary['improvement_steps']} "
         f"improvement steps, {summary['forward_passes']} forward passes"
     )
     quoted = shlex.quote(str(Path(folder.path)))
-    print(f"figure {folder.figures / 'improvement.png'}; next: pir eval run={quoted}")
+    say(f"figure {folder.figures / 'improvement.png'}; next: pir eval run={quoted}")

@@ -12,10 +12,14 @@ from pir.device import own_random_stream, time_on
 from pir.errors import UserError
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.ledger import Ledger
+from pir.memory import require_memory
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
 EVALUATION_SEED = 0
+
+BYTES_OF_A_STEP = 80
+"""What the statistics of one puzzle's step take, at least."""
 
 
 def refuse_empty(puzzle: Puzzle, split: str) -> None:
@@ -37,6 +41,8 @@ def held_out(puzzle: Puzzle, split: str, count: int, device: torch.device) -> Te
     refuse_empty(puzzle, split)
     size = puzzle.size(split)
     wanted = count if size is None else min(count, size)
+    row = 2 * puzzle.slot_mask.shape[0] + BYTES_OF_A_STEP
+    require_memory(wanted * row, f"{wanted:,} puzzles of the {split} split")
     return puzzle.sample(wanted, split, seed=EVALUATION_SEED).to(device)
 
 
@@ -95,6 +101,8 @@ def evaluate(
         seed: of the random numbers that stochastic reasoners draw.
     """
     device = puzzles["question"].device
+    needed = len(puzzles) * num_steps * BYTES_OF_A_STEP
+    require_memory(needed, f"{num_steps:,} steps of {len(puzzles):,} puzzles")
     with own_random_stream(device):
         torch.manual_seed(seed)
         ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
