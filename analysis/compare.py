@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from pir.analysis.facts import Statistic
 from pir.analysis.resampling import (
     bootstrap_interval,
     permutation_test,
@@ -25,7 +26,6 @@ from pir.analysis.runs import (
     SUMMARY,
     Group,
     Run,
-    Statistic,
     group_by_seed,
 )
 

@@ -13,6 +13,7 @@ from pir.analysis.style import COLOURS, save_figure
 
 from pir.errors import UserError
 from pir.picture import Picture, Stroke
+from pir.run_folder import write_atomically
 
 FILL = {
     "given": "#e8e8e8",
@@ -110,15 +111,7 @@ def save_animation(pictures: Sequence[Picture], captions: Sequence[str], out: Pa
         plt.close(figure)
         frames.append(Image.fromarray(pixels).quantize(64))
     milliseconds = [int(1000 * STEP_SECONDS)] * (len(frames) - 1) + [int(1000 * LAST_SECONDS)]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        frames[0].save(
-            out,
-            save_all=True,
-            append_images=frames[1:],
-            duration=milliseconds,
-            loop=0,
-            optimize=True,
-        )
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error}") from error
+    options = {"append_images": frames[1:], "duration": milliseconds, "loop": 0}
+    write_atomically(
+        out, lambda file: frames[0].save(file, "GIF", save_all=True, optimize=True, **options)
+    )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from pir.analysis.exits import FIXED, rule_name
+from pir.analysis.facts import Statistic
 from pir.analysis.page import table
 from pir.analysis.runs import (
     BREADTH,
@@ -12,7 +13,6 @@ from pir.analysis.runs import (
     PER_STEP,
     STRATA,
     Run,
-    Statistic,
     Table,
 )
 from pir.analysis.words import NONE, between, number, percent, quantity

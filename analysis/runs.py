@@ -5,24 +5,22 @@ there is None, because evaluations write some files only on demand; a damaged on
 that names it.
 """
 
-import csv
 import json
 import re
 import shlex
-import types
-import typing
-import zipfile
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from pir.analysis.archive import open_archive
+from pir.analysis.facts import MOST_STEPS, Facts, read_facts
 from pir.analysis.words import plain
 
 from pir.errors import UserError
+from pir.stored import read_object, read_settings, read_table, refuse
 
 PER_STEP = "eval/per_step.csv"
 PER_OUTCOME = "eval/per_outcome.csv"
@@ -51,90 +49,6 @@ ON_DEMAND = {
 """The setting that makes `pir eval` write a file; the others it always writes."""
 
 TEXT_COLUMNS = ("puzzle", "outcome", "rule", "region", "selector")
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """A column of the ledger; `label` tells whether it needs the known answer."""
-
-    name: str
-    meaning: str
-    unit: str
-    label: bool
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What a policy without a model solves; one of the counts says from how much."""
-
-    solved: float
-    answers: int | None = None
-    training_puzzles: int | None = None
-
-
-@dataclass(frozen=True)
-class OneBlank:
-    """Puzzles with all cells but one revealed."""
-
-    solved: float
-    solved_low: float
-    solved_high: float
-    puzzles: int
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One improvement step of one puzzle."""
-
-    passes_per_step: int
-    flops_per_step: float | None
-    seconds_per_step: float | None
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class BestExit:
-    """The best rule to stop early, beside the trained depth."""
-
-    rule: str
-    threshold: float
-    solved: float
-    forward_passes: float
-    full_solved: float
-    full_forward_passes: float
-    seconds: float | None = None
-    full_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """eval.json; what older evaluations lack is None or empty."""
-
-    env: str
-    split: str
-    puzzles: int
-    trained_steps: int
-    improvement_steps: int
-    checkpoint: str = ""
-    parameters: int | None = None
-    model: str | None = None
-    objective: str | None = None
-    seed: int | None = None
-    statistics: tuple[Statistic, ...] = ()
-    dead_fraction: float | None = None
-    live_depth: float | None = None
-    live_gain: float | None = None
-    idle_kl: float | None = None
-    steps_to_solve: float | None = None
-    fixed_point_rate: float | None = None
-    floors: dict[str, Floor] | None = None
-    one_blank: OneBlank | None = None
-    rating_name: str = "rating"
-    cost: Cost | None = None
-    best_exit: BestExit | None = None
-    samples: int | None = None
-    sampled_solved: float | None = None
-    coverage: float | None = None
 
 
 class Table:
@@ -206,17 +120,14 @@ class Run:
         path = self.folder / file
         if not path.is_file():
             return None
+        header, rows = read_table(path)
         try:
-            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-                header, *rows = csv.reader(stream)
-            if not rows or any(len(row) != len(header) for row in rows):
-                raise ValueError("no rows, or rows of unequal length")
             columns = {
                 name: np.array(cells) if name in TEXT_COLUMNS else _numbers(name, cells)
                 for name, cells in zip(header, zip(*rows, strict=True), strict=True)
             }
-        except (OSError, ValueError, csv.Error) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+        except ValueError as error:
+            refuse(path, error)
         return Table(path, columns)
 
     def required(self, file: str) -> Table:
@@ -239,20 +150,14 @@ class Run:
         path = self.folder / file
         if not path.is_file():
             return None
-        try:
-            with path.open("rb") as stream:
-                content = np.load(stream, allow_pickle=False)
-                if isinstance(content, np.ndarray):
-                    raise ValueError("it is no .npz file")
-                for name in names:
-                    if name not in content.files:
-                        raise UserError(
-                            f"{path} has no array {name}: it is damaged or older than this "
-                            f"command; `{self.command(file)}` writes it anew"
-                        )
-                return {name: np.asarray(content[name]) for name in names or content.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+        with open_archive(path) as archive:
+            for name in names:
+                if name not in archive.members:
+                    raise UserError(
+                        f"{path} has no array {name}: it is damaged or older than this command; "
+                        f"`{self.command(file)}` writes it anew"
+                    )
+            return {name: archive[name] for name in names or archive.members}
 
     def required_arrays(self, file: str, *names: str) -> dict[str, np.ndarray]:
         """Reads arrays of a .npz file that must be there; without names, all of them.
@@ -289,13 +194,7 @@ class Run:
         path = self.folder / file
         if not path.is_file():
             return None
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{path} is damaged: it holds no object")
-        return content
+        return read_object(path)
 
     @cached_property
     def facts(self) -> Facts:
@@ -311,10 +210,9 @@ class Run:
                 f"or `{self.command(FACTS)}`"
             )
         try:
-            facts: Facts = _typed(Facts, content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{self.folder / FACTS} is damaged: {error!r}") from error
-        return facts
+            return read_facts(content)
+        except ValueError as error:
+            refuse(self.folder / FACTS, error)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -323,14 +221,7 @@ class Run:
         Raises:
             UserError: if it is missing or damaged.
         """
-        path = self.folder / "config.yaml"
-        try:
-            content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        except Exception as error:  # the YAML reader raises many kinds
-            raise UserError(f"{path} is missing or damaged: {plain(str(error))}") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{path} is damaged: it holds no settings")
-        settings = {str(key): value for key, value in content.items()}
+        settings = read_settings(self.folder / "config.yaml")
         if settings.get("init") is not None:
             settings["init"] = _without_seed(str(settings["init"]), settings.get("seed"))
         return settings
@@ -385,29 +276,15 @@ def _without_seed(name: str, seed: object) -> str:
 
 
 def _numbers(name: str, cells: Sequence[str]) -> np.ndarray:
+    """Reads a column of numbers; what is blank or `nan` is undefined."""
     try:
-        return np.array([float(cell or "nan") for cell in cells])
+        values = np.array([float(cell or "nan") for cell in cells])
     except ValueError as error:
         raise ValueError(f"column {name}: {error}") from error
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    """Converts JSON content to a type made of dataclasses, tuples, dicts, options and scalars."""
-    origin, options = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        return None if value is None else _typed(options[0], value)
-    if origin is tuple:
-        return tuple(_typed(options[0], item) for item in value)
-    if origin is dict:
-        return {str(key): _typed(options[1], item) for key, item in value.items()}
-    if is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        given = {field.name for field in fields(kind)} & set(value)
-        missing = {f.name for f in fields(kind) if f.default is MISSING} - given
-        if missing:
-            raise ValueError(f"{', '.join(sorted(missing))} missing")
-        arguments = {name: _typed(hints[name], value[name]) for name in given}
-        return typing.cast(type, kind)(**arguments)
-    if isinstance(value, dict | list):
-        raise ValueError(f"{value!r} is no {kind.__name__}")
-    return kind(value)
+    wrong = np.isinf(values)
+    if name == "k":
+        wrong |= ~((values >= 1) & (values <= MOST_STEPS) & (values == np.round(values)))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"line {row + 2}, column {name}: {cells[row]} is out of range")
+    return values

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from pir.errors import UserError
+from pir.run_folder import write_atomically
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, in an order that keeps neighbours apart."""
@@ -64,13 +66,14 @@ def save_figure(figure: Figure, path: Path) -> None:
     try:
         if path.suffix not in FORMATS:
             raise UserError(f"out={path}: the ending must be one of {', '.join(FORMATS)}")
-        path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             # names of runs may be in any script; what the font lacks shows as a box
             warnings.filterwarnings("ignore", "Glyph .* missing")
-            figure.savefig(path, bbox_inches="tight", metadata=_without_date(path))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
+            options: dict[str, Any] = {
+                "format": path.suffix[1:],
+                "metadata": _without_date(path),
+            }
+            write_atomically(path, lambda f: figure.savefig(f, bbox_inches="tight", **options))
     finally:
         plt.close(figure)
 

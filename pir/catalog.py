@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pir.config import check_choice, suggest
 from pir.errors import UserError
+from pir.stored import MOST_SETTINGS, parse_settings, read_bytes
 
 GROUPS = {
     "envs": "env",
@@ -44,7 +45,7 @@ def choices(group: str, sources: Iterable[Any]) -> list[dict[str, str]]:
         One `{"name", "summary"}` per choice; the summary is the first comment of its file.
     """
     found = _files(group, sources)
-    return [{"name": name, "summary": _summary(found[name].read_text())} for name in sorted(found)]
+    return [{"name": name, "summary": _summary(_text(found[name]))} for name in sorted(found)]
 
 
 def load_choice(group: str, name: str, sources: Iterable[Any]) -> Any:
@@ -55,7 +56,7 @@ def load_choice(group: str, name: str, sources: Iterable[Any]) -> Any:
     """
     found = _files(group, sources)
     check_choice(group, name, sorted(found))
-    settings = OmegaConf.create(found[name].read_text())
+    settings = OmegaConf.create(parse_settings(_text(found[name]), found[name]))
     if "defaults" in settings:
         raise UserError(f"{group}={name}: {found[name]} has a defaults list; write it out")
     return settings
@@ -78,6 +79,14 @@ def _files(group: str, sources: Iterable[Any]) -> dict[str, Any]:
     return found
 
 
+def _text(file: Any) -> str:
+    """Returns a settings file's text; one of a folder may be of somebody else."""
+    if isinstance(file, Path):
+        return read_bytes(file, MOST_SETTINGS).decode(errors="replace")
+    text: str = file.read_text()
+    return text
+
+
 def _summary(text: str) -> str:
     comments = (line[1:].strip() for line in text.splitlines() if line.startswith("#"))
     return next((comment for comment in comments if not comment.startswith("@")), "")
@@ -95,9 +104,8 @@ def explain(error: Exception, command: str, settings: list[str]) -> str:
     unknown = re.match(r"Could not override '([^']+)'", message)
     if unknown:
         key = unknown.group(1)
-        parent, _, name = key.rpartition(".")
         try:
-            return f"{key} is no setting{suggest(name, _keys_at(command, parent, settings))}"
+            return f"{key} is no setting{_near(key, command, settings)}"
         except HydraException:  # a choice that only a --config-dir has
             return f"{key} is no setting"
     lacking = re.search(r"Missing mandatory value: (\S+)", message)
@@ -116,11 +124,16 @@ def _missing_choice(message: str) -> tuple[str, list[str]]:
     return listed.group(1), [name for name in names if not name.startswith(SHARED)]
 
 
-def _keys_at(command: str, parent: str, settings: list[str]) -> list[str]:
-    """Returns the keys below a place in a command's settings, with the choices made."""
+def _near(key: str, command: str, settings: list[str]) -> str:
+    """Returns what there is in the place of an unknown key, with the choices made."""
     chosen = [word for word in settings if word.split("=")[0] in GROUPS.values()]
     GlobalHydra.instance().clear()
     with initialize_config_module(config_module="pir.configs", version_base="1.3"):
         config = compose(command, overrides=[word for word in chosen if "," not in word])
-    node = OmegaConf.select(config, parent) if parent else config
-    return [str(key) for key in node] if isinstance(node, DictConfig) else []
+    place: Any = config
+    for name in key.split("."):
+        inside = OmegaConf.select(place, name) if name in place else None
+        if not isinstance(inside, DictConfig):
+            return suggest(name, map(str, place))
+        place = inside
+    return ""

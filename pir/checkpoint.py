@@ -86,7 +86,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     fault = checkpoint_content.fault({key: payload[key] for key in CONTENT})
     if fault:
         raise UserError(f"{path} is damaged: {fault}")
-    return payload | {"checksum": checksum}
+    content: dict[str, Any] = payload | {"checksum": checksum}
+    return content
 
 
 def _seal(file: IO[bytes]) -> str:

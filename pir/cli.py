@@ -1,19 +1,20 @@
 """The command line: finds the command, hands its words to Hydra, prints errors for people.
 
-Hydra has no sub-commands, so the first word is taken off and names the primary config. Values of
-keys that hold plain text or paths are quoted for Hydra, so that `puzzle='3 7 8 = 29'` needs no
-second layer of quotes.
+Hydra has no sub-commands, so the first word is taken off and names the primary config; `pir.words`
+prepares the others.
 """
 
 import importlib
 import io
 import os
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
 
 from pir import __version__, interrupt
 from pir.errors import UserError
+from pir.terminal import one_line, say
 
 COMMANDS = {
     "train": "train a reasoner on a puzzle, or go on with a run",
@@ -31,15 +32,6 @@ COMMANDS = {
     "bench": "time generators, verifiers and views",
 }
 
-RAW_KEYS = ("run", "resume", "runs", "puzzle", "puzzles", "out", "env.puzzles", "target")
-"""Keys whose value is taken literally, whatever characters it holds."""
-
-FIRST_WORD = {"list": "what", "bench": "what", "check-env": "env"}
-"""The key that a command's word without = is the value of."""
-
-TAKE_ANYTHING = ("--config-dir", "-cd")
-TAKE_A_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p")
-"""Hydra's options that any word, or a word without =, may follow."""
 
 USER_ERROR = 2
 """Exit status after a mistake that the user can mend."""
@@ -75,25 +67,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(words: list[str]) -> int:
     """Runs the command that the words name, and prints errors for people."""
     if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
+        say(usage())
         return 0
     if words[0] in ("-V", "--version"):
-        print(f"pir {__version__}")
+        say(f"pir {__version__}")
         return 0
     command, *rest = words
     if command not in COMMANDS:
         from pir.config import suggest
 
-        print(f"pir: {command} is no command{suggest(command, COMMANDS)}", file=sys.stderr)
+        say(f"pir: {one_line(command, 60)} is no command{suggest(command, COMMANDS)}", error=True)
         return USER_ERROR
     try:
         return _run_hydra(command, rest)
     except UserError as error:
-        print(f"pir {command}: {error}", file=sys.stderr)
+        say(f"pir {command}: {error}", error=True)
         return USER_ERROR
+    except BrokenPipeError:
+        _write_no_more()
+        return 0
     except OSError as error:
-        print(f"pir {command}: {error}", file=sys.stderr)
+        say(f"pir {command}: {error}", error=True)
         return USER_ERROR
+
+
+def _write_no_more() -> None:
+    """Lets further output vanish: the reader of it has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def usage() -> str:
@@ -112,109 +112,76 @@ def usage() -> str:
     )
 
 
-def prepare_words(command: str, words: Sequence[str]) -> list[str]:
-    """Turns the words after a command into Hydra's: settings first, then options.
-
-    Raises:
-        UserError: if a word is neither, or its key is unknown.
-    """
-    from pir.catalog import GROUPS
-    from pir.config import SCHEMAS, suggest
-
-    settings, options = _partition(words)
-    sweeping = command == "train" and bool({"-m", "--multirun"} & set(options))
-    known = {*SCHEMAS[command].__annotations__, *GROUPS.values()} - {"choices"}
-    prepared = []
-    for word in settings:
-        key, equals, value = word.partition("=")
-        if command in FIRST_WORD and not equals:
-            key, equals, value = FIRST_WORD[command], "=", word
-            if key == "env" and ":" in word:
-                key = "target"
-        if not equals and not word.startswith("~"):
-            raise UserError(f"{word!r} is no setting: settings are key=value")
-        if re.fullmatch(r"\w+", key) and key not in known:
-            raise UserError(f"{key} is no setting{suggest(key, known)}")
-        if key in RAW_KEYS and value != "null":
-            if not value:
-                raise UserError(f"{key}= is empty")
-            key = "hydra.sweep.dir" if sweeping and key == "run" else key
-            value = quote(value)
-        prepared.append(f"{key}{equals}{value}")
-    if sweeping:
-        prepared.append(_names_of_sweep(prepared))
-    return prepared + options
-
-
-def _partition(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Parts settings from Hydra's options with their values."""
-    settings: list[str] = []
-    options: list[str] = []
-    before = ""
-    for word in words:
-        follows = before in TAKE_ANYTHING or (before in TAKE_A_WORD and "=" not in word)
-        (options if follows or word.startswith("-") else settings).append(word)
-        before = "" if follows else word
-    return settings, options
-
-
-def _names_of_sweep(settings: list[str]) -> str:
-    """Returns the setting that names a sweep's folders by the swept keys alone."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(settings)
-    constant = [o.key_or_group for o in parsed if not o.is_sweep_override()]
-    return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"
-
-
-def quote(value: str) -> str:
-    """Writes any text as a quoted string of Hydra's override grammar."""
-    escaped = re.sub(r"(\\*)\$\{", lambda m: m.group(1) * 2 + "\\${", value)
-    escaped = re.sub(r"(\\*)'", lambda m: m.group(1) * 2 + "\\'", escaped)
-    escaped = re.sub(r"(\\+)$", lambda m: m.group(1) * 2, escaped)
-    return f"'{escaped}'"
-
-
 def _run_hydra(command: str, words: list[str]) -> int:
     """Composes a command's settings and runs it, once or (with -m) for every combination."""
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     from pir import plugins
+    from pir.catalog import GROUPS, explain
     from pir.config import register_schemas
+    from pir.memory import is_out_of_memory, limited_memory
+    from pir.surroundings import shut_out
     from pir.sweep import place_of_sweep
+    from pir.words import PRINTING, part, prepare, refuse_unfit
 
-    status = 0
+    composed, status = False, 0
 
-    def run(config: DictConfig) -> None:
-        nonlocal status
+    def run(config: Any) -> None:
+        nonlocal composed, status
+        composed = True
         try:
-            with interrupt.stoppable():
+            with limited_memory(), interrupt.stoppable():
                 importlib.import_module(f"pir.commands.{command.replace('-', '_')}").run(config)
-        except BrokenPipeError:  # the reader of our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:
+            _write_no_more()
         except (UserError, OSError) as error:  # the other jobs of a sweep still run
-            print(f"pir {command}: {error}", file=sys.stderr)
+            say(f"pir {command}: {error}", error=True)
+            status = USER_ERROR
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            say(f"pir {command}: out of memory ({one_line(str(error))})", error=True)
             status = USER_ERROR
 
+    settings, options = part(words)
+    refuse_unfit(command, options)
+    plugins.forget()
+    if "--config-dir" in options:
+        plugins.open_folder(options["--config-dir"], GROUPS.values())
+    shut_out()
     register_schemas()
     plugins.register()
-    plugins.open_folders(words)
-    # With this set Hydra lets exceptions through instead of printing them its own way.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    prepared = prepare_words(command, words)
-    sweeping = command == "train" and bool({"-m", "--multirun"} & set(words))
+    prepared: list[str] = []
     try:
-        with place_of_sweep(prepared, sweeping) as placed:
-            sys.argv = [f"pir {command}", *placed]
-            hydra.main(version_base="1.3", config_path="pkg://pir.configs", config_name=command)(
-                run
-            )()
-    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        from pir.catalog import explain
-
+        prepared = prepare(command, settings, options)
+        printing = bool(options.keys() & set(PRINTING))
+        with place_of_sweep(prepared, "--multirun" in options) as placed:
+            _hand_over(command, placed, run, printing)
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # Hydra and its grammar raise many kinds
+        if composed and not isinstance(error, OmegaConfBaseException):
+            raise
         raise UserError(explain(error, command, prepared)) from error
     return status
+
+
+def _hand_over(command: str, words: list[str], run: Callable[[Any], None], printing: bool) -> None:
+    """Lets Hydra compose the settings and call `run`, or print what its options ask for."""
+    import hydra
+
+    # With this set Hydra lets exceptions through instead of printing them its own way.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [f"pir {command}", *words]
+    main = hydra.main(version_base="1.3", config_path="pkg://pir.configs", config_name=command)(run)
+    if not printing:
+        main()
+        return
+    printed, refused = io.StringIO(), io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(refused):
+        try:
+            main()
+        except SystemExit as end:
+            if end.code:
+                raise UserError(refused.getvalue().strip() or "Hydra gave up") from end
+    say(printed.getvalue().rstrip("\n"))

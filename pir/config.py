@@ -6,7 +6,6 @@ logger) name their class by `_target_`; its signature is their schema.
 """
 
 import difflib
-import importlib
 import inspect
 import types
 import typing
@@ -18,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pir.errors import UserError
+from pir.plugins import find_class
 
 T = TypeVar("T")
 
@@ -238,11 +238,21 @@ def check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
         raise UserError(f"{key}={value}: allowed are {', '.join(allowed)}")
 
 
+def check_seed(key: str, value: int) -> None:
+    """Refuses a number that is no seed, or no number of a puzzle in its stream.
+
+    Raises:
+        UserError: naming the key and what is allowed.
+    """
+    if not 0 <= value < 1 << 62:
+        raise UserError(f"{key}={value}: allowed are 0 to 2**62 - 1")
+
+
 def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
     """Builds the component that a config node describes by `_target_` and keyword arguments.
 
     Nested nodes with a `_target_` are built first. Only classes of the expected kind are ever
-    called, so a config file cannot name an arbitrary function.
+    called, and only of modules that settings may name (`pir.plugins.find_class`).
 
     Args:
         node: the config node.
@@ -258,7 +268,7 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
         node = OmegaConf.to_container(node, resolve=True)
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{path} has no _target_: choose one with {path}=NAME (`pir list`)")
-    component = _find_class(str(node["_target_"]), f"{path}._target_")
+    component = find_class(str(node["_target_"]), f"{path}._target_")
     if not issubclass(component, kind):
         raise UserError(
             f"{path}._target_={node['_target_']} is no {kind.__module__}.{kind.__name__}"
@@ -307,19 +317,6 @@ def _schema(component: type) -> tuple[dict[str, Any], set[str], bool]:
             if parameter.default is parameter.empty:
                 needed.add(name)
     return hints, needed, open_ended
-
-
-def _find_class(target: str, key: str) -> type:
-    """Imports the class that a dotted path names."""
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # importing a plug-in may fail in any way
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{key}={target}: no such class ({reason})") from error
-    if not inspect.isclass(found):
-        raise UserError(f"{key}={target}: no such class ({name} is no class)")
-    return found
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:

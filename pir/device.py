@@ -12,6 +12,12 @@ from pir.errors import UserError
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 
 
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices that compute; there is one CPU, the others may have a number (cuda:1)."""
+
+MOST_THREADS = 1024
+
+
 def choose_device(name: str) -> torch.device:
     """Returns the device that a setting names; "auto" takes cuda, else mps, else cpu.
 
@@ -24,6 +30,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in DEVICES or (device.type == "cpu" and device.index):
+            raise UserError(f"device={name}: allowed are auto, {', '.join(DEVICES)}, and cuda:1")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
@@ -61,11 +69,11 @@ def prepare_cpu(threads: int | None) -> None:
     the page faults cost about a fifth of a training step.
 
     Raises:
-        UserError: if `threads` is below 1.
+        UserError: if `threads` is out of range.
     """
     if threads is not None:
-        if threads < 1:
-            raise UserError(f"trainer.threads={threads}: must be at least 1, or null")
+        if not 1 <= threads <= MOST_THREADS:
+            raise UserError(f"trainer.threads={threads}: allowed are 1 to {MOST_THREADS}, or null")
         torch.set_num_threads(threads)
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -63,6 +63,10 @@ class Lanes:
         finished = torch.zeros_like(k, dtype=torch.bool)
         return cls(puzzles, state, k, logits, answer, verdict, k.clone(), finished)
 
+    def bytes(self) -> int:
+        """Returns how much memory the states and policies of these lanes take."""
+        return int(self.state.bytes()) + self.logits.nbytes
+
     def refill(self, fresh: "Lanes") -> "Lanes":
         """Returns lanes in which the finished ones, in order, are replaced by `fresh` ones."""
         if bool(self.finished.all()):

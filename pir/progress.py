@@ -8,6 +8,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from pir.terminal import printable
+
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -27,13 +29,13 @@ class ProgressView:
         self.rate = RateMeter()
         self.status, self.solved, self.validation = Text(""), Text(""), Text("")
         self.progress = Progress(
-            TextColumn(title),
+            TextColumn("{task.fields[title]}", markup=False),
             BarColumn(bar_width=32),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.description}"),
             console=self.console,
         )
-        self.task = self.progress.add_task("starting", total=1.0)
+        self.task = self.progress.add_task("starting", total=1.0, title=printable(title))
 
     def __enter__(self) -> "ProgressView":
         """Starts the live view in a terminal."""

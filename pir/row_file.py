@@ -1,12 +1,13 @@
 """The CSV files that grow while a run trains, and what a checkpoint knows of their rows."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pir.errors import UserError
-from pir.run_folder import as_csv, write_atomically
+from pir.run_folder import NEVER_ELSEWHERE, as_csv, write_atomically
 
 
 class RowFile:
@@ -31,7 +32,9 @@ class RowFile:
             return
         names, *lines = as_csv(rows).splitlines(keepends=True)
         try:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | NEVER_ELSEWHERE
+            descriptor = os.open(self.path, flags, 0o666)
+            with os.fdopen(descriptor, "a", newline="", encoding="utf-8") as file:
                 file.write("".join(lines if file.tell() else [names, *lines]))
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error}") from error

@@ -25,11 +25,19 @@ from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from pir.config import TrainConfig
 from pir.errors import UserError
+from pir.stored import literal, read_object, read_settings, refuse
 
 T = TypeVar("T")
+
+NEVER_ELSEWHERE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Flags that open a file itself: no link is followed, no pipe is waited for."""
+
+CHOSEN = ("env", "model", "objective")
+"""The choices that every run has a name for."""
 
 PACKAGES = ("torch", "numpy", "numba", "tensordict", "torchrl", "gymnasium", "hydra-core")
 
@@ -50,7 +58,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], T]) -> T:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "w+b", opener=_open_no_link) as file:
+        partial.unlink(missing_ok=True)  # a link there would lead the write elsewhere
+        with partial.open("x+b") as file:
             result = write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -63,11 +72,6 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], T]) -> T:
         kept = "; the file that was there is kept" if path.exists() else ""
         raise UserError(f"cannot write {path}: {error}{kept}") from error
     return result
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    """Opens a file for writing, but never one elsewhere that a link at its place leads to."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -86,6 +90,16 @@ def as_json(content: Any, indent: int | None = None) -> str:
         return None if isinstance(value, float) and math.isnan(value) else value
 
     return json.dumps(defined(content), indent=indent, allow_nan=False)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Returns a config as plain content, all interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
+def as_yaml(content: Mapping[str, Any]) -> str:
+    """Returns plain settings as YAML; text with `${` stays as it is."""
+    return OmegaConf.to_yaml(OmegaConf.create(literal(content)), resolve=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -155,6 +169,7 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"run={self.path} is a file; name a folder")
+        self._refuse_links()
 
     def create(
         self, config: DictConfig, command: Sequence[str], inputs: Mapping[str, Any] | None = None
@@ -177,16 +192,14 @@ class RunFolder:
 
     def read_info(self) -> dict[str, Any]:
         """Returns the content of info.json, nothing if it is missing or damaged."""
-        try:
-            content = json.loads(self.info.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        with suppress(UserError):
+            return read_object(self.info)
+        return {}
 
     def write_config(self, config: DictConfig) -> None:
         """Writes the resolved config, without the folder's own name: it may be moved."""
-        content = {k: v for k, v in config.items() if k not in ("run", "resume")}
-        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(content), resolve=True))
+        content = {k: v for k, v in resolved(config).items() if k not in ("run", "resume")}
+        write_text(self.config, as_yaml(content))
 
     def require(self) -> None:
         """Makes sure that the folder holds a run.
@@ -196,6 +209,22 @@ class RunFolder:
         """
         if not self.config.is_file():
             raise UserError(f"{self.path} holds no run: there is no {self.config.name} in it")
+        self._refuse_links()
+
+    def _refuse_links(self) -> None:
+        """Makes sure that what is written in the folder stays in it.
+
+        Files are written without following links; a folder that is a link would be followed.
+
+        Raises:
+            UserError: naming the link that leads out.
+        """
+        inside = self.path.resolve()
+        for entry in self.path.iterdir() if self.path.is_dir() else ():
+            if entry.is_symlink() and (entry.name == ".lock" or not entry.is_file()):
+                target = entry.resolve()
+                if not target.is_relative_to(inside):
+                    raise UserError(f"{entry} is a link that leads out of the run folder: {target}")
 
     def read_config(self) -> DictConfig:
         """Reads the config of an existing run.
@@ -204,16 +233,19 @@ class RunFolder:
             UserError: if the folder holds no run or its config is damaged.
         """
         self.require()
+        settings = literal(read_settings(self.config))
         try:
-            config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(self.config))
+            merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), settings)
+            config = cast(DictConfig, merged)
             missing = OmegaConf.missing_keys(config)
-            missing |= {"choices"} if config.choices is None else set()
-        except Exception as error:  # the YAML reader raises many kinds
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{self.config} is damaged: {reason}") from error
+            chosen = config.choices or {}
+            missing |= {f"choices.{key}" for key in CHOSEN if not isinstance(chosen[key], str)}
+            resolved(config)
+        except (OmegaConfBaseException, LookupError, ValueError, TypeError) as error:
+            refuse(self.config, error)
         if missing:
             raise UserError(f"{self.config} is damaged: {', '.join(sorted(missing))} missing")
-        return cast(DictConfig, config)
+        return config
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from pir import checkpoint
+from pir.batch_size import fitting_batch, named_when_short
 from pir.checkpoint_content import not_finite
 from pir.components import Components, take_weights
+from pir.config import check_seed
 from pir.depth import LedgerDepth
 from pir.device import own_random_stream, prepare_cpu, time_on
 from pir.errors import NonFiniteLossError, UserError
@@ -22,7 +24,7 @@ from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.interrupt import postponed, requested
 from pir.ledger import Ledger
-from pir.memory import fitting_batch, named_when_short
+from pir.memory import require_memory
 from pir.optim import averaged, learning_rate_factor
 from pir.progress import LONGEST_WAIT, ProgressView, Stopwatch
 from pir.reasoner import NOTHING, Condition, Reasoner
@@ -51,10 +53,12 @@ class Trainer:
         """Builds the components at optimizer step 0."""
         self.config, self.folder, self.settings = config, folder, config.trainer
         check_settings(config.trainer)
+        check_seed("seed", config.seed)
         prepare_cpu(self.settings.threads)
         torch.manual_seed(config.seed)
         parts = Components.build(config)
         self.device, self.puzzle, self.reasoner = parts.device, parts.puzzle, parts.reasoner
+        self._refuse_too_many_lanes()
         self.objective = parts.build_objective(config)
         self.optimizer = parts.build_optimizer(config)
         if self.objective.update == "rollout" and self.settings.lanes != "synchronous":
@@ -99,6 +103,14 @@ class Trainer:
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
         self._rehearse()
+
+    def _refuse_too_many_lanes(self) -> None:
+        """Refuses a batch whose states alone are more than the memory; measured on one lane."""
+        batch = self.settings.batch_size
+        with torch.random.fork_rng(), torch.no_grad():
+            sample = self.puzzle.sample(1, "train", seed=self.config.seed).to(self.device)
+            lane = Lanes.begin(self.reasoner, self.puzzle, sample)
+        require_memory(batch * lane.bytes(), f"trainer.batch_size={batch}")
 
     def _rehearse(self) -> None:
         """Takes a step with one puzzle in every phase of the objective.

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pir.cli import main, quote
+from pir.cli import main
 from pir.run_folder import RunFolder
+from pir.words import quote
 from tests.conftest import TINY
 
 RUN_FILES = [
@@ -93,7 +94,8 @@ def test_info(pir):
         (["train", "env.numbers=9"], "env.numbers=9: allowed are 3 to 6"),
         (["train", "+model.extra=1"], "model.extra is unknown"),
         (["train", "model._target_=os.system"], "no such class"),
-        (["train", "model._target_=subprocess.Popen"], "is no pir.reasoner.Reasoner"),
+        (["train", "model._target_=subprocess.Popen"], "no such class"),
+        (["train", "model._target_=pir.loggers.NoLogger"], "is no pir.reasoner.Reasoner"),
         (["train", "env=countdown", "countdown"], "settings are key=value"),
         (["train", "run="], "run= is empty"),
         (["train", "trainer.max_minutes=[1"], "no viable alternative"),

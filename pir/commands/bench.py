@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from pir.config import check_choice
 from pir.errors import UserError
+from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
@@ -25,12 +26,12 @@ def run(config: DictConfig) -> None:
     for row in benchmark.measure(config.seconds):
         rows.append(row)
         if config.output == "text":
-            print(_as_line(row), flush=True)
+            say(_as_line(row))
     result = {"rows": rows, "reasoning_gym": find_spec("reasoning_gym") is not None}
     if config.output == "json":
-        print(json.dumps(result))
+        say(json.dumps(result))
     elif not result["reasoning_gym"]:
-        print("(with the extra `bench` installed, reasoning-gym is timed beside ours)")
+        say("(with the extra `bench` installed, reasoning-gym is timed beside ours)")
 
 
 def _as_line(row: dict[str, Any]) -> str:

@@ -2,15 +2,15 @@
 
 import json
 import logging
-import os
-import sys
 from itertools import chain
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pir import plugins
 from pir.config import build, check_choice
 from pir.errors import UserError
+from pir.terminal import say
 
 BATCH = 256
 
@@ -26,7 +26,7 @@ def run(config: DictConfig) -> None:
     torch.set_num_threads(1)
     node: Any = config.env
     if config.target is not None:
-        sys.path.insert(0, os.getcwd())
+        plugins.open_module(config.target.partition(":")[0])
         node = OmegaConf.create({"_target_": config.target.replace(":", ".")})
     puzzle = build(node, "env", Puzzle)  # type: ignore[type-abstract]
     name = config.target or type(puzzle).__name__
@@ -53,9 +53,9 @@ def run(config: DictConfig) -> None:
             "fingerprint": fingerprint(puzzle),
         }
     if config.output == "json":
-        print(json.dumps(result))
+        say(json.dumps(result))
     elif not broken:
-        print(
+        say(
             f"{name} keeps all {len(found)} laws; {result['puzzles_per_second']:,} puzzles and "
             f"{result['verdicts_per_second']:,} verdicts per second on one core\n"
             f"fingerprint of the first instances: {result['fingerprint']}"
@@ -69,7 +69,7 @@ def _while_printing(found: Any, text: bool) -> Any:
         if text:
             mark = "ok    " if ruling.kept else "BROKEN"
             detail = f": {ruling.detail}" if ruling.detail else ""
-            print(f"{mark}  {ruling.law}{detail}", flush=True)
+            say(f"{mark}  {ruling.law}{detail}")
         yield ruling
 
 

@@ -1,12 +1,12 @@
 """`pir compare`: runs against each other at equal forward passes."""
 
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from pir.config import check_choice
 from pir.run_folder import as_json, find_runs
+from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
@@ -22,8 +22,8 @@ def run(config: DictConfig) -> None:
     result = compare([Run(folder) for folder in folders], config.metric)
     if config.out is not None:
         save_figure(compare_view.draw_comparison(result), Path(config.out))
-        print(config.out, file=sys.stderr)
+        say(config.out, error=True)
     if config.output == "json":
-        print(as_json(compare_view.as_json(result)))
+        say(as_json(compare_view.as_json(result)))
     else:
-        print(compare_view.as_text(result))
+        say(compare_view.as_text(result))

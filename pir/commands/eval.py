@@ -1,6 +1,5 @@
 """`pir eval`: every improvement step on held-out puzzles, to any depth, and what else would be."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from pir.catalog import choices, load_choice
 from pir.config import check_choice
 from pir.errors import UserError
 from pir.run_folder import RunFolder, as_json, chosen_runs
+from pir.terminal import say
 
 if TYPE_CHECKING:
     from pir.evaluation.run import Plan
@@ -27,8 +27,8 @@ def run(config: DictConfig) -> None:
     check_choice("output", config.output, ("text", "json"))
     folders = chosen_runs(config.run, config.runs)
 
+    from pir.batch_size import named_when_short
     from pir.evaluation.run import evaluate_run
-    from pir.memory import named_when_short
 
     results = []
     for folder in folders:
@@ -37,20 +37,20 @@ def run(config: DictConfig) -> None:
             result = evaluate_run(RunFolder(folder), config.device, read_plan(config.eval))
         results.append(result)
         for name, reason in result.get("skipped_exits", {}).items():
-            print(f"{folder}: exit rule {name} left out: {reason}", file=sys.stderr)
+            say(f"{folder}: exit rule {name} left out: {reason}", error=True)
         gone = before - {path.name for path in RunFolder(folder).evaluation.glob("*.csv")}
         if gone:
             files = ", ".join(sorted(gone))
-            print(f"{folder}: gone with the evaluation before: {files}", file=sys.stderr)
+            say(f"{folder}: gone with the evaluation before: {files}", error=True)
         if config.output == "text":
             if len(folders) > 1:
-                print(f"{folder}:")
-            print(evaluation_text(result))
-            print(f"written to {RunFolder(folder).evaluation}")
+                say(f"{folder}:")
+            say(evaluation_text(result))
+            say(f"written to {RunFolder(folder).evaluation}")
     if config.output == "json":
-        print(as_json(results[0] if config.run else results))
+        say(as_json(results[0] if config.run else results))
     elif len(results) > 1:
-        print(over_seeds(folders))
+        say(over_seeds(folders))
 
 
 def read_plan(settings: DictConfig) -> "Plan":

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.config import check_choice
+from pir.config import check_choice, check_seed
 from pir.errors import UserError
 from pir.run_folder import RunFolder
+from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/gif.yaml for the settings."""
-    if not 0 <= config.index < 1 << 62:
-        raise UserError(f"index={config.index}: allowed are 0 to 2**62 - 1")
+    check_seed("index", config.index)
     if config.improvement_steps is not None and config.improvement_steps < 1:
         raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
 
@@ -49,4 +49,4 @@ def run(config: DictConfig) -> None:
     name = "puzzle" if config.puzzle else f"{config.split}{config.index}"
     out = Path(config.out) if config.out else folder.figures / f"{name}.gif"
     save_animation(pictures, captions, out)
-    print(out)
+    say(out)

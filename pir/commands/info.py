@@ -2,9 +2,10 @@
 
 import json
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from pir.config import check_choice
+from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
@@ -15,7 +16,7 @@ def run(config: DictConfig) -> None:
 
     from pir.components import Components
     from pir.cost import flops_per_step
-    from pir.run_folder import run_info
+    from pir.run_folder import as_yaml, run_info
 
     with open_dict(config):
         config.device = "cpu"
@@ -33,6 +34,6 @@ def run(config: DictConfig) -> None:
         },
     }
     if config.output == "json":
-        print(json.dumps(info))
+        say(json.dumps(info))
     else:
-        print(OmegaConf.to_yaml(OmegaConf.create(info)), end="")
+        say(as_yaml(info).rstrip("\n"))

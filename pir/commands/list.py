@@ -6,9 +6,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pir.catalog import GROUPS, choices
 from pir.config import check_choice
+from pir.terminal import printable, say
 
 
 def run(config: DictConfig) -> None:
@@ -20,12 +22,13 @@ def run(config: DictConfig) -> None:
     wanted = [config.what] if config.what else list(GROUPS)
     found = {name: choices(GROUPS[name], sources) for name in wanted}
     if config.output == "json":
-        print(json.dumps(found[config.what] if config.what else found))
+        say(json.dumps(found[config.what] if config.what else found))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, rows in found.items():
         if not config.what:
-            table.add_row(f"[bold]{name}[/bold]", "")
+            table.add_row(Text(name, style="bold"), "")
         for row in rows:
-            table.add_row(f"  {GROUPS[name]}={row['name']}", row["summary"])
+            texts = (f"  {GROUPS[name]}={row['name']}", row["summary"])
+            table.add_row(*(Text(printable(text)) for text in texts))
     Console().print(table)

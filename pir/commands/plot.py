@@ -1,6 +1,5 @@
 """`pir plot`: a figure of one or several runs."""
 
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -8,6 +7,7 @@ from omegaconf import DictConfig
 from pir.config import check_choice
 from pir.errors import UserError
 from pir.run_folder import RunFolder, chosen_runs
+from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
@@ -34,9 +34,9 @@ def run(config: DictConfig) -> None:
     if not complete:
         raise UserError("\n".join(lacking))
     for line in lacking:
-        print(f"left out: {line}", file=sys.stderr)
+        say(f"left out: {line}", error=True)
     save_figure(kind.draw(complete), Path(out))
-    print(out)
+    say(out)
     for each in complete:
         name = f"{each.name}: " if len(complete) > 1 else ""
-        print(f"{name}{kind.describe(each)}", file=sys.stderr)
+        say(f"{name}{kind.describe(each)}", error=True)

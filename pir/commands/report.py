@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pir.run_folder import RunFolder
+from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
@@ -15,4 +16,4 @@ def run(config: DictConfig) -> None:
     folder.require()
     out = Path(config.out) if config.out else folder.path / "report.html"
     write_report(folder.path, out)
-    print(out)
+    say(out)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.config import build, check_choice
-from pir.errors import UserError
+from pir.config import build, check_choice, check_seed
+from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
@@ -15,19 +15,18 @@ def run(config: DictConfig) -> None:
 
     check_choice("split", config.split, SPLITS)
     for key in ("index", "seed"):
-        if not 0 <= config[key] < 1 << 62:
-            raise UserError(f"{key}={config[key]}: allowed are 0 to 2**62 - 1")
+        check_seed(key, config[key])
     puzzle = build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
     sample = puzzle.sample(1, config.split, seed=config.seed, start=config.index)
     question, solution = sample["question"][0], sample["solution"][0]
     rating = float(puzzle.rating(sample["question"])[0])
-    print(f"question  {puzzle.format_question(question)}")
-    print(f"answer    {puzzle.format_answer(question, solution)}")
-    print(f"rating    {rating:g} {puzzle.rating_name}\n")
+    say(f"question  {puzzle.format_question(question)}")
+    say(f"answer    {puzzle.format_answer(question, solution)}")
+    say(f"rating    {rating:g} {puzzle.rating_name}\n")
     pictures = [puzzle.picture(question, tokens) for tokens in (question, solution)]
-    print(as_text(pictures[1]))
+    say(as_text(pictures[1]))
     if config.out is not None:
         from pir.analysis.draw import save_pictures
 
         save_pictures(pictures, ["question", "answer"], Path(config.out))
-        print(config.out)
+        say(config.out)

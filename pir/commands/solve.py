@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ from pir.config import check_choice
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle_file import read_lines
 from pir.run_folder import RunFolder
+from pir.terminal import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,12 +55,12 @@ def run(config: DictConfig) -> None:
         ):
             if "error" in result:
                 where = f"{config.puzzles}, line {number}: " if config.puzzles else ""
-                print(f"{where}{result['puzzle']}: {result['error']}", file=sys.stderr)
+                say(f"{where}{result['puzzle']}: {result['error']}", error=True)
                 malformed += result["answer"] is None
             if config.output == "json":
-                print(json.dumps(result), flush=True)
+                say(json.dumps(result))
             elif result["answer"] is not None:
-                print(as_table(result), flush=True)
+                say(as_table(result))
     if malformed:
         raise UserError(f"{malformed} of {len(lines)} puzzles could not be read")
 
@@ -109,9 +109,9 @@ def improve(
     import torch
     from tensordict import TensorDict
 
+    from pir.batch_size import fitting_batch, named_when_short
     from pir.early_exit import steps_until_exit
     from pir.evaluation.rollouts import EVALUATION_SEED
-    from pir.memory import fitting_batch, named_when_short
     from pir.noise import by_puzzle
 
     steps: list[list[dict[str, Any]]] = [[] for _ in questions]

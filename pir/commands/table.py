@@ -1,7 +1,6 @@
 """`pir table`: means over seeds of many runs, by settings in rows and columns; a figure too."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from omegaconf import DictConfig, ListConfig
 from pir.config import check_choice
 from pir.errors import UserError
 from pir.run_folder import as_json, find_runs, write_text
+from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
@@ -39,12 +39,12 @@ def run(config: DictConfig) -> None:
             from pir.analysis.table_figure import draw_table
 
             save_figure(draw_table(table), out)
-        print(out, file=sys.stderr)
+        say(out, error=True)
     if config.output == "json":
-        print(as_json(table_view.as_json(table, command)))
+        say(as_json(table_view.as_json(table, command)))
     else:
         write = table_view.as_text if config.output == "text" else table_view.as_markdown
-        print(write(table, command))
+        say(write(table, command))
 
 
 def _keys(value: Any) -> list[str]:

@@ -25,6 +25,7 @@ from pir.inputs import (
 )
 from pir.run_folder import RunFolder, write_json
 from pir.run_lock import existing_run, new_run
+from pir.terminal import say
 from pir.trainer_settings import CHANGEABLE
 
 
@@ -57,14 +58,14 @@ def run(config: DictConfig) -> None:
         except KeyboardInterrupt:
             if folder.config.exists():
                 command = f"pir train resume={shlex.quote(str(folder.path))}"
-                print(f"interrupted; go on with: {command}", file=sys.stderr)
+                say(f"interrupted; go on with: {command}", error=True)
             raise
 
 
 def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
     """Trains in a folder that nobody else trains in, and tests what came out."""
     note = " (resumed)" if resuming else ""
-    print(f"run folder {folder.path}{note}", file=sys.stderr, flush=True)
+    say(f"run folder {folder.path}{note}", error=True)
     files: Inputs = {}
     if resuming:
         refuse_changed(config, folder)
@@ -77,9 +78,9 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
     trainer = Trainer(config, folder)
     if not (resuming and trainer.resume()):
         if resuming:
-            print("there is no checkpoint yet: the run starts anew", file=sys.stderr)
+            say("there is no checkpoint yet: the run starts anew", error=True)
         if config.init is not None:
-            print(trainer.warm_start(RunFolder(config.init)), file=sys.stderr)
+            say(trainer.warm_start(RunFolder(config.init)), error=True)
         elif trainer.reasoner.needs_init:
             raise UserError("this model has parts that are never trained: set init=RUN")
     if resuming:
@@ -95,7 +96,7 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
     try:
         _finish(folder, trainer.progress())
     except KeyboardInterrupt:
-        print("the run has ended and is saved; its test was interrupted", file=sys.stderr)
+        say("the run has ended and is saved; its test was interrupted", error=True)
         raise
 
 
@@ -119,7 +120,7 @@ def _with_changes(folder: RunFolder, composed: DictConfig, overrides: list[str])
         if key in files and isinstance(after, str):
             after = os.path.abspath(after)
         if before != after:
-            print(f"changed on resume: {key} {before} -> {after}", file=sys.stderr)
+            say(f"changed on resume: {key} {before} -> {after}", error=True)
             OmegaConf.update(stored, key, after, merge=False)
     return stored
 
@@ -134,10 +135,10 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     import torch
 
     from pir.analysis.figures import save_kind
+    from pir.batch_size import named_when_short
     from pir.commands.eval import improvement_table
     from pir.components import best_checkpoint
     from pir.evaluation.run import Plan, evaluate_run
-    from pir.memory import named_when_short
 
     config = folder.read_config()
     wanted = config.trainer.eval_batch_size
@@ -170,11 +171,11 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     write_json(folder.summary, summary)
     save_kind("improvement", [folder.path], folder.figures / "improvement.png")
     low, high = summary["solved_interval"]
-    print(improvement_table(result))
-    print(
+    say(improvement_table(result))
+    say(
         f"solved {summary['solved']:.1%} of {summary['test_puzzles']} held-out puzzles "
         f"(95 % interval {low:.1%} to {high:.1%}) after {summary['improvement_steps']} "
         f"improvement steps, {summary['forward_passes']} forward passes"
     )
     quoted = shlex.quote(str(Path(folder.path)))
-    print(f"figure {folder.figures / 'improvement.png'}; next: pir eval run={quoted}")
+    say(f"figure {folder.figures / 'improvement.png'}; next: pir eval run={quoted}")

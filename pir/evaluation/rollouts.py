@@ -12,11 +12,15 @@ from pir.device import time_on
 from pir.errors import UserError
 from pir.improvement import Lanes, Step, improvement_steps
 from pir.ledger import Ledger
+from pir.memory import require_memory
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
 EVALUATION_SEED = 0
+
+BYTES_OF_A_STEP = 80
+"""What the statistics of one puzzle's step take, at least."""
 
 
 def refuse_empty(puzzle: Puzzle, split: str) -> None:
@@ -38,6 +42,8 @@ def held_out(puzzle: Puzzle, split: str, count: int, device: torch.device) -> Te
     refuse_empty(puzzle, split)
     size = puzzle.size(split)
     wanted = count if size is None else min(count, size)
+    row = 2 * puzzle.slot_mask.shape[0] + BYTES_OF_A_STEP
+    require_memory(wanted * row, f"{wanted:,} puzzles of the {split} split")
     return puzzle.sample(wanted, split, seed=EVALUATION_SEED).to(device)
 
 
@@ -97,6 +103,8 @@ def evaluate(
     """
     device = puzzles["question"].device
     batch_size = min(batch_size, len(puzzles))
+    needed = len(puzzles) * num_steps * BYTES_OF_A_STEP
+    require_memory(needed, f"{num_steps:,} steps of {len(puzzles):,} puzzles")
     with by_puzzle(seed, device):
         ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
         trained = min(reasoner.improvement_steps, num_steps)

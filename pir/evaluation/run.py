@@ -13,6 +13,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.batch_size import fitting_batch
 from pir.cells import IDLE_KL
 from pir.components import Components, load_trained
 from pir.cost import flops_per_step
@@ -31,7 +32,6 @@ from pir.evaluation.probes import (
 from pir.evaluation.rollouts import Evaluation, Observer, evaluate, held_out
 from pir.evaluation.sampling import PolicySample, sample_rollouts
 from pir.exits import ExitRule, FixedDepth
-from pir.memory import fitting_batch
 from pir.puzzle import Puzzle
 from pir.run_folder import RunFolder, write_arrays, write_json, write_rows
 from pir.statistics import LIVE_GAIN, STATISTICS, describe

@@ -47,10 +47,14 @@ class CausalLM(Backbone):
         from transformers import AutoConfig, AutoModel
 
         if self.name is not None:
-            body = AutoModel.from_pretrained(self.name, use_safetensors=True)
+            body = AutoModel.from_pretrained(
+                self.name, use_safetensors=True, trust_remote_code=False
+            )
         else:
             assert self.config is not None
-            body = AutoModel.from_config(AutoConfig.for_model(**self.config))
+            body = AutoModel.from_config(
+                AutoConfig.for_model(**self.config), trust_remote_code=False
+            )
         most = getattr(body.config, "max_position_embeddings", tokens)
         if tokens > most:
             raise UserError(

@@ -205,8 +205,12 @@ class PuzzleModel(Reasoner):
         return embedded.to(self.dtype)
 
 
+MOST = 65_536
+"""The most layers, steps, cycles or channels of a model."""
+
+
 def at_least_one(**settings: int) -> None:
-    """Refuses settings of a model that are below 1.
+    """Refuses settings of a model that are below 1, or so large that it would never be built.
 
     Raises:
         UserError: naming the first that is.
@@ -214,3 +218,5 @@ def at_least_one(**settings: int) -> None:
     for name, value in settings.items():
         if value < 1:
             raise UserError(f"model.{name}={value}: must be at least 1")
+        if value > MOST:
+            raise UserError(f"model.{name}={value}: must be at most {MOST}")

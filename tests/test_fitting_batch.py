@@ -6,9 +6,9 @@ from pir.envs.countdown import Countdown
 from pir.envs.sudoku import Sudoku
 from tensordict import TensorDict
 
-from pir import memory
+from pir import batch_size, memory
+from pir.batch_size import MOST, bytes_per_puzzle, fitting_batch, memory_at_hand, named_when_short
 from pir.errors import UserError
-from pir.memory import MOST, bytes_per_puzzle, fitting_batch, memory_at_hand, named_when_short
 from pir.models.trm import TRM
 from pir.reasoner import Policy, Reasoner
 from tests.small_reasoners import SMALL
@@ -41,7 +41,7 @@ class Known(Reasoner):
 def test_the_bytes_of_a_puzzle_are_those_alive_at_once():
     # the question, the start, z of the second round, and two wide ones; then the policies
     step = 5 + 4 * (100 + 100 + 2 * 3000)
-    policies = memory.POLICIES * 5 * 7 * 4
+    policies = batch_size.POLICIES * 5 * 7 * 4
     assert bytes_per_puzzle(Known(), QUESTION[:1]) == pytest.approx(step + policies, rel=0.02)
 
 
@@ -69,7 +69,9 @@ def test_the_default_fits_and_a_setting_decides(monkeypatch):
     assert fitting_batch(7, Known(), QUESTION) == 7
     each = bytes_per_puzzle(Known(), QUESTION[:1])
     for room, expected in ((0, 1), (1.5, 1), (2, 2), (100, 64), (999, 512), (1e6, MOST)):
-        monkeypatch.setattr(memory, "memory_at_hand", lambda _, r=room: r * each / memory.SHARE)
+        monkeypatch.setattr(
+            batch_size, "memory_at_hand", lambda _, r=room: r * each / batch_size.SHARE
+        )
         assert fitting_batch(None, Known(), QUESTION) == expected
     assert fitting_batch(None, Known(), QUESTION[:1]) == 1
 

@@ -1,0 +1,46 @@
+"""What is written to the terminal: text of any origin, without the characters that steer one.
+
+File names, puzzles and settings may come from other people. Control characters in them could move
+the cursor, change the title or hide text, so every command writes through `say`.
+"""
+
+import sys
+import unicodedata
+
+ESCAPED = ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")
+"""Unicode categories that are shown as escapes: control and format characters (bidirectional marks,
+zero width), separators of lines, and what is no character."""
+
+
+def printable(text: str) -> str:
+    r"""Returns text for a terminal: what steers it becomes an escape such as `\x1b`.
+
+    New lines and tabs stay.
+    """
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def one_line(text: str, width: int = 200) -> str:
+    """Returns text as one printable line of at most `width` characters, for messages."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= width else f"{line[: width - 4]} ..."
+
+
+def say(text: object = "", error: bool = False) -> None:
+    """Writes a line to standard output, or standard error, at once."""
+    print(printable(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def _shown(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in ESCAPED:
+        return character
+    code = ord(character)
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else (f"\\U{code:08x}")
+    )
