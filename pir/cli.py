@@ -122,7 +122,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
     from pir.memory import is_out_of_memory, limited_memory
     from pir.surroundings import shut_out
     from pir.sweep import place_of_sweep
-    from pir.words import PRINTING, part, prepare, refuse_unfit
+    from pir.words import PRINTING, known_keys, part, prepare, refuse_unfit
 
     composed, status = False, 0
 
@@ -137,6 +137,9 @@ def _run_hydra(command: str, words: list[str]) -> int:
         except (UserError, OSError) as error:  # the other jobs of a sweep still run
             say(f"pir {command}: {error}", error=True)
             status = USER_ERROR
+        except OmegaConfBaseException as error:
+            say(f"pir {command}: {explain(error, command, prepared)}", error=True)
+            status = USER_ERROR
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -147,7 +150,8 @@ def _run_hydra(command: str, words: list[str]) -> int:
     refuse_unfit(command, options)
     plugins.forget()
     if "--config-dir" in options:
-        plugins.open_folder(options["--config-dir"], GROUPS.values())
+        groups = {*GROUPS.values()}
+        plugins.open_folder(options["--config-dir"], groups, known_keys(command) - groups)
     shut_out()
     register_schemas()
     plugins.register()
@@ -160,7 +164,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:  # Hydra and its grammar raise many kinds
-        if composed and not isinstance(error, OmegaConfBaseException):
+        if composed:
             raise
         raise UserError(explain(error, command, prepared)) from error
     return status

@@ -78,12 +78,13 @@ def forget() -> None:
     modules.clear()
 
 
-def open_folder(path: str, groups: Iterable[str]) -> None:
+def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> None:
     """Lets classes be chosen from modules in a folder; none is imported yet.
 
     Args:
         path: the folder.
         groups: names of its folders of settings.
+        keys: settings that are no choices; Hydra would take a folder of the name for choices.
 
     Raises:
         UserError: if there is no such folder, or settings in it cannot be read safely.
@@ -91,6 +92,9 @@ def open_folder(path: str, groups: Iterable[str]) -> None:
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"--config-dir={folder}: there is no such folder")
+    hiding = [key for key in keys if (folder / key).is_dir()]
+    if hiding:
+        raise UserError(f"--config-dir={folder}: its folder {hiding[0]} hides a setting; rename it")
     for group in groups:
         for file in sorted((folder / group).glob("*.yaml")):
             refuse_aliases(file)

@@ -327,10 +327,14 @@ def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
     Raises:
         UserError: if a pattern matches no such run.
     """
+    if not patterns.strip():
+        raise UserError(f"runs={patterns!r}: names no folder")
     found: dict[Path, None] = {}
     for pattern in [patterns] if Path(patterns).exists() else patterns.split():
         found_by = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
         runs = [RunFolder(match) for match in found_by if RunFolder(match).config.is_file()]
+        for run in runs:
+            run.require()
         chosen = [r for r in runs if not evaluated or (r.evaluation / "eval.json").is_file()]
         if not chosen:
             reason = "there is no run"
