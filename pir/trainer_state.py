@@ -224,7 +224,8 @@ def _lane_faults(trainer: "Trainer", saved: dict[str, Any] | None) -> Iterator[s
     if faults:
         return
     longest = trainer.ledger.under_way.shape[1]
-    if not bool(((saved["k"] >= 0) & ((saved["k"] < longest) | saved["finished"])).all()):
+    under_way = (saved["k"] >= 0) & (saved["k"] < longest)
+    if not bool((under_way | (saved["finished"] & (saved["k"] == longest))).all()):
         yield f"lanes.k is out of 0 to {longest}"
     yield from _token_faults(trainer, saved["puzzles"] | {"answer": saved["answer"]}, "lanes")
 
@@ -257,7 +258,8 @@ def _take_optimizer(trainer: "Trainer", saved: dict[str, Any], steps: int) -> No
         raise ValueError("; ".join(faults[:3]))
     if _numbers_of_parameters(saved) != _numbers_of_parameters(own):
         raise ValueError("the optimizer's state is of other parameters")
-    if steps and _known(own) and not _known(saved):
+    known = zip(_known(own), _known(saved), strict=True)
+    if steps and any(here and not there for here, there in known):
         raise ValueError("the optimizer's state is missing")
     optimizer.load_state_dict(copy.deepcopy(saved))
     if [group["initial_lr"] for group in optimizer.param_groups] != trainer.rates:
@@ -299,10 +301,11 @@ def _numbers_of_parameters(state: dict[str, Any]) -> list[Any]:
     return [numbers for place, numbers in walk(state) if place.endswith(".params")]
 
 
-def _known(state: dict[str, Any]) -> int:
-    """Returns of how many parameters an optimizer's state knows something."""
-    own, parts = state.get("state", {}), (v for k, v in state.items() if k != "state")
-    return sum(map(bool, own.values())) + sum(_known(p) for p in parts if isinstance(p, dict))
+def _known(state: dict[str, Any]) -> list[int]:
+    """Returns of how many parameters an optimizer, or each of its parts, knows something."""
+    parts = [_known(part) for name, part in state.items() if name != "state" and type(part) is dict]
+    own = state.get("state", {})
+    return [sum(map(bool, own.values())), *(count for part in parts for count in part)]
 
 
 def _take_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+from pir.puzzle import SPLITS
 from tests.conftest import TINY
 from tests.training_runs import assert_same_run
 
@@ -58,9 +59,9 @@ def prepared(setup: str, folder: Path) -> list[str]:
         from pir.envs.registration import build_puzzle
 
         puzzle = build_puzzle("sudoku4")
-        questions = puzzle.sample(300, "train", seed=7)["question"]
+        given = [puzzle.sample(40, split, seed=7)["question"] for split in SPLITS]
         file = folder / "puzzles.txt"
-        file.write_text("".join(f"{puzzle.format_question(q)}\n" for q in questions))
+        file.write_text("".join(f"{puzzle.format_question(q)}\n" for qs in given for q in qs))
         words[words.index("env.puzzles=FILE")] = f"env.puzzles={file}"
         words += ["trainer.val_puzzles=5", "trainer.test_puzzles=5"]
     if "init=INIT" in words:
