@@ -20,9 +20,9 @@ from pir.analysis.style import plt, save_figure
 from pir import plugins, stored
 from pir.cli import main
 from pir.errors import UserError
+from pir.row_file import RowFile
 from pir.run_folder import (
     RunFolder,
-    append_rows,
     as_yaml,
     find_runs,
     write_atomically,
@@ -359,7 +359,7 @@ def test_pipes_and_devices_are_not_waited_for(strangers_run):
     with pytest.raises(UserError, match="holds no run"):
         RunFolder(strangers_run).read_config()
     with pytest.raises(UserError, match=r"metrics\.csv"):
-        append_rows(strangers_run / "metrics.csv", [{"a": 1}])
+        RowFile(strangers_run / "metrics.csv").append([{"a": 1}])
 
 
 # ---------------------------------------------------------------- writing
@@ -399,7 +399,7 @@ def test_files_that_are_links_are_replaced_not_followed(tmp_path):
     (folder / "metrics.csv").unlink()
     (folder / "metrics.csv").symlink_to(mine)
     with pytest.raises(UserError, match="cannot write"):
-        append_rows(folder / "metrics.csv", [{"a": 1}])
+        RowFile(folder / "metrics.csv").append([{"a": 1}])
     (folder / "x.partial").mkdir()
     with pytest.raises(UserError, match="cannot write"):
         write_atomically(folder / "x", lambda file: file.write(b"x"))
