@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: train test test-all lint types format golden clean
+.PHONY: train test test-all test-gpu lint types format golden clean
 
 train: $(READY)
 	$(BIN)/pir train env=countdown
@@ -18,6 +18,12 @@ test: lint types
 test-all: lint types
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,lm]'
 	$(PYTEST)
+
+# The tests that need a CUDA device, minutes of training per reasoner among them; one after the other.
+test-gpu: $(READY)
+	@found=$$($(BIN)/python -c 'import torch; print(torch.cuda.is_available())') && \
+	if [ "$$found" = True ]; then $(BIN)/python -m pytest -m gpu tests/test_gpu.py; \
+	else echo "make test-gpu: torch finds no CUDA device here, so there is nothing to test"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .

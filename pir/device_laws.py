@@ -47,30 +47,33 @@ def rounding_decides_nothing(case: Case) -> str:
     return f"{len(case.answers)} answers"
 
 
-def results_stay_on_the_device(case: Case) -> str:
+def results_stay_on_the_device(case: Case, device: torch.device = SECOND) -> str:
     """Every tensor lies on the device of the question that it is computed from, with equal values.
 
-    See `SecondDevice`.
+    Args:
+        case: gives puzzle and tensors.
+        device: the second device, see `SecondDevice`; or a real one.
     """
-    with SecondDevice():
-        elsewhere = list(_calls(case, lambda values: values.to(SECOND)))
+    pretence = SecondDevice if device == SECOND else nullcontext
+    with pretence():
+        elsewhere = list(_calls(case, lambda values: values.to(device)))
     here = _calls(case, lambda values: values)
     for (name, run), (_, run_elsewhere) in zip(here, elsewhere, strict=True):
         expected = _outcome(run, nullcontext())
         try:
-            found = _outcome(run_elsewhere, SecondDevice())
+            found = _outcome(run_elsewhere, pretence())
         except Exception as error:  # a plug-in may fail in any way
             raise LawError(
                 f"{name} fails for tensors on another device than the CPU: {error}; make every "
                 "tensor on the device of the question, by device=question.device or .to()"
             ) from error
         for tensor in found or ():
-            if tensor.device != SECOND:
+            if tensor.device != device:
                 raise LawError(
                     f"{name} gives a tensor on the {tensor.device} for one on another device: make "
                     "it there, by device=question.device or .to()"
                 )
-        with SecondDevice():
+        with pretence():
             back = None if found is None else [tensor.cpu() for tensor in found]
         if not _same(expected, back):
             raise LawError(f"{name} gives something else on another device than on the CPU")

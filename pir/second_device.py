@@ -7,7 +7,6 @@ or are read as arrays. `OtherRounding` lets quotients, means and sums of fractio
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -86,15 +85,15 @@ class SecondDevice(TorchFunctionMode):
 
     def __enter__(self) -> "SecondDevice":
         """Makes the device."""
-        self._generators = patch("torch.Generator", _Generator)
-        self._generators.start()
+        self._generator = torch.Generator
+        torch.Generator = _Generator  # type: ignore[misc]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Takes it away again."""
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self._generators.stop()
+        torch.Generator = self._generator  # type: ignore[misc]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs a function of torch, on either device."""
@@ -122,10 +121,10 @@ def _run(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     asked, args, kwargs = _asked_for(func, args, kwargs)
     place = asked or (SECOND if away else _CPU)
     generator = kwargs.get("generator")
-    if generator is not None and generator.device != place:
+    if generator is not None and generator.device.type != place.type:
         raise RuntimeError(f"a generator of {generator.device} draws on {place}, in {_name(func)}")
     if away:
-        if func in _ARRAYS:
+        if func in _ARRAYS and not kwargs.get("force"):
             raise TypeError(f"a tensor of {SECOND} is read as an array: use Tensor.cpu() first")
         if func not in _MOVES and func not in _COPIES:
             _refuse_mixed(func, args, kwargs)

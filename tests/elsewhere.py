@@ -45,6 +45,10 @@ FAMILIES = {
 """The reasoner families, with what makes each tiny."""
 
 
+TELLING = ("cfg", "input_curriculum")
+"""Objectives that take no puzzles back, see `Trainer._refuse_told`."""
+
+
 @contextmanager
 def second_device() -> Iterator[None]:
     """`SecondDevice`, to which checkpoints can be loaded."""

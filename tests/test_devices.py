@@ -23,15 +23,13 @@ from pir.second_device import SECOND, OtherRounding, SecondDevice
 from tests.elsewhere import (
     CONFIGS,
     FAMILIES,
+    TELLING,
     evaluate_fresh,
     names,
     second_device,
     train_and_resume,
 )
 from tests.puzzles import VARIANTS
-
-TELLING = ("cfg", "input_curriculum")
-"""Objectives that take no puzzles back, see `Trainer._refuse_told`."""
 
 
 def test_every_family_of_reasoners_is_tried():

@@ -28,7 +28,9 @@ FREE = {
     "a generator": lambda here, there: torch.rand(
         3, generator=torch.Generator(SECOND).manual_seed(0), device=SECOND
     ),
-    "an array of the CPU": lambda here, there: there.cpu().numpy(),
+    "an array of the CPU": lambda here, there: there.cpu().numpy() + there.numpy(force=True),
+    "whole numbers": lambda here, there: there.to(torch.int64).to("cpu", torch.uint8) + here,
+    "the place of another": lambda here, there: here.to(there) + there.to(there.dtype),
 }
 
 

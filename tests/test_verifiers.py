@@ -102,3 +102,26 @@ def test_verifier_agrees_with_the_slow_checker(name, count):
         checked += 1
     assert checked >= count
     assert PUZZLES <= int(solved.sum()) < checked / 2
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"maze_hard"}))
+def test_any_tokens_anywhere_get_a_verdict(name):
+    """Also where the question itself holds what no question can hold."""
+    puzzle = VARIANTS[name]()
+    sample = puzzle.sample(30, "test", seed=0)
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randint(256, (4, 30, puzzle.length), generator=rng, dtype=torch.uint8)
+    some = torch.rand(noise.shape[1:], generator=rng) < 0.1
+    strange = torch.where(some, noise[0], sample["question"])
+    for question, answer in (
+        (sample["question"], noise[1]),
+        (noise[2], noise[3]),
+        (strange, torch.where(some, noise[1], sample["solution"])),
+        (torch.zeros_like(strange), torch.zeros_like(strange)),
+        (torch.full_like(strange, 255), torch.full_like(strange, 255)),
+    ):
+        verdict, kept = puzzle.verify(question, answer), puzzle.clamp(question, answer) == answer
+        assert ((verdict.score == 1) == verdict.solved).all()
+        assert ((verdict.score >= 0) & (verdict.score <= 1)).all()
+        assert not (verdict.solved & ~kept.all(1)).any()
+        assert puzzle.conflicts(question, answer).shape == question.shape
