@@ -94,21 +94,19 @@ def memory_at_hand(device: torch.device) -> int:
 
 
 def fitting_batch(wanted: int | None, reasoner: Reasoner, question: Tensor) -> int:
-    """Returns how many puzzles to improve at once.
+    """Returns how many of some puzzles to improve at once.
 
     Args:
         wanted: the setting, which decides; None for what fits into `SHARE` of the memory at hand,
             at most `MOST`, else a power of two.
         reasoner: improves them.
-        question: uint8 of shape (B, L), of all puzzles or some of them.
+        question: uint8 of shape (B, L), of all these puzzles.
     """
-    if wanted is not None:
-        return wanted
-    if len(question) == 1:
-        return 1
+    if wanted is not None or len(question) == 1:
+        return min(wanted or 1, len(question))
     room = SHARE * memory_at_hand(question.device)
     count = max(1, int(room / bytes_per_puzzle(reasoner, question[:1])))
-    return MOST if count >= MOST else 1 << (count.bit_length() - 1)
+    return min(MOST if count >= MOST else 1 << (count.bit_length() - 1), len(question))
 
 
 @contextmanager

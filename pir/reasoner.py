@@ -78,6 +78,9 @@ NOTHING = Condition()
 class Reasoner(nn.Module, ABC):
     """A network that holds a policy over answers in its state and improves it step by step.
 
+    What happens to a puzzle does not depend on the others in its batch. Reasoners that need random
+    numbers draw them with `pir.noise`.
+
     Attributes:
         improvement_steps: the number of steps K that it is trained for.
         reads_own_answer: whether every step but the first reads the answer held now in place of

@@ -161,7 +161,7 @@ def test_a_run_with_small_batches_of_validation_and_test(tmp_path, monkeypatch):
         folder = tmp_path / size
         assert main([*words, f"run={folder}", f"trainer.eval_batch_size={size}"]) == 0
         facts = json.loads((folder / "eval/eval.json").read_text())
-        assert facts["cost"]["batch_size"] == (1000 if size == "null" else 3)
+        assert facts["cost"]["batch_size"] == (8 if size == "null" else 3)
         rows[size] = {
             "validation": read_rows(folder / "improvement.csv"),
             "test": read_rows(folder / "eval/per_step.csv"),

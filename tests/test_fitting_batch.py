@@ -65,14 +65,16 @@ def test_the_estimate_leaves_random_numbers_and_counts_alone():
 
 
 def test_the_default_fits_and_a_setting_decides(monkeypatch):
-    assert fitting_batch(None, Known(), QUESTION) == MOST
-    assert fitting_batch(7, Known(), QUESTION) == 7
+    many = QUESTION[:1].expand(1200, -1)
+    assert fitting_batch(None, Known(), many) == MOST
+    assert fitting_batch(None, Known(), QUESTION) == fitting_batch(10**30, Known(), QUESTION) == 3
+    assert fitting_batch(7, Known(), many) == 7
     each = bytes_per_puzzle(Known(), QUESTION[:1])
     for room, expected in ((0, 1), (1.5, 1), (2, 2), (100, 64), (999, 512), (1e6, MOST)):
         monkeypatch.setattr(
             batch_size, "memory_at_hand", lambda _, r=room: r * each / batch_size.SHARE
         )
-        assert fitting_batch(None, Known(), QUESTION) == expected
+        assert fitting_batch(None, Known(), many) == expected
     assert fitting_batch(None, Known(), QUESTION[:1]) == 1
 
 

@@ -83,6 +83,16 @@ def test_no_token_without_a_chance_is_drawn_where_rounding_loses_some():
     assert drawn.max() == 10
 
 
+def test_numbers_are_made_where_the_question_is(question):
+    question, step = question.to("meta"), torch.ones(400, dtype=torch.int64, device="meta")
+    policy = torch.empty(*question.shape, 7, device="meta")
+    for context in (by_puzzle(0, CPU), torch.random.fork_rng([])):
+        with context:
+            drawn = (uniform(question, "a", 3, k=step), normal(question, "a", 3),
+                     tokens(question, "a", policy, 2, k=step))  # fmt: skip
+        assert [part.device.type for part in drawn] == ["meta"] * 3
+
+
 def test_torchs_own_stream_goes_on_as_before(question):
     torch.manual_seed(5)
     expected = torch.rand(4)
