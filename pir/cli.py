@@ -148,7 +148,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
     try:
         prepared = prepare(command, settings, options)
         _hand_over(command, prepared, run, printing=bool(options.keys() & set(PRINTING)))
-    except (UserError, OSError, KeyboardInterrupt):
+    except (UserError, BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:  # Hydra and its grammar raise many kinds
         if composed:
