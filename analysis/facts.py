@@ -71,6 +71,15 @@ class BestExit:
 
 
 @dataclass(frozen=True)
+class ExitPoint:
+    """Where a rule stops, as chosen on validation; `state` is what the rule learnt."""
+
+    threshold: float
+    improvement_steps: Steps
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Facts:
     """eval.json; what older evaluations lack is None or empty."""
 
@@ -96,6 +105,7 @@ class Facts:
     rating_name: str = "rating"
     cost: Cost | None = None
     best_exit: BestExit | None = None
+    exits: dict[str, ExitPoint] | None = None
     samples: Count | None = None
     sampled_solved: Share | None = None
     coverage: Share | None = None
@@ -134,6 +144,8 @@ def _typed(kind: Any, value: Any, key: str) -> Any:
             raise ValueError(f"{', '.join(sorted(missing))} missing{inside}")
         arguments = {name: _typed(hints[name], value[name], name) for name in given}
         return typing.cast(type, kind)(**arguments)
+    if kind is Any:
+        return value
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

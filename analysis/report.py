@@ -71,7 +71,8 @@ def _origin(run: Run) -> list[tuple[str, str, str]]:
     """Where the run comes from: choices, size, code and machine."""
     facts, info = run.facts, run.content(INFO) or {}
     machine = [str(info[key]) for key in ("processor", "platform") if info.get(key)]
-    machine = [*map(str, info["gpus"])] if info.get("gpus") else machine[:1]
+    gpus = info.get("gpus")
+    machine = [str(gpu) for gpu in gpus] if gpus and isinstance(gpus, list) else machine[:1]
     origin = {
         "env": facts.env,
         "model": facts.model,

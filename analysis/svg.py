@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import matplotlib
 from matplotlib.figure import Figure
 from pir.analysis.style import COLOURS, GRID, INK, MUTED, PAPER
+from pir.analysis.words import plain
 
 VARIABLES = {
     INK: "ink",
@@ -58,7 +59,7 @@ def inline_svg(figure: Figure, prefix: str, description: str) -> str:
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
         "role": "img",
-        "aria-label": description,
+        "aria-label": plain(description),
     }
     return ElementTree.tostring(root, encoding="unicode")
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pir.config import check_choice, suggest
 from pir.errors import UserError
 from pir.stored import MOST_SETTINGS, parse_settings, read_bytes
+from pir.terminal import one_line
 
 GROUPS = {
     "envs": "env",
@@ -111,6 +112,9 @@ def explain(error: Exception, command: str, settings: list[str]) -> str:
     lacking = re.search(r"Missing mandatory value: (\S+)", message)
     if lacking:
         return f"{lacking.group(1)}= must be given (`pir {command} --help`)"
+    unread = re.match(r"LexerNoViableAltException: (.*)", message)
+    if unread:
+        return f"{one_line(unread.group(1))} cannot be read: put quotes inside, key=\"'...'\""
     lines = [message.split("\nSee https")[0], *([str(cause)] if cause else [])]
     first = [line.splitlines()[0] if i else " ".join(line.split()) for i, line in enumerate(lines)]
     return ": ".join(first)

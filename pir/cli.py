@@ -161,7 +161,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
         printing = bool(options.keys() & set(PRINTING))
         with place_of_sweep(prepared, "--multirun" in options) as placed:
             _hand_over(command, placed, run, printing)
-    except (UserError, KeyboardInterrupt):
+    except (UserError, BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:  # Hydra and its grammar raise many kinds
         if composed:

@@ -28,10 +28,12 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (kind == "cpu" and number not in ("", "0")):
+        kinds = ", ".join(DEVICES)
+        raise UserError(f"device={name}: not available; allowed are auto, {kinds} and cuda:1 ...")
     try:
         device = torch.device(name)
-        if device.type not in DEVICES or (device.type == "cpu" and device.index):
-            raise UserError(f"device={name}: allowed are auto, {', '.join(DEVICES)}, and cuda:1")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

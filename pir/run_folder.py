@@ -217,9 +217,11 @@ class RunFolder:
         Files are written without following links; a folder that is a link would be followed.
 
         Raises:
-            UserError: naming the link that leads out.
+            UserError: naming the link that leads out, or a lock that is no file.
         """
-        inside = self.path.resolve()
+        lock, inside = self.path / ".lock", self.path.resolve()
+        if lock.exists() and not lock.is_symlink() and not lock.is_file():
+            raise UserError(f"{lock} is no regular file")
         for entry in self.path.iterdir() if self.path.is_dir() else ():
             if entry.is_symlink() and (entry.name == ".lock" or not entry.is_file()):
                 target = entry.resolve()

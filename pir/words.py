@@ -143,8 +143,8 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
             key = key.replace("run", "hydra.sweep.dir")
     elif value == "~" or value.startswith("~/"):
         value = _home(value, bare)
-    elif bare in GROUPS.values() and re.fullmatch(r"[+-]?[\d.]\S*|true|false|nan|inf", value, re.I):
-        value = quote(value)  # the name of a choice, and so it is missed as one
+    elif bare in GROUPS.values() and value[:1] not in "'\"" and not sweeping:
+        value = quote(value)  # the name of a choice, whatever else it could be read as
     return f"{key}{equals}{value}"
 
 

@@ -360,6 +360,11 @@ def test_pipes_and_devices_are_not_waited_for(strangers_run):
         RunFolder(strangers_run).read_config()
     with pytest.raises(UserError, match=r"metrics\.csv"):
         RowFile(strangers_run / "metrics.csv").append([{"a": 1}])
+    for name in ("config.yaml", ".lock"):
+        (strangers_run / name).unlink(missing_ok=True)
+    os.mkfifo(strangers_run / ".lock")
+    with pytest.raises(UserError, match=r"\.lock is no regular file"):
+        RunFolder(strangers_run).refuse_existing()
 
 
 # ---------------------------------------------------------------- writing

@@ -15,6 +15,7 @@ from pir.config import check_choice
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle_file import read_lines
 from pir.run_folder import RunFolder
+from pir.stored import refuse
 from pir.terminal import say
 
 if TYPE_CHECKING:
@@ -167,20 +168,24 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
     name = HydraConfig.get().runtime.choices["exit"]
     if rule.bound:
         raise UserError(f"exit={name} looks ahead: it cannot be run")
-    evaluated = Run(Path(config.run)).content(FACTS) or {}
-    known = evaluated.get("exits", {}).get(name, {})
-    if not known and (rule.threshold is None or rule.learns):
+    evaluated = Run(Path(config.run))
+    known = (evaluated.facts.exits or {}).get(name) if evaluated.has(FACTS) else None
+    if known is None and (rule.threshold is None or rule.learns):
         raise UserError(
             f"exit={name} is not known for this run: `pir eval run={shlex.quote(config.run)} "
             f"eval.exit={name}`, which chooses a threshold"
             + ("" if rule.learns else ", or set exit.threshold")
         )
-    if known:
-        rule.load_state_dict(known["state"])
+    if known is not None:
+        try:
+            rule.load_state_dict(known.state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            refuse(evaluated.folder / FACTS, error)
     if rule.threshold is not None:
         return Stop(rule, rule.unit(rule.threshold), most)
-    most = config.improvement_steps or known["improvement_steps"]
-    return Stop(rule, rule.unit(known["threshold"]), most)
+    assert known is not None
+    most = config.improvement_steps or known.improvement_steps
+    return Stop(rule, rule.unit(known.threshold), most)
 
 
 def as_table(content: dict[str, Any]) -> str:
