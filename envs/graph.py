@@ -157,8 +157,10 @@ class Graph(Puzzle):
     def key(self, question: Tensor) -> Tensor:
         """Hashes without regard to names and the targets' order; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
-        parts = self._decode(question)
-        over_rows(len(keys), lambda r: kernels.graph_keys(*(part[r] for part in parts), keys[r]))
+        graphs, sources, targets = self._decode(question)
+        over_rows(
+            len(keys), lambda r: kernels.graph_keys(graphs[r], sources[r], targets[r], keys[r])
+        )
         return torch.from_numpy(keys).to(question.device)
 
     def rating(self, question: Tensor) -> Tensor:
@@ -269,10 +271,10 @@ class Graph(Puzzle):
     def _walks(self, question: Tensor, limit: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
         found = np.full((len(question), limit, longest), -1, np.int64)
         counts = np.zeros(len(question), np.int64)
-        parts = self._decode(question)
+        graphs, sources, targets = self._decode(question)
         over_rows(
             len(counts),
-            lambda r: kernels.list_walks(*(part[r] for part in parts), found[r], counts[r]),
+            lambda r: kernels.list_walks(graphs[r], sources[r], targets[r], found[r], counts[r]),
         )
         return found, counts
 

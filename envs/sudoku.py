@@ -210,12 +210,12 @@ class Sudoku(Puzzle):
         trial = int(TRIAL_DRAWS * size**2)
         if most <= trial or (self.clues is None and self.guesses is None):
             return most
-        one = np.zeros((2, 1, self.length), np.uint8)
+        puzzle, grid = np.zeros((2, 1, self.length), np.uint8)
         stream = 0, 0, len(SPLITS), KEY_RANGE, (0, KEY_RANGE)
         fewest, clues = self.clues or (0, -2)
         least, guesses = self.guesses or (0, -1)
         near = (fewest, clues + 2), (least // 2, 2 * guesses + 1)
-        return most if self._fill(*one, stream, *near, trial) else 0
+        return most if self._fill(puzzle, grid, stream, *near, trial) else 0
 
     def size(self, split: str) -> int | None:
         """Returns how many puzzles of the file a split holds; see `Puzzle.size`."""
