@@ -36,6 +36,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
+from pir.slices import generate_rows, over_rows
 
 OPERATORS = "+-*/"
 MAX_NUMBER = 999
@@ -113,7 +114,8 @@ class Countdown(Puzzle):
         numbers = np.zeros((count, self.numbers), np.int64)
         targets = np.zeros(count, np.int64)
         moves = np.zeros((count, self.numbers - 1), np.int64)
-        found = kernels.generate(
+        found = generate_rows(
+            kernels.generate,
             start,
             seed,
             SPLITS.index(split),
@@ -126,6 +128,7 @@ class Countdown(Puzzle):
             numbers,
             targets,
             moves,
+            kernels.MAX_ATTEMPTS,
         )
         if not found:
             raise UserError(
@@ -214,7 +217,13 @@ class Countdown(Puzzle):
         numbers, targets = (part.cpu().numpy() for part in self.decode(question))
         found = np.zeros((len(numbers), limit, self.numbers - 1), np.int64)
         counts = np.zeros(len(numbers), np.int64)
-        kernels.enumerate_programs(numbers, targets, self.use_all, self.pairs, found, counts)
+        rules = self.use_all, self.pairs
+        over_rows(
+            len(numbers),
+            lambda r: kernels.enumerate_programs(
+                numbers[r], targets[r], *rules, found[r], counts[r]
+            ),
+        )
         answers = question[:, None, :].repeat(1, limit, 1)
         answers[:, :, self.answer_start :] = self._move_tokens(found).to(question.device)
         valid = torch.from_numpy(np.arange(limit) < counts[:, None]).to(question.device)

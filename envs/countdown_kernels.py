@@ -7,7 +7,9 @@ order; subtraction and division take the larger operand first. Every result is a
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
+from pir.envs.counter_random import draw_below, keep_place, mix, open_row, step_stream
+
+from pir.slices import BUSY, FILLED, GIVEN_UP
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
 STOP = -1
@@ -151,7 +153,10 @@ def generate(
     numbers: np.ndarray,
     targets: np.ndarray,
     moves: np.ndarray,
-) -> bool:
+    max_draws: int,
+    progress: np.ndarray,
+    budget: int,
+) -> int:
     """Fills one row per instance: numbers drawn uniformly, target by random legal play.
 
     Args:
@@ -167,17 +172,24 @@ def generate(
         numbers: int64 of shape (count, n), receives the numbers in descending order.
         targets: int64 of shape (count,), receives the targets.
         moves: int64 of shape (count, n - 1), receives the first program in search order, the label.
+        max_draws: gives an instance up after so many draws.
+        progress: where the generator stands, see `pir.slices.generate_rows`.
+        budget: stops after so many draws.
 
     Returns:
-        False if some instance was not found within `MAX_ATTEMPTS` draws.
+        `BUSY`, `FILLED` or `GIVEN_UP`.
     """
     count, n = numbers.shape
     scratch = np.zeros((4, 2 * n), np.int64)
-    for row in range(count):
-        state = open_stream(seed, split, first_index + row)
-        for attempt in range(MAX_ATTEMPTS + 1):
-            if attempt == MAX_ATTEMPTS:
-                return False
+    for row in range(np.int64(progress[0]), count):
+        state, draws = open_row(seed, split, first_index, row, progress)
+        while True:
+            if draws == max_draws:
+                return GIVEN_UP
+            if budget == 0:
+                keep_place(progress, row, draws, state)
+                return BUSY
+            draws, budget = draws + 1, budget - 1
             for slot in range(n):
                 state = step_stream(state)
                 drawn = number_range[0] + draw_below(state, number_range[1] - number_range[0] + 1)
@@ -193,7 +205,7 @@ def generate(
                 targets[row] = target
                 search_programs(numbers[row], target, use_all, pairs, scratch, moves[row : row + 1])
                 break
-    return True
+    return FILLED
 
 
 @njit(cache=True)

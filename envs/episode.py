@@ -36,6 +36,7 @@ class EpisodeSettings(TypedDict, total=False):
     stop_when_solved: bool
     time_limit: Literal["terminate", "truncate"]
     instances: Literal["train", "val", "test"]
+    action_mask: bool
 
 
 class State(NamedTuple):
@@ -77,6 +78,8 @@ class Episode:
             the state, so a value function can know it. "truncate": the task goes on for ever and
             was cut off; bootstrap from the last state.
         instances: the split that questions are drawn from.
+        action_mask: whether the views say what every position may hold. It takes L * V bytes per
+            row and step, which is much for long questions over large vocabularies.
 
     Raises:
         UserError: if a setting is not allowed.
@@ -89,12 +92,15 @@ class Episode:
         stop_when_solved: bool = False,
         time_limit: Literal["terminate", "truncate"] = "terminate",
         instances: Literal["train", "val", "test"] = "train",
+        action_mask: bool = True,
     ) -> None:
         """Checks the settings."""
         if type(horizon) is not int or horizon < 1:
             raise UserError(f"horizon={horizon}: allowed is a whole number, at least 1")
-        if type(stop_when_solved) is not bool:
-            raise UserError(f"stop_when_solved={stop_when_solved}: allowed is true or false")
+        flags = {"stop_when_solved": stop_when_solved, "action_mask": action_mask}
+        for name, flag in flags.items():
+            if type(flag) is not bool:
+                raise UserError(f"{name}={flag}: allowed is true or false")
         check_choice("time_limit", time_limit, TIME_LIMITS)
         check_choice("instances", instances, SPLITS)
         self.puzzle = puzzle
@@ -102,6 +108,8 @@ class Episode:
         self.stop_when_solved = stop_when_solved
         self.time_limit = time_limit
         self.instances = instances
+        self.masked = action_mask
+        self._last_mask: tuple[Tensor, Tensor] | None = None
 
     def begin(self, question: Tensor, answer: Tensor | None = None) -> State:
         """Returns the first states of questions, uint8 (B, L), and, if given, first answers."""
@@ -125,6 +133,28 @@ class Episode:
         verdict = self.puzzle.verify(question, answer)
         after = State(question, answer, *verdict, state.step + 1)
         return after, after.score - state.score
+
+    def action_mask(self, question: Tensor) -> Tensor:
+        """Tells which tokens every position of an action may hold.
+
+        Written positions may hold what `Puzzle.slot_mask` allows, clamped ones the question's token
+        alone. Other tokens of the vocabulary are no error: they earn nothing, or are clamped.
+
+        Args:
+            question: uint8 of shape (B, L). The mask of the same tensor is worked out once.
+
+        Returns:
+            bool of shape (B, L, V), not to be changed.
+        """
+        if self._last_mask is None or self._last_mask[0] is not question:
+            tokens = torch.arange(len(self.puzzle.vocabulary), device=question.device)
+            mask = torch.where(
+                self.puzzle.written(question)[:, :, None],
+                self.puzzle.slot_mask.to(question.device),
+                question[:, :, None] == tokens,
+            )
+            self._last_mask = question, mask
+        return self._last_mask[1]
 
     def ended(self, state: State) -> tuple[Tensor, Tensor]:
         """Tells which episodes are over in states that a step led to.
@@ -176,16 +206,23 @@ class Episode:
             UserError: if the shape is another, or a token is not in the vocabulary.
         """
         shape, size = (rows, self.puzzle.length), len(self.puzzle.vocabulary)
-        tokens = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+        tokens = value if isinstance(value, Tensor) else _as_tensor(value, name)
         if tuple(tokens.shape) != shape:
             raise UserError(f"{name} has the shape {tuple(tokens.shape)} where {shape} is expected")
         if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
             raise UserError(f"{name} holds {tokens.dtype}, not whole numbers")
-        low, high = (int(bound) for bound in tokens.aminmax())
+        low, high = torch.stack(tokens.to(torch.int64).aminmax()).tolist()
         if low < 0 or high >= size:
             wrong = low if low < 0 else high
             raise UserError(f"{name} holds the token {wrong}: allowed are 0..{size - 1}")
         return tokens.to(torch.uint8)
+
+
+def _as_tensor(value: Any, name: str) -> Tensor:
+    try:
+        return torch.from_numpy(np.asarray(value))
+    except (TypeError, ValueError) as error:  # rows of different lengths, texts, objects
+        raise UserError(f"{name} is no array of whole numbers: {error}") from error
 
 
 def _is_text(value: Any) -> bool:

@@ -28,6 +28,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role, Stroke
 from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Verdict, instances, split_range
+from pir.slices import generate_rows, over_rows
 
 BLANK, STOP, FIRST_NODE = 1, 2, 3
 
@@ -106,7 +107,8 @@ class Graph(Puzzle):
         """Grows random graphs; see `Puzzle.sample`."""
         graphs = np.zeros((count, self.nodes, self.branching), np.int64)
         sources, targets = np.zeros(count, np.int64), np.zeros((count, 2), np.int64)
-        found = kernels.generate(
+        found = generate_rows(
+            kernels.generate,
             start,
             seed,
             SPLITS.index(split),
@@ -118,6 +120,7 @@ class Graph(Puzzle):
             graphs,
             sources,
             targets,
+            kernels.MAX_ATTEMPTS,
         )
         if not found:
             raise UserError(
@@ -155,7 +158,10 @@ class Graph(Puzzle):
     def key(self, question: Tensor) -> Tensor:
         """Hashes without regard to names and the targets' order; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
-        kernels.graph_keys(*self._decode(question), keys)
+        graphs, sources, targets = self._decode(question)
+        over_rows(
+            len(keys), lambda r: kernels.graph_keys(graphs[r], sources[r], targets[r], keys[r])
+        )
         return torch.from_numpy(keys).to(question.device)
 
     def rating(self, question: Tensor) -> Tensor:
@@ -272,7 +278,11 @@ class Graph(Puzzle):
     def _walks(self, question: Tensor, limit: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
         found = np.full((len(question), limit, longest), -1, np.int64)
         counts = np.zeros(len(question), np.int64)
-        kernels.list_walks(*self._decode(question), found, counts)
+        graphs, sources, targets = self._decode(question)
+        over_rows(
+            len(counts),
+            lambda r: kernels.list_walks(graphs[r], sources[r], targets[r], found[r], counts[r]),
+        )
         return found, counts
 
     # ---------------------------------------------------------------- text and picture

@@ -6,7 +6,17 @@ up with -1.
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import draw_below, mix, open_stream, shuffle, step_stream
+from pir.envs.counter_random import (
+    draw_below,
+    keep_place,
+    mix,
+    open_row,
+    open_stream,
+    shuffle,
+    step_stream,
+)
+
+from pir.slices import BUSY, FILLED, GIVEN_UP
 
 MAX_ATTEMPTS = 50_000
 FAR = 1 << 30
@@ -30,6 +40,24 @@ def distances_to(successors: np.ndarray, target: int, field: np.ndarray) -> None
 
 
 @njit(cache=True)
+def _exact_walks(successors: np.ndarray, field: np.ndarray, longest: int) -> np.ndarray:
+    """Returns whether a walk of exactly s steps leads from a node to the target, (longest, nodes).
+
+    A depth-first search that asks this never meets a dead end, of which long walks have
+    exponentially many.
+    """
+    nodes, branching = successors.shape
+    leads = np.zeros((longest, nodes), np.bool_)
+    leads[0] = field == 0
+    for steps in range(1, longest):
+        for node in range(nodes):
+            for slot in range(branching):
+                after = successors[node, slot]
+                leads[steps, node] |= after >= 0 and leads[steps - 1, after]
+    return leads
+
+
+@njit(cache=True)
 def walks(
     successors: np.ndarray, source: int, field: np.ndarray, longest: int, found: np.ndarray
 ) -> int:
@@ -45,10 +73,13 @@ def walks(
     Returns:
         How many were written.
     """
-    branching = successors.shape[1]
+    nodes, branching = successors.shape
     path, cursor = np.zeros(longest + 1, np.int64), np.zeros(longest + 1, np.int64)
+    leads = np.zeros((0, nodes), np.bool_)  # whether a walk of so many steps ends at the target
     count = 0
     for length in range(max(1, field[source]), longest + 1):
+        if length > field[source] and len(leads) == 0:
+            leads = _exact_walks(successors, field, longest)
         path[0] = source
         depth, cursor[0] = 0, 0
         while depth >= 0:
@@ -66,7 +97,8 @@ def walks(
                 continue
             after = successors[path[depth], cursor[depth]]
             cursor[depth] += 1
-            if after >= 0 and field[after] <= length - depth - 1:
+            steps = length - depth - 1
+            if after >= 0 and (leads[steps, after] if len(leads) else field[after] == steps):
                 depth += 1
                 path[depth], cursor[depth] = after, 0
     return count
@@ -221,7 +253,10 @@ def generate(
     graphs: np.ndarray,
     sources: np.ndarray,
     targets: np.ndarray,
-) -> bool:
+    max_draws: int,
+    progress: np.ndarray,
+    budget: int,
+) -> int:
     """Fills one row per instance.
 
     The source reaches a random tree with extra edges; beside it grows a second such part, which
@@ -240,19 +275,26 @@ def generate(
         graphs: int64 of shape (count, nodes, branching), receives the successors.
         sources: int64 of shape (count,).
         targets: int64 of shape (count, 2).
+        max_draws: gives an instance up after so many draws.
+        progress: where the generator stands, see `pir.slices.generate_rows`.
+        budget: stops after so many draws.
 
     Returns:
-        False if some instance was not found within `MAX_ATTEMPTS` draws.
+        `BUSY`, `FILLED` or `GIVEN_UP`.
     """
     nodes = graphs.shape[1]
     reachable = nodes - unreachable
     successors = np.zeros(graphs.shape[1:], np.int64)
     names, field = np.zeros(nodes, np.int64), np.zeros(nodes, np.int64)
-    for b in range(len(graphs)):
-        state = open_stream(seed, split, first_index + b)
-        for attempt in range(MAX_ATTEMPTS + 1):
-            if attempt == MAX_ATTEMPTS:
-                return False
+    for b in range(np.int64(progress[0]), len(graphs)):
+        state, draws = open_row(seed, split, first_index, b, progress)
+        while True:
+            if draws == max_draws:
+                return GIVEN_UP
+            if budget == 0:
+                keep_place(progress, b, draws, state)
+                return BUSY
+            draws, budget = draws + 1, budget - 1
             successors[:] = -1
             state = _grow(state, successors, 0, reachable, 0, extra)
             state = _grow(state, successors, reachable, nodes, 0, extra)
@@ -271,4 +313,4 @@ def generate(
             targets[b, first], targets[b, 1 - first] = names[right], names[wrong]
             if keys[0] <= graph_key(graphs[b], sources[b], targets[b]) % key_range < keys[1]:
                 break
-    return True
+    return FILLED

@@ -4,9 +4,11 @@
     envs = gymnasium.make_vec("pir/Countdown-v0", num_envs=256)
 
 Observations hold `question` and `answer` (L tokens, uint8), `score` (float32) and `step` (int64);
-`info` holds `solved`. `pir.envs.episode` has the rules of an episode.
+`info` holds `solved` and `action_mask` (what each position of the action may hold, bool of shape
+(L, V)). `pir.envs.episode` has the rules of an episode.
 """
 
+from functools import cached_property
 from typing import Any, Unpack, cast
 
 import gymnasium
@@ -27,7 +29,7 @@ from pir.puzzle import Puzzle
 Observation = dict[str, np.ndarray]
 
 GIVEN = ("question", "answer")
-RENDER_MODES = ["ansi"]
+METADATA: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
 
 
 class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
@@ -40,7 +42,9 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     Args:
         puzzle: the puzzle.
         num_envs: how many rows.
-        render_mode: None, or "ansi": `render()` returns questions and answers in text form.
+        render_mode: what `render()` returns for every row: "ansi", question and answer in text
+            form; "rgb_array", a drawing of the answer, uint8 of shape (H, W, 3), H and W the same
+            for every answer of a puzzle; or None.
         autoreset_mode: when a row that ended is reset: with the next step, within the same step, or
             not at all; see `gymnasium.vector.AutoresetMode`.
         settings: see `Episode`.
@@ -50,8 +54,7 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
-        "render_modes": RENDER_MODES,
-        "render_fps": 1,
+        **METADATA,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
 
@@ -68,10 +71,11 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         if type(num_envs) is not int or num_envs < 1:
             raise UserError(f"num_envs={num_envs}: allowed is a whole number, at least 1")
         if render_mode is not None:
-            check_choice("render_mode", render_mode, RENDER_MODES)
+            check_choice("render_mode", render_mode, METADATA["render_modes"])
         if not isinstance(autoreset_mode, AutoresetMode):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
-        self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode(autoreset_mode)}
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs, self.render_mode = num_envs, render_mode
         self.puzzle, self.episode = puzzle, Episode(puzzle, **settings)
         self.single_observation_space, self.single_action_space = _single_spaces(self.episode)
@@ -97,7 +101,7 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             first = self.episode.begin(self._stream.draw(int(rows.sum())))
         self._state = first if self._state is None else self._state.with_rows(rows, first)
         self._done = self._done & ~rows
-        return _observation(self._state), _info(self._state, rows)
+        return _observation(self._state), self._info(self._state, rows)
 
     def step(
         self, actions: np.ndarray
@@ -108,7 +112,7 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             ResetNeeded: if there is no episode to go on with.
             UserError: if the actions are no answers.
         """
-        mode = self.metadata["autoreset_mode"]
+        mode = self.autoreset_mode
         if self._state is None or (mode == AutoresetMode.DISABLED and self._done.any()):
             raise ResetNeeded("an episode has not begun or is over: call reset first")
         tokens = self.episode.tokens(actions, self.num_envs, "action")
@@ -121,15 +125,15 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             terminated, truncated = terminated & ~self._done, truncated & ~self._done
         self._done = terminated | truncated
         if mode == AutoresetMode.SAME_STEP and self._done.any():
-            infos = _final(state, self._done)
+            infos = self._final(state, self._done)
             state = self._with_fresh_rows(state, self._done)
         self._state = state
-        infos |= _info(state, torch.ones_like(self._done))
+        infos |= self._info(state, torch.ones_like(self._done))
         flags = terminated.numpy(), truncated.numpy()
         return _observation(state), reward.double().numpy(), *flags, infos
 
-    def render(self) -> tuple[str, ...] | None:
-        """Returns question and answer of every row in text form, or None without a render mode.
+    def render(self) -> tuple[str, ...] | tuple[np.ndarray, ...] | None:
+        """Returns text or a drawing for every row, as `render_mode` says; None without one.
 
         Raises:
             ResetNeeded: if there is nothing to show yet.
@@ -138,11 +142,46 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             return None
         if self._state is None:
             raise ResetNeeded("nothing to show yet: call reset first")
-        return tuple(
-            f"{self.puzzle.format_question(question)}\n"
-            f"{self.puzzle.format_answer(question, answer)}"
-            for question, answer in zip(self._state.question, self._state.answer, strict=True)
-        )
+        rows = list(zip(self._state.question, self._state.answer, strict=True))
+        if self.render_mode == "ansi":
+            text = self.puzzle
+            return tuple(f"{text.format_question(q)}\n{text.format_answer(q, a)}" for q, a in rows)
+        from pir.drawing import draw_frame
+
+        return tuple(draw_frame(self.puzzle.picture(q, a), self._frame_size) for q, a in rows)
+
+    @cached_property
+    def _frame_size(self) -> tuple[int, int]:
+        """Width and height of frames in cells: those of one picture, the same for all seeds."""
+        from pir.drawing import extent
+
+        question = QuestionStream(self.puzzle, self.episode.instances, seed=0).draw(1)[0]
+        return extent(self.puzzle.picture(question, question))
+
+    def _info(self, state: State, rows: Tensor) -> dict[str, np.ndarray]:
+        """Returns infos, and beside each, as Gymnasium has it, the rows it is given for."""
+        given = {"solved": state.solved}
+        if self.episode.masked:
+            given["action_mask"] = self.episode.action_mask(state.question)
+        infos = {}
+        for key, value in given.items():
+            infos[key] = value.numpy().copy()
+            infos[key][~rows.numpy()] = False
+            infos[f"_{key}"] = rows.numpy().copy()
+        return infos
+
+    def _final(self, state: State, rows: Tensor) -> dict[str, Any]:
+        """Returns the last observations and infos of rows that are about to be reset."""
+        observation = _observation(state)
+        last = np.full(len(rows), None, dtype=object)
+        for row in rows.nonzero().flatten().tolist():
+            last[row] = {key: value[row] for key, value in observation.items()}
+        return {
+            "final_obs": last,
+            "_final_obs": rows.numpy().copy(),
+            "final_info": self._info(state, rows),
+            "_final_info": rows.numpy().copy(),
+        }
 
     def _with_fresh_rows(self, state: State, rows: Tensor) -> State:
         assert self._stream is not None
@@ -179,14 +218,14 @@ class RevisionEnv(gymnasium.Env[Observation, np.ndarray]):
 
     Args:
         puzzle: the puzzle.
-        render_mode: None, or "ansi": `render()` returns question and answer in text form.
+        render_mode: what `render()` returns; see `RevisionVectorEnv`.
         settings: see `Episode`.
 
     Raises:
         UserError: if a setting is not allowed.
     """
 
-    metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 1}  # noqa: RUF012
+    metadata = METADATA
 
     def __init__(
         self, puzzle: Puzzle, *, render_mode: str | None = None, **settings: Unpack[EpisodeSettings]
@@ -207,7 +246,7 @@ class RevisionEnv(gymnasium.Env[Observation, np.ndarray]):
         super().reset(seed=seed)
         rows = {key: [value] for key, value in (options or {}).items()}
         observation, info = self._batch.reset(seed=seed, options=rows)
-        return _first(observation), {"solved": bool(info["solved"][0])}
+        return _first(observation), _first_info(info)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Revises the answer; see `gymnasium.Env.step`.
@@ -216,13 +255,13 @@ class RevisionEnv(gymnasium.Env[Observation, np.ndarray]):
             ResetNeeded: if there is no episode to go on with.
             UserError: if the action is no answer.
         """
-        batch = self._batch.step(np.asarray(action)[None])
+        batch = self._batch.step([action])  # type: ignore[arg-type]
         observation, reward, terminated, truncated, info = batch
         flags = bool(terminated[0]), bool(truncated[0])
-        return _first(observation), float(reward[0]), *flags, {"solved": bool(info["solved"][0])}
+        return _first(observation), float(reward[0]), *flags, _first_info(info)
 
-    def render(self) -> str | None:
-        """Returns question and answer in text form, or None without a render mode."""
+    def render(self) -> str | np.ndarray | None:
+        """Returns text or a drawing, as `render_mode` says; None without one."""
         shown = self._batch.render()
         return shown[0] if shown else None
 
@@ -240,6 +279,9 @@ def make_env(name: str, *, render_mode: str | None = None, **settings: Any) -> R
     """
     puzzle, episode = _parts(name, settings)
     return RevisionEnv(puzzle, render_mode=render_mode, **episode)
+
+
+make_env.metadata = METADATA  # type: ignore[attr-defined]  # where gymnasium.make looks for it
 
 
 def make_vector_env(
@@ -264,17 +306,22 @@ def _parts(name: str, settings: dict[str, Any]) -> tuple[Puzzle, EpisodeSettings
 
 def _single_spaces(episode: Episode) -> tuple[spaces.Dict, spaces.MultiDiscrete]:
     """Returns the spaces of one row."""
-    size = len(episode.puzzle.vocabulary)
-    counts, dtype = np.full(episode.puzzle.length, size), np.min_scalar_type(size)
     observation = spaces.Dict(
         {
-            "question": spaces.MultiDiscrete(counts, dtype),
-            "answer": spaces.MultiDiscrete(counts, dtype),
+            "question": _token_space(episode.puzzle),
+            "answer": _token_space(episode.puzzle),
             "score": spaces.Box(0.0, 1.0, (1,), np.float32),
             "step": spaces.Box(0, episode.horizon, (1,), np.int64),
         }
     )
-    return observation, spaces.MultiDiscrete(counts, dtype)
+    return observation, _token_space(episode.puzzle)
+
+
+def _token_space(puzzle: Puzzle) -> spaces.MultiDiscrete:
+    counts = np.full(puzzle.length, len(puzzle.vocabulary))
+    space = spaces.MultiDiscrete(counts, np.min_scalar_type(len(puzzle.vocabulary)))
+    space.nvec = counts  # in 64 bits: others add the counts up, which 8 bits do not hold
+    return space
 
 
 def _observation(state: State) -> Observation:
@@ -291,20 +338,6 @@ def _first(observation: Observation) -> Observation:
     return {key: value[0] for key, value in observation.items()}
 
 
-def _info(state: State, rows: Tensor) -> dict[str, np.ndarray]:
-    """Returns `solved`, and beside it, as Gymnasium has it, the rows it is given for."""
-    return {"solved": (state.solved & rows).numpy(), "_solved": rows.numpy().copy()}
-
-
-def _final(state: State, rows: Tensor) -> dict[str, Any]:
-    """Returns the last observations and infos of rows that are about to be reset."""
-    observation = _observation(state)
-    last = np.full(len(rows), None, dtype=object)
-    for row in rows.nonzero().flatten().tolist():
-        last[row] = {key: value[row] for key, value in observation.items()}
-    return {
-        "final_obs": last,
-        "_final_obs": rows.numpy().copy(),
-        "final_info": _info(state, rows),
-        "_final_info": rows.numpy().copy(),
-    }
+def _first_info(info: dict[str, np.ndarray]) -> dict[str, Any]:
+    first = {key: value[0] for key, value in info.items() if not key.startswith("_")}
+    return first | {"solved": bool(first["solved"])}

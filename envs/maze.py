@@ -38,6 +38,7 @@ from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
 from pir.puzzle_file import GivenPuzzles, parse_lines
+from pir.slices import generate_rows, over_rows
 
 SYMBOLS = "#.SGo"
 REACH = 3
@@ -149,7 +150,11 @@ class Maze(Puzzle):
         """Enumerates shortest paths, the label first; see `Puzzle.solutions`."""
         found = np.zeros((len(question), limit, self.length), np.uint8)
         counts = np.zeros(len(question), np.int64)
-        kernels.shortest_paths(question.cpu().numpy(), self.around, found, counts)
+        mazes = question.cpu().numpy()
+        over_rows(
+            len(mazes),
+            lambda r: kernels.shortest_paths(mazes[r], self.around, found[r], counts[r]),
+        )
         valid = np.arange(limit) < counts[:, None]
         device = question.device
         return torch.from_numpy(found).to(device), torch.from_numpy(valid).to(device)
@@ -161,13 +166,19 @@ class Maze(Puzzle):
     def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
         """Grows the path from both ends, all other cells first; see `Puzzle.solution_order`."""
         ranks = np.zeros(question.shape, np.int64)
-        kernels.rank_paths(question.cpu().numpy(), solution.cpu().numpy(), self.around, ranks)
+        mazes, answers = question.cpu().numpy(), solution.cpu().numpy()
+        over_rows(
+            len(mazes),
+            lambda r: kernels.rank_paths(mazes[r], answers[r], self.around, ranks[r]),
+        )
         return torch.from_numpy(ranks).to(question.device)
 
     def _label(self, question: Tensor) -> tuple[Tensor, np.ndarray]:
         mazes = question.cpu().numpy()
         answers, steps = np.zeros_like(mazes), np.zeros(len(mazes), np.int64)
-        kernels.label_all(mazes, self.around, answers, steps)
+        over_rows(
+            len(mazes), lambda r: kernels.label_all(mazes[r], self.around, answers[r], steps[r])
+        )
         return torch.from_numpy(answers).to(question.device), steps
 
     # ---------------------------------------------------------------- instances
@@ -177,7 +188,8 @@ class Maze(Puzzle):
         if self.puzzles is not None:
             return self._sample_file(count, split, seed, start)
         mazes, answers = np.zeros((2, count, self.length), np.uint8)
-        found = kernels.generate(
+        found = generate_rows(
+            kernels.generate,
             start,
             seed,
             SPLITS.index(split),
@@ -194,6 +206,7 @@ class Maze(Puzzle):
             self._next_rooms,
             mazes,
             answers,
+            kernels.MAX_ATTEMPTS,
         )
         if not found:
             raise UserError(
@@ -283,7 +296,8 @@ class Maze(Puzzle):
     def key(self, question: Tensor) -> Tensor:
         """Hashes the least symmetric image, start and goal alike; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
-        symmetry.maze_keys(question.cpu().numpy(), self.height, self.width, keys)
+        mazes, shape = question.cpu().numpy(), (self.height, self.width)
+        over_rows(len(mazes), lambda r: symmetry.maze_keys(mazes[r], *shape, keys[r]))
         return torch.from_numpy(keys).to(question.device)
 
     # ---------------------------------------------------------------- text and picture

@@ -7,8 +7,10 @@ west, east, north is the label (the convention of the Maze-Hard benchmark).
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
+from pir.envs.counter_random import draw_below, keep_place, mix, open_row, step_stream
 from pir.envs.maze_symmetry import GOAL, OPEN, PATH, START, WALL, maze_key
+
+from pir.slices import BUSY, FILLED, GIVEN_UP
 
 ROOMS, WALLS = range(2)
 MAX_ATTEMPTS = 100_000
@@ -358,7 +360,10 @@ def generate(
     next_rooms: np.ndarray,
     mazes: np.ndarray,
     answers: np.ndarray,
-) -> bool:
+    max_draws: int,
+    progress: np.ndarray,
+    budget: int,
+) -> int:
     """Fills one row per instance.
 
     Args:
@@ -378,21 +383,28 @@ def generate(
         next_rooms: `build_neighbours` with reach 2, L where there is no room, for `ROOMS`.
         mazes: uint8 of shape (count, L), receives the mazes.
         answers: uint8 of shape (count, L), receives the labels.
+        max_draws: gives an instance up after so many draws.
+        progress: where the generator stands, see `pir.slices.generate_rows`.
+        budget: stops after so many draws.
 
     Returns:
-        False if some instance was not found within `MAX_ATTEMPTS` draws.
+        `BUSY`, `FILLED` or `GIVEN_UP`.
     """
     length = height * width
     field, queue = np.zeros(length + 1, np.int32), np.zeros(length + 1, np.int32)
     dug = np.zeros(length + 1, np.uint8)
     is_room = np.zeros(length, np.bool_)
     is_room[rooms] = True
-    for row in range(len(mazes)):
-        state = open_stream(seed, split, first_index + row)
+    for row in range(np.int64(progress[0]), len(mazes)):
+        state, draws = open_row(seed, split, first_index, row, progress)
         maze = mazes[row]
-        for attempt in range(MAX_ATTEMPTS + 1):
-            if attempt == MAX_ATTEMPTS:
-                return False
+        while True:
+            if draws == max_draws:
+                return GIVEN_UP
+            if budget == 0:
+                keep_place(progress, row, draws, state)
+                return BUSY
+            draws, budget = draws + 1, budget - 1
             if layout == ROOMS:
                 state = _dig_rooms(state, maze, loops, rooms, next_rooms, queue, dug)
             else:
@@ -432,4 +444,4 @@ def generate(
             if keys[0] <= maze_key(maze, height, width) % key_range < keys[1]:
                 break
         descend(maze, around, field, answers[row])
-    return True
+    return FILLED

@@ -36,6 +36,7 @@ from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
 from pir.puzzle_file import shuffled_epochs
+from pir.slices import generate_rows, over_rows
 
 BLANK, FIRST_COLUMN = 1, 2
 PUBLISHED_BOARDS = {"train": (800, 42), "val": (200, 2042), "test": (200, 1042)}
@@ -169,7 +170,8 @@ class Queens(Puzzle):
     def _complete(self, boards: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
         found = np.zeros((len(boards), limit, self.n), np.int64)
         counts = np.zeros(len(boards), np.int64)
-        kernels.complete(boards, self._solutions, self._having, self._all, found, counts)
+        index = self._solutions, self._having, self._all
+        over_rows(len(boards), lambda r: kernels.complete(boards[r], *index, found[r], counts[r]))
         return found, counts
 
     def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
@@ -186,7 +188,8 @@ class Queens(Puzzle):
             return self._sample_published(count, split, seed, start)
         boards, labels = np.zeros((2, count, self.n), np.int64)
         inside = self._orbit_sets[split] if self.split == "orbits" else self._all
-        found = kernels.generate(
+        found = generate_rows(
+            kernels.generate,
             start,
             seed,
             SPLITS.index(split),
@@ -199,6 +202,7 @@ class Queens(Puzzle):
             np.stack([self._all, inside]),
             boards,
             labels,
+            kernels.MAX_ATTEMPTS,
         )
         if not found:
             raise UserError(
@@ -252,7 +256,8 @@ class Queens(Puzzle):
     def key(self, question: Tensor) -> Tensor:
         """Hashes the least of the eight images; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
-        kernels.board_keys(_to_boards(question), keys)
+        boards = _to_boards(question)
+        over_rows(len(boards), lambda r: kernels.board_keys(boards[r], keys[r]))
         return torch.from_numpy(keys).to(question.device)
 
     # ---------------------------------------------------------------- text and picture

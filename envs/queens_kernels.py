@@ -7,7 +7,9 @@ completions of a board are the intersection over its queens.
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
+from pir.envs.counter_random import draw_below, keep_place, mix, open_row, open_stream, step_stream
+
+from pir.slices import BUSY, FILLED, GIVEN_UP
 
 MAX_ATTEMPTS = 1_000_000
 
@@ -218,7 +220,10 @@ def generate(
     inside: np.ndarray,
     boards: np.ndarray,
     labels: np.ndarray,
-) -> bool:
+    max_draws: int,
+    progress: np.ndarray,
+    budget: int,
+) -> int:
     """Fills one row per instance: a random solution with some queens hidden.
 
     Args:
@@ -235,19 +240,26 @@ def generate(
             solutions again if the split goes by board).
         boards: int64 of shape (count, n), receives the boards.
         labels: int64 of shape (count, n), receives their first completions.
+        max_draws: gives an instance up after so many draws.
+        progress: where the generator stands, see `pir.slices.generate_rows`.
+        budget: stops after so many draws.
 
     Returns:
-        False if some instance was not found within `MAX_ATTEMPTS` draws.
+        `BUSY`, `FILLED` or `GIVEN_UP`.
     """
     n = solutions.shape[1]
     row_order = np.zeros(n, np.int64)
     completions = np.zeros(inside.shape[1], np.uint64)
-    for b in range(len(boards)):
-        state = open_stream(seed, split, first_index + b)
+    for b in range(np.int64(progress[0]), len(boards)):
+        state, draws = open_row(seed, split, first_index, b, progress)
         board = boards[b]
-        for attempt in range(MAX_ATTEMPTS + 1):
-            if attempt == MAX_ATTEMPTS:
-                return False
+        while True:
+            if draws == max_draws:
+                return GIVEN_UP
+            if budget == 0:
+                keep_place(progress, b, draws, state)
+                return BUSY
+            draws, budget = draws + 1, budget - 1
             state = step_stream(state)
             chosen = draw_below(state, len(solutions))
             if not inside[1, chosen // 64] >> uint64(chosen % 64) & uint64(1):
@@ -278,4 +290,4 @@ def generate(
                 continue
             labels[b] = solutions[first]
             break
-    return True
+    return FILLED

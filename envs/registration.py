@@ -46,7 +46,8 @@ def build_puzzle(name: str, **settings: Any) -> "Puzzle":
         settings: values in place of those in the file.
 
     Raises:
-        UserError: if there is no such puzzle, or a setting is unknown or not allowed.
+        UserError: if there is no such puzzle, or a setting is unknown (`UnknownSettingError`, a
+            `TypeError` too) or not allowed.
     """
     return build_parts(name, settings, ())[0]
 
@@ -65,12 +66,13 @@ def build_parts(
         the puzzle, and the other settings that were given.
 
     Raises:
-        UserError: if there is no such puzzle, or a setting is unknown or not allowed.
+        UserError: if there is no such puzzle, or a setting is unknown (`UnknownSettingError`, a
+            `TypeError` too) or not allowed.
     """
     from omegaconf import OmegaConf
 
     from pir.config import build, suggest
-    from pir.errors import UserError
+    from pir.errors import UnknownSettingError, UserError
     from pir.puzzle import Puzzle
 
     names = puzzle_names()
@@ -82,7 +84,9 @@ def build_parts(
     rest = {}
     for key, value in settings.items():
         if key not in known:
-            raise UserError(f"{key} is unknown{suggest(key, known)}")
+            raise UnknownSettingError(
+                f"{key} is unknown{suggest(key, known)}: unexpected keyword argument '{key}'"
+            )
         if key in others:
             rest[key] = value
         else:  # a config file has lists, a caller writes tuples too

@@ -13,6 +13,7 @@ Score:
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +26,13 @@ from pir.errors import PuzzleTextError, UserError
 from pir.picture import Cell, Picture, Role, Stroke
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
 from pir.puzzle_file import GivenPuzzles, parse_lines
+from pir.slices import FILLED, generate_rows, in_slices, over_rows
 
 SYMBOLS = "123456789ABCDEFG"
 BLANK = 1
-ATTEMPTS = 50_000
-"""Grids of 9x9 that are dug for one instance before giving up; fewer of larger ones."""
+MAX_DRAWS, TRIAL_DRAWS = 40_000, 10_000
+"""Grids of 9x9 that are dug for one instance before giving up, and in the trial that shows whether
+the settings admit any puzzle; more of smaller grids, fewer of larger ones."""
 
 MAX_GUESSES = 100_000
 """A search is given up after so many; the hardest 9x9 puzzles known take some thousand."""
@@ -143,14 +146,19 @@ class Sudoku(Puzzle):
         grids = question.cpu().numpy() - 1
         found = np.zeros((len(grids), limit, self.length), np.uint8)
         counts, guesses = np.zeros((2, len(grids)), np.int64)
-        kernels.solve(grids, self.units, self.peers, MAX_GUESSES, found, counts, guesses)
+        room, progress = kernels.make_room(self.length), np.zeros(2, np.int64)
+        arguments = (grids, self.units, self.peers, MAX_GUESSES, found, counts, guesses)
+        in_slices(lambda budget: kernels.solve(*arguments, *room, progress, budget) == FILLED)
         return found, counts, guesses
 
     def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
         """Counts the rounds of singles before a cell is found; see `Puzzle.solution_order`."""
         ranks = np.zeros(question.shape, np.int64)
         grids, answers = question.cpu().numpy() - 1, solution.cpu().numpy() - 1
-        kernels.rank_cells(grids, answers, self.units, self.peers, ranks)
+        over_rows(
+            len(grids),
+            lambda r: kernels.rank_cells(grids[r], answers[r], self.units, self.peers, ranks[r]),
+        )
         return torch.from_numpy(ranks).to(question.device)
 
     # ---------------------------------------------------------------- instances
@@ -160,27 +168,57 @@ class Sudoku(Puzzle):
         if self.puzzles is not None:
             return self._sample_file(count, split, seed, start)
         puzzles, grids = np.zeros((2, count, self.length), np.uint8)
-        found = kernels.generate(
-            start,
-            seed,
-            SPLITS.index(split),
-            KEY_RANGE,
-            split_range(split),
-            self.clues or (0, 0),
-            self.guesses or (0, -1),
-            *self.box,
-            self.units,
-            self.peers,
-            max(50, int(ATTEMPTS * (81 / self.length) ** 6)),
-            puzzles,
-            grids,
-        )
-        if not found:
+        stream = start, seed, SPLITS.index(split), KEY_RANGE, split_range(split)
+        wanted = self.clues or (0, 0), self.guesses or (0, -1)
+        if not self._fill(puzzles, grids, stream, *wanted, self._max_draws):
             raise UserError(
                 f"no Sudoku found in the {split} split with env.clues={self.clues} and "
                 f"env.guesses={self.guesses}; widen a range"
             )
         return instances(torch.from_numpy(puzzles + 1), torch.from_numpy(grids + 1))
+
+    def _fill(
+        self,
+        puzzles: np.ndarray,
+        grids: np.ndarray,
+        stream: tuple[Any, ...],
+        clues: tuple[int, int],
+        guesses: tuple[int, int],
+        max_draws: int,
+    ) -> bool:
+        """Generates the rows of a stream; returns whether all were found."""
+        return generate_rows(
+            kernels.generate,
+            *stream,
+            clues,
+            guesses,
+            *self.box,
+            self.units,
+            self.peers,
+            puzzles,
+            grids,
+            *kernels.make_room(self.length),
+            max_draws,
+        )
+
+    @cached_property
+    def _max_draws(self) -> int:
+        """How many grids are dug for one instance; 0 where a trial shows that it is of no use.
+
+        The trial is a stream of its own, of all splits together, and finds nothing where no puzzle
+        comes near the settings: two clues more than wanted, half or double the guesses.
+        """
+        size = 81 / self.length
+        most = max(50, int(min(MAX_DRAWS * size**2, 50_000 * size**6)))
+        trial = int(TRIAL_DRAWS * size**2)
+        if most <= trial or (self.clues is None and self.guesses is None):
+            return most
+        puzzle, grid = np.zeros((2, 1, self.length), np.uint8)
+        stream = 0, 0, len(SPLITS), KEY_RANGE, (0, KEY_RANGE)
+        fewest, clues = self.clues or (0, -2)
+        least, guesses = self.guesses or (0, -1)
+        near = (fewest, clues + 2), (least // 2, 2 * guesses + 1)
+        return most if self._fill(puzzle, grid, stream, *near, trial) else 0
 
     def size(self, split: str) -> int | None:
         """Returns how many puzzles of the file a split holds; see `Puzzle.size`."""
@@ -220,7 +258,8 @@ class Sudoku(Puzzle):
     def key(self, question: Tensor) -> Tensor:
         """Hashes by colour refinement, without regard to symmetries; see `Puzzle.key`."""
         keys = np.zeros(len(question), np.int64)
-        symmetry.puzzle_keys(question.cpu().numpy() - 1, *self.box, keys)
+        grids = question.cpu().numpy() - 1
+        over_rows(len(grids), lambda r: symmetry.puzzle_keys(grids[r], *self.box, keys[r]))
         return torch.from_numpy(keys).to(question.device)
 
     # ---------------------------------------------------------------- text and picture

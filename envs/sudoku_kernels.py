@@ -7,9 +7,14 @@ of bits, bit d - 1 for digit d. `units` (3n, n) lists the cells of every row, co
 
 import numpy as np
 from numba import njit
-from pir.envs.counter_random import draw_below, open_stream, step_stream
+from pir.envs.counter_random import draw_below, keep_place, open_row, step_stream
 from pir.envs.sudoku_symmetry import puzzle_key
 
+from pir.slices import BUSY, FILLED, GIVEN_UP
+
+QUEUE, BRANCH, LEFT, SEARCH, ORDER, BARRED, DRAWN = range(7)
+DRAW, DIG, PROVE = range(3)
+MANY = 1 << 40
 MAX_GUESSES_PER_TEST = 2_000
 """A clue stays where uniqueness without it is not settled within so many guesses (large grids)."""
 
@@ -125,49 +130,72 @@ def _write_digits(cand: np.ndarray, grid: np.ndarray) -> None:
         grid[cell] = digit
 
 
+def make_room(cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the memory of a search or a generator, in which it also keeps its place.
+
+    Returns:
+        `levels`, int64 of shape (cells + 1, cells), for the candidates at every depth; and `lists`,
+        int64 of shape (7, cells + 1), zeros, a row each for
+
+        * `QUEUE`, cells that have become single;
+        * `BRANCH`, the cell that a depth guesses at, -1 where none is left;
+        * `LEFT`, its digits still to be tried, as bits;
+        * `SEARCH`: the depth, -1 after the end; how many solutions were found, -1 if the search was
+          given up; how many guesses it took;
+        * `ORDER`, the cells in the order in which they are dug;
+        * `BARRED`, whether a cell cannot hold a digit;
+        * `DRAWN`: what is being done with a grid (`DRAW` the next, `DIG`, `PROVE`), how many of its
+          cells were tried, how many clues are left, how many are wanted.
+    """
+    return np.zeros((cells + 1, cells), np.int64), np.zeros((7, cells + 1), np.int64)
+
+
+@njit(cache=True)
+def _begin_search(levels: np.ndarray, lists: np.ndarray) -> None:
+    """Begins a depth-first search at the propagated candidates `levels[0]`."""
+    cell = _most_constrained(levels[0])
+    lists[BRANCH, 0] = cell
+    if cell >= 0:
+        lists[LEFT, 0] = levels[0, cell]
+    lists[SEARCH, 0], lists[SEARCH, 1], lists[SEARCH, 2] = 0, 0, cell >= 0
+
+
 @njit(cache=True)
 def _search(
     levels: np.ndarray,
-    queue: np.ndarray,
+    lists: np.ndarray,
     units: np.ndarray,
     peers: np.ndarray,
     found: np.ndarray,
     max_guesses: int,
-) -> tuple[int, int]:
-    """Searches depth-first from the propagated candidates `levels[0]`.
+    budget: int,
+) -> int:
+    """Goes on with a search; guesses are at cells where no naked or hidden single helps on.
 
     Args:
-        levels: int64 of shape (cells + 1, cells), room for the candidates of every depth.
-        queue: int64 of shape (cells,), room.
+        levels: see `make_room`.
+        lists: see `make_room`; `SEARCH` has what the search came to once it is over.
         units: see the module.
         peers: see the module.
         found: uint8 of shape (limit, cells), receives the solutions in a fixed order.
         max_guesses: gives up after so many.
+        budget: stops after so many digits tried.
 
     Returns:
-        How many solutions were found (at most `limit`; -1 if the search was given up), and how many
-        guesses it took: cells at which neither naked nor hidden singles helped on.
+        What is left of the budget.
     """
-    cells = levels.shape[1]
-    branch = np.zeros(cells + 1, np.int64)  # the cell that a depth guesses at
-    left = np.zeros(cells + 1, np.int64)  # its digits still to be tried
-    depth, count, guesses = 0, 0, 0
-    cell = _most_constrained(levels[0])
-    branch[0] = cell
-    if cell >= 0:
-        left[0] = levels[0, cell]
-        guesses = 1
-    while depth >= 0:
+    queue, branch, left = lists[QUEUE], lists[BRANCH], lists[LEFT]
+    depth, count, guesses = lists[SEARCH, 0], lists[SEARCH, 1], lists[SEARCH, 2]
+    while depth >= 0 and budget > 0:
         if branch[depth] < 0:
             _write_digits(levels[depth], found[count])
             count += 1
-            if count == len(found):
-                return count, guesses
-            depth -= 1
+            depth = -1 if count == len(found) else depth - 1
             continue
         if left[depth] == 0:
             depth -= 1
             continue
+        budget -= 1
         bit = left[depth] & -left[depth]
         left[depth] ^= bit
         levels[depth + 1] = levels[depth]
@@ -182,8 +210,9 @@ def _search(
                 left[depth] = levels[depth, cell]
                 guesses += 1
                 if guesses > max_guesses:
-                    return -1, guesses
-    return count, guesses
+                    depth, count = -1, -1
+    lists[SEARCH, 0], lists[SEARCH, 1], lists[SEARCH, 2] = depth, count, guesses
+    return budget
 
 
 @njit(cache=True)
@@ -195,7 +224,11 @@ def solve(
     found: np.ndarray,
     counts: np.ndarray,
     guesses: np.ndarray,
-) -> None:
+    levels: np.ndarray,
+    lists: np.ndarray,
+    progress: np.ndarray,
+    budget: int,
+) -> int:
     """Finds the solutions of every grid, with the guesses that it takes.
 
     Args:
@@ -206,16 +239,32 @@ def solve(
         found: uint8 of shape (B, limit, cells), receives the solutions.
         counts: int64 of shape (B,), receives how many there are, at most `limit`; -1: given up.
         guesses: int64 of shape (B,), receives the guesses.
+        levels: see `make_room`.
+        lists: see `make_room`.
+        progress: int64 of shape (2,), zeros at first: the grid at work and whether its search has
+            begun.
+        budget: stops after so many grids read and digits tried.
+
+    Returns:
+        `BUSY` or `FILLED`.
     """
-    cells = grids.shape[1]
-    levels = np.zeros((cells + 1, cells), np.int64)
-    queue = np.zeros(cells, np.int64)
-    for row in range(len(grids)):
-        counts[row], guesses[row] = 0, 0
-        if _read_candidates(grids[row], levels[0], queue, units, peers):
-            counts[row], guesses[row] = _search(
-                levels, queue, units, peers, found[row], max_guesses
-            )
+    for row in range(progress[0], len(grids)):
+        if progress[1] == 0:
+            if budget <= 0:
+                progress[0] = row
+                return BUSY
+            budget -= 1
+            counts[row], guesses[row] = 0, 0
+            if not _read_candidates(grids[row], levels[0], lists[QUEUE], units, peers):
+                continue
+            _begin_search(levels, lists)
+        budget = _search(levels, lists, units, peers, found[row], max_guesses, budget)
+        if lists[SEARCH, 0] >= 0:
+            progress[0], progress[1] = row, 1
+            return BUSY
+        progress[1] = 0
+        counts[row], guesses[row] = lists[SEARCH, 1], lists[SEARCH, 2]
+    return FILLED
 
 
 @njit(cache=True)
@@ -293,14 +342,13 @@ def _fill(
     state: np.uint64,
     grid: np.ndarray,
     levels: np.ndarray,
-    queue: np.ndarray,
+    lists: np.ndarray,
     units: np.ndarray,
     peers: np.ndarray,
 ) -> np.uint64:
     """Fills a grid with a random solution: random digits in the most constrained cell."""
     n, cells = units.shape[1], len(grid)
-    left = np.zeros(cells + 1, np.int64)
-    branch = np.zeros(cells + 1, np.int64)
+    queue, branch, left = lists[QUEUE], lists[BRANCH], lists[LEFT]
     levels[0, :] = (1 << n) - 1
     depth, branch[0], left[0] = 0, 0, (1 << n) - 1
     tried = 0
@@ -333,7 +381,7 @@ def _follows(
 ) -> bool:
     """Says whether a clue is a naked or hidden single of the other clues (so it can be removed).
 
-    `barred`, bool of shape (cells,), is room.
+    `barred`, int64 of shape (cells + 1,), is room.
     """
     n, digit = units.shape[1], puzzle[cell]
     seen = 1 << (digit - 1)
@@ -342,13 +390,13 @@ def _follows(
             seen |= 1 << (puzzle[peer] - 1)
     if seen == (1 << n) - 1:
         return True
-    barred[:] = False  # cells that cannot hold the digit
+    barred[:] = 0  # cells that cannot hold the digit
     for other in range(len(puzzle)):
         if puzzle[other] > 0:
-            barred[other] = True
+            barred[other] = 1
             if puzzle[other] == digit and other != cell:
                 for peer in peers[other]:
-                    barred[peer] = True
+                    barred[peer] = 1
     for unit in range(len(units)):
         places = 0
         inside = False
@@ -365,49 +413,52 @@ def _follows(
 def _dig(
     state: np.uint64,
     puzzle: np.ndarray,
-    clues: int,
     levels: np.ndarray,
-    queue: np.ndarray,
+    lists: np.ndarray,
+    other: np.ndarray,
     units: np.ndarray,
     peers: np.ndarray,
+    budget: int,
 ) -> tuple[np.uint64, int]:
-    """Blanks cells of a full grid in random order while its solution stays the only one.
+    """Goes on blanking cells of a grid in random order while its solution stays the only one.
+
+    `lists[DRAWN]` has where it stands; `other`, uint8 of shape (1, cells), is room. It is over when
+    all cells were tried, or as many clues are left as are wanted; more are left if the puzzle is
+    minimal before.
 
     Returns:
-        The stream, and how many clues are left: `clues`, or more if the puzzle is minimal before.
+        The stream, and what is left of the budget of cells tried and guesses made.
     """
-    cells = len(puzzle)
-    order = np.arange(cells)
-    other = np.zeros((1, cells), np.uint8)
-    barred = np.zeros(cells, np.bool_)
-    left = cells
-    for i in range(cells):
-        if left == clues:
-            break
+    cells, order, queue = len(puzzle), lists[ORDER], lists[QUEUE]
+    i, left, wanted = lists[DRAWN, 1], lists[DRAWN, 2], lists[DRAWN, 3]
+    while i < cells and left != wanted and budget > 0:
         state = step_stream(state)
         j = i + draw_below(state, cells - i)
         cell = order[j]
         order[j] = order[i]
+        i += 1
+        budget -= 1
         digit = puzzle[cell]
-        removable = _follows(puzzle, cell, units, peers, barred)
+        removable = _follows(puzzle, cell, units, peers, lists[BARRED])
         if not removable:
             puzzle[cell] = 0
-            possible = _read_candidates(puzzle, levels[0], queue, units, peers)
-            if possible:
+            removable = True
+            if _read_candidates(puzzle, levels[0], queue, units, peers):
                 # The clue may go if no solution has another digit in its place.
                 levels[0, cell] &= ~(1 << (digit - 1))
-                if levels[0, cell] == 0:
-                    possible = False
-                elif _is_single(levels[0, cell]):
+                possible = levels[0, cell] != 0
+                if possible and _is_single(levels[0, cell]):
                     queue[0] = cell
                     possible = _propagate(levels[0], queue, 1, units, peers)
-            count = 0
-            if possible:
-                count, _ = _search(levels, queue, units, peers, other, MAX_GUESSES_PER_TEST)
-            removable = count == 0
+                if possible:
+                    _begin_search(levels, lists)
+                    _search(levels, lists, units, peers, other, MAX_GUESSES_PER_TEST, MANY)
+                    removable = lists[SEARCH, 1] == 0
+                    budget -= lists[SEARCH, 2]
         puzzle[cell] = 0 if removable else digit
         left -= removable
-    return state, left
+    lists[DRAWN, 1], lists[DRAWN, 2] = cells if left == wanted else i, left
+    return state, budget
 
 
 @njit(cache=True)
@@ -423,10 +474,14 @@ def generate(
     box_width: int,
     units: np.ndarray,
     peers: np.ndarray,
-    max_attempts: int,
     puzzles: np.ndarray,
     grids: np.ndarray,
-) -> bool:
+    levels: np.ndarray,
+    lists: np.ndarray,
+    max_draws: int,
+    progress: np.ndarray,
+    budget: int,
+) -> int:
     """Fills one row per instance: a random grid, dug out to a puzzle with one solution.
 
     Args:
@@ -441,38 +496,58 @@ def generate(
         box_width: columns of a box.
         units: see the module.
         peers: see the module.
-        max_attempts: gives up after so many grids for one instance.
         puzzles: uint8 of shape (count, cells), receives the puzzles.
         grids: uint8 of shape (count, cells), receives their solutions.
+        levels: see `make_room`.
+        lists: see `make_room`.
+        max_draws: gives an instance up after so many grids.
+        progress: where the generator stands, see `pir.slices.generate_rows`.
+        budget: stops after so many grids filled, cells tried and guesses made.
 
     Returns:
-        False if some instance was not found within `max_attempts` draws.
+        `BUSY`, `FILLED` or `GIVEN_UP`.
     """
-    cells = puzzles.shape[1]
-    levels = np.zeros((cells + 1, cells), np.int64)
-    queue = np.zeros(cells, np.int64)
+    cells, drawn, order = puzzles.shape[1], lists[DRAWN], lists[ORDER]
     found = np.zeros((2, cells), np.uint8)
-    for row in range(len(puzzles)):
-        state = open_stream(seed, split, first_index + row)
+    for row in range(np.int64(progress[0]), len(puzzles)):
+        state, draws = open_row(seed, split, first_index, row, progress)
         puzzle = puzzles[row]
-        for attempt in range(max_attempts + 1):
-            if attempt == max_attempts:
-                return False
-            state = _fill(state, grids[row], levels, queue, units, peers)
-            puzzle[:] = grids[row]
-            target = 0
-            if clues[1] > 0:
-                state = step_stream(state)
-                target = clues[0] + draw_below(state, clues[1] - clues[0] + 1)
-            state, left = _dig(state, puzzle, target, levels, queue, units, peers)
-            if clues[1] > 0 and left > clues[1]:
-                continue
-            if not keys[0] <= puzzle_key(puzzle, box_height, box_width) % key_range < keys[1]:
-                continue
-            if guesses[1] >= 0:
-                _read_candidates(puzzle, levels[0], queue, units, peers)
-                _, needed = _search(levels, queue, units, peers, found, guesses[1])
-                if not guesses[0] <= needed <= guesses[1]:
+        while True:
+            if drawn[0] == DRAW:
+                if draws == max_draws:
+                    return GIVEN_UP
+                if budget <= 0:
+                    keep_place(progress, row, draws, state)
+                    return BUSY
+                draws, budget = draws + 1, budget - 1
+                state = _fill(state, grids[row], levels, lists, units, peers)
+                puzzle[:] = grids[row]
+                for cell in range(cells):
+                    order[cell] = cell
+                drawn[0], drawn[1], drawn[2], drawn[3] = DIG, 0, cells, 0
+                if clues[1] > 0:
+                    state = step_stream(state)
+                    drawn[3] = clues[0] + draw_below(state, clues[1] - clues[0] + 1)
+            if drawn[0] == DIG:
+                state, budget = _dig(state, puzzle, levels, lists, found[:1], units, peers, budget)
+                if drawn[1] < cells:
+                    keep_place(progress, row, draws, state)
+                    return BUSY
+                drawn[0] = DRAW
+                if clues[1] > 0 and drawn[2] > clues[1]:
                     continue
-            break
-    return True
+                if not keys[0] <= puzzle_key(puzzle, box_height, box_width) % key_range < keys[1]:
+                    continue
+                if guesses[1] < 0:
+                    break
+                _read_candidates(puzzle, levels[0], lists[QUEUE], units, peers)
+                _begin_search(levels, lists)
+                drawn[0] = PROVE
+            budget = _search(levels, lists, units, peers, found, guesses[1], budget)
+            if lists[SEARCH, 0] >= 0:
+                keep_place(progress, row, draws, state)
+                return BUSY
+            drawn[0] = DRAW
+            if guesses[0] <= lists[SEARCH, 2] <= guesses[1]:
+                break
+    return FILLED

@@ -13,7 +13,7 @@ import torch
 from pir.envs.episode import Episode, EpisodeSettings, QuestionStream, State
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Bounded, Categorical, Composite
+from torchrl.data import Binary, Bounded, Categorical, Composite
 from torchrl.envs import EnvBase
 
 from pir.errors import UserError
@@ -23,8 +23,12 @@ from pir.puzzle import Puzzle
 class PuzzleEnv(EnvBase):  # type: ignore[misc]
     """A batch of B puzzles of L tokens; every row that is reset takes the next of the stream.
 
+    Observations hold `question` and `answer`, uint8 of shape (B, L), `score` and `step`, of shape
+    (B, 1), and `action_mask`, bool of shape (B, L, V), which the transform `ActionMask` reads.
+
     `reset(td, set_state=True)` starts from the states in `td` instead: `question`, and where given
-    `answer` and `step`. Rows of a partial reset or step that are not selected stay as they are.
+    `answer` and `step`; rows that are over there (`done`, or at the last step) take the next of the
+    stream. Rows of a partial reset or step that are not selected stay as they are.
 
     Args:
         puzzle: the puzzle.
@@ -66,6 +70,10 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
             step=self._step_spec(),
             **batch,
         )
+        if self.episode.masked:
+            shape = (num_envs, puzzle.length, len(puzzle.vocabulary))
+            mask = Binary(shape=shape, device=self.device, dtype=torch.bool)
+            self.observation_spec["action_mask"] = mask
         self.state_spec = Composite(
             question=self._token_spec(),
             answer=self._token_spec(),
@@ -79,6 +87,13 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
             for key in ("done", "terminated", "truncated")
         }
         self.full_done_spec = Composite(**flags, **batch)
+
+    def to(self, device: torch.device | str) -> "PuzzleEnv":
+        """Moves the environment, the states in it too; see `EnvBase.to`."""
+        moved: PuzzleEnv = super().to(device)
+        if moved._state is not None:
+            moved._state = State(*(part.to(moved.device) for part in moved._state))
+        return moved
 
     def _token_spec(self) -> Categorical:
         shape = (*self.batch_size, self.puzzle.length)
@@ -103,8 +118,7 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
             rows = torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
         else:
             rows = mask.reshape(self.batch_size)
-        count = int(rows.sum())
-        first = self._given(tensordict).rows(rows) if set_state else self._drawn(count)
+        first = self._given(tensordict, rows) if set_state else self._drawn(int(rows.sum()))
         self._state = first if self._state is None else self._state.with_rows(rows, first)
         return self._tensordict(self._state, torch.zeros_like(rows), torch.zeros_like(rows))
 
@@ -112,7 +126,8 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
         before = self._state
         if before is None:
             raise UserError("no episode has begun: call reset first")
-        state, reward = self.episode.revise(before, tensordict["action"])
+        action = self.episode.tokens(tensordict["action"], self.batch_size[0], "action")
+        state, reward = self.episode.revise(before, action)
         mask = tensordict.get("_step", None)
         if mask is not None:
             rows = mask.reshape(self.batch_size)
@@ -127,27 +142,31 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
             self._stream = QuestionStream(self.puzzle, self.episode.instances, seed)
         return self.episode.begin(self._stream.draw(count).to(self.device))
 
-    def _given(self, tensordict: TensorDictBase | None) -> State:
-        """Returns the states that a tensordict holds, all rows."""
+    def _given(self, tensordict: TensorDictBase | None, rows: Tensor) -> State:
+        """Returns the states that a tensordict holds for `rows`; new ones where they are over."""
         if tensordict is None or "question" not in tensordict:
             raise UserError("reset(set_state=True) needs a tensordict with a question")
-        answer = tensordict.get("answer", None)
-        first = self.episode.given(
-            tensordict["question"].to(self.device), answer, self.batch_size[0]
-        )
-        step = tensordict.get("step", None)
-        if step is None:
-            return first
-        step = step.reshape(self.batch_size).to(first.step)
-        if not ((step >= 0) & (step < self.episode.horizon)).all():
-            raise UserError(f"step: a state to go on from has 0..{self.episode.horizon - 1}")
-        return first._replace(step=step)
+        given = tensordict[rows]
+        count, horizon = len(given), self.episode.horizon
+        question = given["question"].to(self.device)
+        first = self.episode.given(question, given.get("answer", None), count)
+        step = given.get("step", first.step).reshape(count).to(first.step)
+        if not ((step >= 0) & (step <= horizon)).all():
+            raise UserError(f"step: a state to go on from has 0..{horizon - 1}")
+        first = first._replace(step=step)
+        over = given.get("done", torch.zeros_like(rows[rows])).reshape(count).to(self.device)
+        over = over | (step == horizon)
+        return first.with_rows(over, self._drawn(int(over.sum()))) if over.any() else first
 
     def _tensordict(self, state: State, terminated: Tensor, truncated: Tensor) -> TensorDict:
+        """Returns observations and flags; tokens and mask are copies, the caller's to change."""
+        masked, question = self.episode.masked, state.question
+        mask = {"action_mask": self.episode.action_mask(question).clone()} if masked else {}
         return TensorDict(
             {
-                "question": state.question,
-                "answer": state.answer,
+                **mask,
+                "question": question.clone(),
+                "answer": state.answer.clone(),
                 "score": state.score[:, None],
                 "step": state.step[:, None],
                 "done": (terminated | truncated)[:, None],

@@ -5,6 +5,14 @@ class UserError(Exception):
     """A mistake in a setting, a file or a puzzle; the message names it and says what is allowed."""
 
 
+class UnknownSettingError(UserError, TypeError):
+    """A keyword that an environment does not have.
+
+    It is a `TypeError` too, and names the keyword as Python does: libraries that try keywords of
+    other environments, such as `frameskip`, go on without it then.
+    """
+
+
 class PuzzleTextError(UserError):
     """Text that is no puzzle or answer of the kind asked for.
 

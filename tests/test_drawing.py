@@ -9,6 +9,7 @@ from pir.envs.maze import Maze
 from pir.envs.sudoku import Sudoku
 
 from pir.cli import main
+from pir.drawing import draw_frame
 from pir.errors import UserError
 from pir.picture import Cell, Picture, as_text
 from tests.puzzles import VARIANTS
@@ -50,6 +51,18 @@ def test_figures(name, tmp_path):
     save_pictures(pictures, ["question", "answer"], tmp_path / "figure.png")
     _, (width, height) = frames(tmp_path / "figure.png")
     assert width > height > 50
+
+
+def test_frames_have_the_size_asked_for():
+    row = Picture(tuple(Cell(float(x), 0.0, "7", "given") for x in range(12)))
+    frame = draw_frame(row, (12, 1))
+    assert frame.shape == (36, 432, 3)
+    assert draw_frame(row, (4, 3)).shape == (108, 144, 3)  # scaled to fit
+    assert draw_frame(row, (600, 1)).shape == (2, 1440, 3)  # never larger
+    wrong = Picture((*row.cells[:-1], row.cells[-1]._replace(role="wrong")))
+    changed = (draw_frame(wrong, (12, 1)) != frame).any((0, 2))
+    assert changed[-60:].any()
+    assert not changed[:-60].any()
 
 
 def test_animations_are_small_and_have_a_frame_per_step(tmp_path):

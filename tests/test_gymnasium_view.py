@@ -1,5 +1,7 @@
 """The Gymnasium view against Gymnasium's own checks and environments."""
 
+import copy
+import pickle
 import re
 import subprocess
 import sys
@@ -15,9 +17,7 @@ from pir.envs.gymnasium_view import RevisionEnv, RevisionVectorEnv, make_env
 from pir.envs.registration import environment_id, puzzle_names
 
 from pir.errors import UserError
-from tests.views import ROWS, guesses
-
-IDS = sorted(key for key in gymnasium.registry if key.startswith("pir/"))
+from tests.views import IDS, ROWS, guesses
 
 
 def test_every_puzzle_is_registered_under_its_name():
@@ -49,7 +49,7 @@ def test_every_id_makes_a_native_vector_environment(key):
         assert observation in envs.observation_space
         assert set(observation) == {"question", "answer", "score", "step"}
         assert observation["question"].dtype == observation["answer"].dtype == np.uint8
-        assert set(info) == {"solved", "_solved"}
+        assert set(info) == {"solved", "_solved", "action_mask", "_action_mask"}
         envs.action_space.seed(0)
         observation, reward, terminated, truncated, info = envs.step(envs.action_space.sample())
         assert reward.shape == terminated.shape == truncated.shape == (3,)
@@ -66,18 +66,123 @@ def test_settings_reach_puzzle_and_episode():
     ("settings", "message"),
     [
         ({"numbrs": 4}, "numbrs is unknown; did you mean numbers?"),
+        ({"frameskip": 1}, "unexpected keyword argument 'frameskip'"),
         ({"horizn": 4}, "horizn is unknown; did you mean horizon?"),
         ({"numbers": 9}, "env.numbers=9"),
         ({"numbers": "four"}, "env.numbers=four"),
         ({"_target_": "os.system"}, "_target_ is unknown"),
-        ({"render_mode": "human"}, "render_mode=human: allowed are ansi"),
+        ({"render_mode": "svg"}, "render_mode=svg: allowed are ansi, rgb_array"),
+        ({"action_mask": 1}, "action_mask=1: allowed is true or false"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*render_mode='svg':UserWarning")  # Gymnasium says it too
 def test_settings_that_gymnasium_hands_on_are_checked(settings, message):
     with pytest.raises(UserError, match=re.escape(message)):
         gymnasium.make("pir/Countdown-v0", **settings)
-    with pytest.raises(UserError, match=re.escape(message)):
+    with pytest.raises(UserError, match=re.escape(message)) as raised:
         gymnasium.make_vec("pir/Countdown-v0", num_envs=2, **settings)
+    # Only a keyword that there is not may be left out and the call tried again.
+    assert isinstance(raised.value, TypeError) == ("is unknown" in str(raised.value))
+
+
+@pytest.mark.parametrize("key", IDS)
+def test_frames_have_one_size(key):
+    env = gymnasium.make(key, render_mode="rgb_array", horizon=2)
+    envs = gymnasium.make_vec(key, num_envs=2, render_mode="rgb_array", horizon=2)
+    frames = []
+    for seed in range(2):
+        env.reset(seed=seed)
+        env.action_space.seed(seed)
+        frames.append(env.render())
+        env.step(env.action_space.sample())
+        frames.append(env.render())
+    envs.reset(seed=0)
+    together = envs.render()
+    assert len(together) == 2
+    assert (together[0] == frames[0]).all()
+    for frame in [*frames, *together]:
+        assert frame.dtype == np.uint8
+        assert frame.shape == (*frames[0].shape[:2], 3)
+        assert len(np.unique(frame)) > 3  # something is drawn
+        assert frame.shape[0] % 2 == frame.shape[1] % 2 == 0  # as video codecs want it
+    assert (frames[0] != frames[2]).any()
+
+
+def test_the_list_of_frames_is_gymnasiums_own_wrapper():
+    env = gymnasium.make("pir/Queens-v0", render_mode="rgb_array_list")
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    assert len(env.render()) == 2
+
+
+def test_masks_say_what_positions_may_hold(puzzle):
+    envs = RevisionVectorEnv(puzzle, ROWS, horizon=2)
+    observation, info = envs.reset(seed=1)
+    question = torch.from_numpy(observation["question"])
+    written = puzzle.written(question).numpy()
+    mask = info["action_mask"]
+    assert mask.dtype == bool
+    assert mask.shape == (ROWS, puzzle.length, len(puzzle.vocabulary))
+    for row in range(ROWS):
+        assert (mask[row][written[row]] == puzzle.slot_mask.numpy()[written[row]]).all()
+        assert (mask[row][~written[row]].sum(1) == 1).all()
+        clamped = mask[row].argmax(1)[~written[row]]
+        assert (clamped == observation["question"][row][~written[row]]).all()
+    solution = puzzle.sample(ROWS, "train", seed=1)["solution"].long()
+    assert torch.from_numpy(mask).gather(2, solution[:, :, None]).all()
+    mask.fill(False)  # the caller's to change
+    assert envs.step(observation["answer"])[4]["action_mask"].any(2).all()
+    env = RevisionEnv(puzzle)
+    _, info = env.reset(seed=1)
+    allowed = tuple(info["action_mask"].astype(np.int8))
+    action = env.action_space.sample(mask=allowed)
+    assert info["action_mask"][np.arange(puzzle.length), action].all()
+    assert "action_mask" not in RevisionEnv(puzzle, action_mask=False).reset()[1]
+
+
+@pytest.mark.parametrize("key", IDS)
+def test_counts_of_tokens_can_be_added_up(key):
+    """Stable-Baselines3 does, in the type that the space has."""
+    env = gymnasium.make(key)
+    for space in (env.action_space, env.observation_space["question"]):
+        size = len(env.unwrapped.puzzle.vocabulary)
+        assert sum(space.nvec) == env.unwrapped.puzzle.length * size
+        assert space.dtype == np.uint8
+
+
+@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.slow)])
+def test_gymnasiums_own_vector_environments(mode):
+    envs = gymnasium.make_vec("pir/Sudoku4-v0", num_envs=2, vectorization_mode=mode)
+    try:
+        envs.reset(seed=1)
+        info = envs.step(envs.action_space.sample())[4]
+    finally:
+        envs.close()
+    assert info["action_mask"].shape == (2, 16, 6)
+    assert info["_action_mask"].all()
+
+
+def test_environments_can_be_copied_and_sent():
+    env = gymnasium.make("pir/Sudoku4-v0")
+    observation, _ = env.reset(seed=3)
+    copies = pickle.loads(pickle.dumps(env)), copy.deepcopy(env)
+    after = env.step(observation["answer"])
+    for one in copies:
+        assert data_equivalence(one.step(observation["answer"]), after, exact=True)
+    assert (env.spec.make().reset(seed=3)[0]["question"] == observation["question"]).all()
+
+
+def test_stable_baselines3():
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_checker import check_env as check
+    from stable_baselines3.common.env_util import make_vec_env
+
+    for key in IDS:
+        check(gymnasium.make(key))
+        assert make_vec_env(key, n_envs=2).reset()["step"].tolist() == [[0], [0]]
+    model = PPO("MultiInputPolicy", make_vec_env("pir/Countdown-v0", n_envs=2), n_steps=16, seed=0)
+    assert model.learn(32).num_timesteps == 32
 
 
 def test_a_puzzle_that_does_not_exist():
@@ -220,8 +325,20 @@ def test_steps_that_are_not_allowed():
         env.step(env.action_space.sample())
     assert env.render() is None
     env.reset(seed=0)
-    with pytest.raises(UserError, match="action holds the token 300: allowed are 0"):
-        env.step(np.full(6, 300))
+    for wrong, message in (
+        (np.full(6, 300), "action holds the token 300: allowed are 0"),
+        (np.full(6, -1), "action holds the token -1"),
+        (np.full(6, 2.7), "action holds torch.float64, not whole numbers"),
+        (np.full(6, True), "action holds torch.bool, not whole numbers"),
+        (np.full(6, 2**63, np.uint64), "action holds the token"),
+        (np.full(6, "a"), "action is no array of whole numbers"),
+        ([[1], [1, 2]], "action is no array of whole numbers"),
+        (np.zeros((6, 1), int), "action has the shape"),
+        (3, "action has the shape"),
+        (None, "action is no array of whole numbers"),
+    ):
+        with pytest.raises(UserError, match=message):
+            env.step(wrong)
     env.step(env.action_space.sample())
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(env.action_space.sample())

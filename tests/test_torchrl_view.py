@@ -2,17 +2,27 @@
 
 import re
 
+import gymnasium
 import pytest
 import torch
 from pir.envs.countdown import Countdown
 from pir.envs.gymnasium_view import RevisionVectorEnv
+from pir.envs.registration import build_puzzle
 from pir.envs.torchrl_view import PuzzleEnv
 from tensordict import TensorDict, TensorDictBase
-from torchrl.envs import RewardSum, StepCounter, TransformedEnv
+from torchrl.envs import (
+    ActionMask,
+    GymEnv,
+    GymWrapper,
+    RewardSum,
+    SerialEnv,
+    StepCounter,
+    TransformedEnv,
+)
 from torchrl.envs.utils import check_env_specs
 
 from pir.errors import UserError
-from tests.views import ROOT, ROWS, labelled
+from tests.views import IDS, ROOT, ROWS, labelled
 
 
 @pytest.mark.parametrize("stop", [False, True])
@@ -114,7 +124,7 @@ def test_states_can_be_set(puzzle):
         ({}, "needs a tensordict with a question"),
         ({"question": torch.zeros(2, 5, dtype=torch.uint8)}, "question has the shape (2, 5)"),
         (
-            {"question": torch.zeros(2, 6, dtype=torch.uint8), "step": torch.full((2, 1), 8)},
+            {"question": torch.zeros(2, 6, dtype=torch.uint8), "step": torch.full((2, 1), 9)},
             "step: a state to go on from has 0..7",
         ),
     ],
@@ -122,6 +132,113 @@ def test_states_can_be_set(puzzle):
 def test_states_that_cannot_be_set(entries, message):
     with pytest.raises(UserError, match=re.escape(message)):
         PuzzleEnv(Countdown(), 2).reset(TensorDict(entries, [2]), set_state=True)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize("set_state", [None, True, False])
+@pytest.mark.filterwarnings("ignore:A reset tensordict carrying state:FutureWarning")
+def test_rows_that_are_over_take_the_next_puzzles_at_a_reset(horizon, set_state):
+    puzzle = Countdown()
+    env = PuzzleEnv(puzzle, 3, horizon=horizon, seed=0)
+    last = env.rollout(horizon)[:, -1]["next"]
+    given = {} if set_state is None else {"set_state": set_state}
+    fresh = env.reset(last.clone(), **given)
+    assert fresh["step"].flatten().tolist() == [0, 0, 0]
+    assert not fresh["done"].any()
+    assert (fresh["question"] == puzzle.sample(3, "train", seed=0, start=3)["question"]).all()
+
+
+def test_only_rows_that_are_over_are_not_gone_on_from():
+    puzzle = Countdown()
+    batch = puzzle.sample(4, "train", seed=0)
+    env = PuzzleEnv(puzzle, 3, horizon=5, stop_when_solved=True, seed=0)
+    start = env.reset()
+    action = start["question"].clone()
+    action[1] = batch["solution"][1]
+    half = env.step(start.set("action", action))["next"]
+    assert half["done"].flatten().tolist() == [False, True, False]
+    again = env.reset(half.clone(), set_state=True)
+    assert again["step"].flatten().tolist() == [1, 0, 1]
+    assert (again["question"] == batch["question"][[0, 3, 2]]).all()
+    mask = torch.tensor([False, True, False])[:, None]
+    half["step"][0] = 99  # of a row that is not reset
+    partly = env.reset(half.clone().set("_reset", mask), set_state=True)
+    assert partly["step"][1] == 0
+    assert (partly["question"][1] != batch["question"][3]).any()
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (torch.full((2, 6), 258), "action holds the token 258: allowed are 0"),
+        (torch.full((2, 6), 200, dtype=torch.uint8), "action holds the token 200"),
+        (torch.full((2, 6), -1), "action holds the token -1"),
+        (torch.full((2, 6), 2.7), "action holds torch.float32, not whole numbers"),
+        (torch.full((2, 6), 2j), "action holds torch.complex64, not whole numbers"),
+        (torch.full((2, 6), True), "action holds torch.bool, not whole numbers"),
+        (torch.zeros(2, 5, dtype=torch.int64), "action has the shape (2, 5)"),
+        (torch.zeros(2, dtype=torch.int64), "action has the shape (2,)"),
+    ],
+)
+def test_actions_out_of_the_spec_are_refused(action, message):
+    env = PuzzleEnv(Countdown(), 2, seed=0)
+    start = env.reset()
+    with pytest.raises(UserError, match=re.escape(message)):
+        env.step(start.set("action", action))
+
+
+def test_random_actions_keep_to_the_mask(puzzle):
+    env = TransformedEnv(PuzzleEnv(puzzle, 3, horizon=2, seed=0), ActionMask())
+    steps = env.rollout(5, break_when_any_done=False)
+    assert steps["action_mask"].gather(-1, steps["action"].long()[..., None]).all()
+    plain = PuzzleEnv(puzzle, 3, action_mask=False)
+    check_env_specs(plain)
+    assert "action_mask" not in plain.reset()
+
+
+def test_observations_are_the_callers_to_change():
+    env = PuzzleEnv(Countdown(), 2, seed=0)
+    start = env.reset()
+    question = start["question"].clone()
+    start["question"].zero_()
+    start["action_mask"].zero_()
+    after = env.step(start.set("action", question))["next"]
+    assert (after["question"] == question).all()
+    assert after["action_mask"].any(-1).all()
+
+
+@pytest.mark.gpu
+def test_an_episode_goes_on_where_the_environment_moves_to():
+    env = PuzzleEnv(Countdown(), 2, seed=0)
+    start = env.reset()
+    moved = env.to("cuda")
+    after = moved.step(start.to("cuda").set("action", start["question"].cuda()))["next"]
+    assert after["step"].flatten().tolist() == [1, 1]
+    assert after["question"].device.type == "cuda"
+    assert (after["question"].cpu() == start["question"]).all()
+
+
+@pytest.mark.parametrize("key", IDS)
+def test_gymnasium_ids_are_torchrls_too(key):
+    env = GymEnv(key)
+    assert env.rollout(2).shape == (2,)
+    check_env_specs(env)
+
+
+def test_gymnasium_ids_with_torchrls_options():
+    assert GymEnv("pir/Sudoku4-v0", frame_skip=2).rollout(2)["next", "step"].tolist() == [[2], [4]]
+    frames = GymEnv("pir/Sudoku4-v0", from_pixels=True).rollout(2)["pixels"]
+    assert frames.shape == (2, 144, 144, 3)
+    for mode in ("Disabled", "SameStep"):
+        envs = gymnasium.make_vec("pir/Sudoku4-v0", num_envs=3, autoreset_mode=mode, horizon=2)
+        steps = GymWrapper(envs).rollout(5, break_when_any_done=False)
+        assert steps["step"][..., 0].tolist() == [[0, 1, 0, 1, 0]] * 3
+
+
+def test_several_environments_in_one_process():
+    env = SerialEnv(2, lambda: PuzzleEnv(build_puzzle("sudoku4"), 3, horizon=3))
+    check_env_specs(env)
+    assert env.rollout(7, break_when_any_done=False).shape == (2, 3, 7)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchrl's, of its own classes

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import torch
+from pir.envs.registration import environment_id, puzzle_names
 from tensordict import TensorDict
 
 from pir.puzzle import Puzzle
 
 ROWS = 6
+IDS = [environment_id(name) for name in puzzle_names()]
 ROOT = Path(__file__).resolve().parent.parent
 
 
