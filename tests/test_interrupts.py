@@ -12,7 +12,6 @@ import pytest
 from pir import interrupt, progress
 from pir.commands.train import _train
 from pir.run_folder import RunFolder
-from pir.run_lock import existing_run
 from tests.conftest import TINY, compose_config
 from tests.training_runs import start
 
@@ -87,7 +86,7 @@ def test_an_interrupted_test_leaves_a_run_that_can_be_gone_on_with(tmp_path, mon
             _train(config, folder, resuming=False)
     assert "the run has ended and is saved; its test was interrupted" in capsys.readouterr().err
     assert not folder.summary.exists()
-    with existing_run(folder):
+    with folder.claim():
         _train(folder.read_config(), folder, resuming=True)
     assert folder.summary.exists()
 
