@@ -39,6 +39,8 @@ def save(path: Path, payload: dict[str, Any]) -> str:
         UserError: if the file cannot be written (a full disk, say).
     """
     assert set(payload) == set(CONTENT)
+    if not path.parent.parent.is_dir():
+        raise UserError(f"cannot write {path}: the folder {path.parent.parent} is gone")
     content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **payload}
 
     def write(file: IO[bytes]) -> str:
@@ -86,8 +88,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     fault = checkpoint_content.fault({key: payload[key] for key in CONTENT})
     if fault:
         raise UserError(f"{path} is damaged: {fault}")
-    content: dict[str, Any] = payload | {"checksum": checksum}
-    return content
+    return {**payload, "checksum": checksum}
 
 
 def _seal(file: IO[bytes]) -> str:

@@ -15,8 +15,8 @@ import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -200,6 +200,22 @@ class RunFolder:
         """Writes the resolved config, without the folder's own name: it may be moved."""
         content = {k: v for k, v in resolved(config).items() if k not in ("run", "resume")}
         write_text(self.config, as_yaml(content))
+
+    @contextmanager
+    def claim(self) -> Iterator["RunFolder"]:
+        """Keeps every other process from training in this folder, which exists.
+
+        Raises:
+            UserError: if another process does so now, or the folder cannot be written in.
+        """
+        from pir.run_lock import locked  # which makes run folders itself
+
+        try:
+            lock = locked(self.path)
+        except OSError as error:
+            raise UserError(f"cannot write in {self.path}: {error}") from error
+        with lock:
+            yield self
 
     def require(self) -> None:
         """Makes sure that the folder holds a run.

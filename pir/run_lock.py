@@ -42,7 +42,7 @@ def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> It
     """
     if not numbered:
         RunFolder(path).refuse_existing()  # before anything is made
-    path, made, file = _made_and_locked(path, numbered, LOCK, "training in")
+    path, made, file = _made_and_locked(path, numbered)
     folder = RunFolder(path)
     if made_for_it and path not in made:
         made.append(path)
@@ -56,21 +56,6 @@ def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> It
             partial = [f.with_name(f.name + ".partial") for f in (*started, folder.config)]
             _take_back([*started, *partial, path / LOCK], made)
         file.close()
-
-
-@contextmanager
-def existing_run(folder: RunFolder) -> Iterator[RunFolder]:
-    """Keeps every other process from training in the folder of a run.
-
-    Raises:
-        UserError: if another process does so now, or the folder cannot be written in.
-    """
-    try:
-        file = _lock(folder.path, LOCK, "training in")
-    except OSError as error:
-        raise UserError(f"cannot write in {folder.path}: {error}") from error
-    with file:
-        yield folder
 
 
 @contextmanager
@@ -96,14 +81,14 @@ def sweep_folder(path: Path, numbered: bool) -> Iterator[Path]:
 
 
 def _made_and_locked(
-    path: Path, numbered: bool, lock: str, doing: str
+    path: Path, numbered: bool, lock: str = LOCK, doing: str = "training in"
 ) -> tuple[Path, list[Path], IO[str]]:
     """Returns the folder, the folders that were made for it, and its open lock file."""
     for attempt in range(ATTEMPTS):
         made: list[Path] = []
         try:
             chosen = _make(path, made, numbered)
-            return chosen, made, _lock(chosen, lock, doing)
+            return chosen, made, locked(chosen, lock, doing)
         except FileNotFoundError as error:
             # Another process took back a folder just then; or the path cannot be.
             _take_back([], made)
@@ -130,11 +115,15 @@ def _make(path: Path, made: list[Path], numbered: bool) -> Path:
     raise AssertionError
 
 
-def _lock(folder: Path, name: str, doing: str) -> IO[str]:
+def locked(folder: Path, name: str = LOCK, doing: str = "training in") -> IO[str]:
     """Opens a lock file and locks it, until it is closed.
 
     The file that was opened may be gone when it is locked, for its owner took it back: then it
     locks nothing.
+
+    Raises:
+        UserError: if another process holds the lock.
+        OSError: if the file cannot be opened.
     """
     path = folder / name
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -13,12 +13,12 @@ import random
 import signal
 import sys
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
 
 from pir.puzzle import SPLITS
 from tests.conftest import TINY
+from tests.forks import forked
 from tests.training_runs import assert_same_run
 
 PLAIN = ["trainer.threads=1", "device=cpu"]
@@ -73,22 +73,7 @@ def prepared(setup: str, folder: Path) -> list[str]:
 
 def attempt(words: list[str], log: Path, sent: signal.Signals, after: float) -> int | None:
     """Runs the command in a process of its own and signals it; None if that came too late."""
-    from pir.cli import main
-
-    child = os.fork()
-    if child == 0:
-        status = 99
-        try:
-            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
-            status = main(words)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+    child = forked(words, log)
     deadline = time.monotonic() + after
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)

@@ -240,6 +240,26 @@ def test_without_a_best_the_last_is_evaluated_and_named(run, capsys):
     assert "best.pt is missing; last.pt is used" in capsys.readouterr().err
 
 
+def test_another_number_of_threads_is_said(run, capsys):
+    resumed(run)
+    assert "warning" not in capsys.readouterr().err
+    try:
+        go_on(run.path, *OPTIONS, "trainer.threads=2")
+    finally:
+        torch.set_num_threads(1)
+    assert "warning: threads 1 -> 2: the weights will differ in rounding" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_deleted_while_training_stays_deleted(tmp_path):
+    trainer = start(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(UserError, match=r"cannot write .*(is gone|No such file)"):
+        trainer.save(trainer.folder.last)
+    with pytest.raises(UserError, match="No such file"):
+        trainer.train()
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -24,7 +24,7 @@ from pir.inputs import (
     refuse_changed_init,
 )
 from pir.run_folder import RunFolder, write_json
-from pir.run_lock import existing_run, new_run
+from pir.run_lock import new_run
 from pir.terminal import say
 from pir.trainer_settings import CHANGEABLE
 
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> None:
     if resuming:
         folder = RunFolder(config.resume)
         config = _with_changes(folder, config, hydra.overrides.task)
-        place = existing_run(folder)
+        place = folder.claim()
     else:
         if config.run is None:
             raise UserError("run=null: name a folder, or leave run= out")
