@@ -69,7 +69,7 @@ class EvalSettings:
     """See configs/eval.yaml."""
 
     improvement_steps: int | None = None
-    puzzles: int = MISSING
+    puzzles: int | None = None
     split: str = MISSING
     batch_size: int = MISSING
     samples: int = MISSING
@@ -81,11 +81,20 @@ class EvalSettings:
 
 
 @dataclass
+class EvalFile:
+    """A file of puzzles to evaluate; see configs/eval.yaml."""
+
+    puzzles: str | None = None
+    skip_faulty: bool = False
+
+
+@dataclass
 class EvalConfig:
     """The settings of `pir eval`."""
 
     run: str | None = None
     runs: str | None = None
+    env: EvalFile = MISSING
     eval: EvalSettings = MISSING
     device: str = MISSING
     output: str = MISSING
@@ -184,7 +193,7 @@ class ShowConfig:
     """The settings of `pir show`."""
 
     env: Any = MISSING
-    split: str = MISSING
+    split: str | None = None
     index: int = MISSING
     seed: int = MISSING
     out: str | None = None

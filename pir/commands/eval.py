@@ -28,15 +28,22 @@ def run(config: DictConfig) -> None:
     folders = chosen_runs(config.run, config.runs)
 
     from pir.evaluation.run import evaluate_run
+    from pir.evaluation.test_file import TestFile
 
+    plan = read_plan(config.eval)
+    if config.env.puzzles is not None:
+        plan.file = TestFile(config.env.puzzles, config.env.skip_faulty)
     results = []
     for folder in folders:
-        before = {path.name for path in RunFolder(folder).evaluation.glob("*.csv")}
-        result = evaluate_run(RunFolder(folder), config.device, read_plan(config.eval))
+        run = RunFolder(folder)
+        if plan.file:
+            run.evaluation = run.path / "eval_files" / plan.file.name
+        before = {path.name for path in run.evaluation.glob("*.csv")}
+        result = evaluate_run(run, config.device, plan)
         results.append(result)
         for name, reason in result.get("skipped_exits", {}).items():
             print(f"{folder}: exit rule {name} left out: {reason}", file=sys.stderr)
-        gone = before - {path.name for path in RunFolder(folder).evaluation.glob("*.csv")}
+        gone = before - {path.name for path in run.evaluation.glob("*.csv")}
         if gone:
             files = ", ".join(sorted(gone))
             print(f"{folder}: gone with the evaluation before: {files}", file=sys.stderr)
@@ -44,10 +51,10 @@ def run(config: DictConfig) -> None:
             if len(folders) > 1:
                 print(f"{folder}:")
             print(evaluation_text(result))
-            print(f"written to {RunFolder(folder).evaluation}")
+            print(f"written to {run.evaluation}")
     if config.output == "json":
         print(as_json(results[0] if config.run else results))
-    elif len(results) > 1:
+    elif len(results) > 1 and not plan.file:
         print(over_seeds(folders))
 
 

@@ -10,15 +10,24 @@ from pir.errors import UserError
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/show.yaml for the settings."""
+    from pir.given_puzzles import FilePuzzle
     from pir.picture import as_text
     from pir.puzzle import SPLITS, Puzzle
 
-    check_choice("split", config.split, SPLITS)
+    if config.split is not None:
+        check_choice("split", config.split, SPLITS)
     for key in ("index", "seed"):
         if not 0 <= config[key] < 1 << 62:
             raise UserError(f"{key}={config[key]}: allowed are 0 to 2**62 - 1")
     puzzle = build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
-    sample = puzzle.sample(1, config.split, seed=config.seed, start=config.index)
+    given = puzzle.whole_file() if isinstance(puzzle, FilePuzzle) and not config.split else None
+    if given:
+        rows = given.checked[config.index : config.index + 1]
+        if len(rows) == 0:
+            raise UserError(f"index={config.index}: the file holds {len(given.checked)} puzzles")
+        sample = given.instances(rows)
+    else:
+        sample = puzzle.sample(1, config.split or "test", seed=config.seed, start=config.index)
     question, solution = sample["question"][0], sample["solution"][0]
     rating = float(puzzle.rating(sample["question"])[0])
     print(f"question  {puzzle.format_question(question)}")
