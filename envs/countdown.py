@@ -22,9 +22,10 @@ Score:
 """
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import combinations
-from typing import cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 import torch
@@ -34,8 +35,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
+from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, split_range
+from pir.puzzle import KEY_RANGE, SPLITS, Verdict, split_range
+from pir.puzzle_fields import as_text
 from pir.slices import generate_rows, over_rows
 
 OPERATORS = "+-*/"
@@ -44,7 +47,7 @@ MAX_TARGET = 9999
 NO_MOVE = -2
 
 
-class Countdown(Puzzle):
+class Countdown(FilePuzzle):
     """Countdown with n numbers.
 
     Args:
@@ -52,10 +55,14 @@ class Countdown(Puzzle):
         number_range: smallest and largest number, within 1..999.
         target_range: smallest and largest target, within 1..9999.
         use_all: whether every number must be used; otherwise any two or more.
+        file: a file of puzzles and how it is used; see `FileSettings`.
 
     Raises:
         UserError: if a setting is out of range.
     """
+
+    field_names = ("nums", "numbers", "target")
+    no_answer = "every division must be exact and every step positive (no fractions)"
 
     def __init__(
         self,
@@ -63,8 +70,10 @@ class Countdown(Puzzle):
         number_range: tuple[int, int] = (1, 25),
         target_range: tuple[int, int] = (10, 100),
         use_all: bool = True,
+        **file: Unpack[FileSettings],
     ) -> None:
         """Builds the vocabulary and the tables of moves."""
+        super().__init__(**file)
         if not 3 <= numbers <= 6:
             raise UserError(f"env.numbers={numbers}: allowed are 3 to 6")
         self.numbers, self.use_all = numbers, use_all
@@ -101,7 +110,7 @@ class Countdown(Puzzle):
 
     # ---------------------------------------------------------------- instances
 
-    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+    def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
         """Generates instances; see `Puzzle.sample`.
 
         Numbers are uniform, the target is the result of random legal play, and instances are
@@ -254,6 +263,14 @@ class Countdown(Puzzle):
         _check_within(target, "target", self.target_range)
         numbers = np.array([sorted((int(t.group()) for t in given), reverse=True)], np.int64)
         return self.encode(numbers, np.array([int(target.group())]))[0]
+
+    def text_of_fields(self, fields: Mapping[str, Any]) -> str | None:
+        """Reads `nums` (or `numbers`) and `target`; see `Puzzle.text_of_fields`."""
+        numbers = fields.get("nums", fields.get("numbers"))
+        if numbers in (None, "") or fields.get("target") in (None, ""):
+            return None
+        words = re.sub(r"[\[\](),;]", " ", as_text(numbers)).split()
+        return f"{' '.join(words)} = {as_text(fields['target']).strip()}"
 
     def format_question(self, question: Tensor) -> str:
         """Prints `8 7 3 = 29`; see `Puzzle.format_question`."""

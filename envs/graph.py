@@ -18,6 +18,8 @@ Score:
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -26,14 +28,16 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
+from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role, Stroke
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Verdict, instances, split_range
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Verdict, instances, split_range
+from pir.puzzle_fields import as_text
 from pir.slices import generate_rows, over_rows
 
 BLANK, STOP, FIRST_NODE = 1, 2, 3
 
 
-class Graph(Puzzle):
+class Graph(FilePuzzle):
     """Reachability in random directed graphs.
 
     Args:
@@ -43,12 +47,15 @@ class Graph(Puzzle):
         extra: chance of every free successor of a node to get an edge.
         hops: fewest and most steps from the source to the target.
         path: whether the answer is the walk, or the target alone.
+        file: a file of graphs and how it is used; see `FileSettings`.
 
     Raises:
         UserError: if a setting is out of range.
     """
 
     rating_name = "hops"
+    field_names = ("edges", "source", "root", "targets", "target", "neg_target")
+    no_answer = "neither target can be reached within env.hops"
 
     def __init__(
         self,
@@ -58,8 +65,10 @@ class Graph(Puzzle):
         extra: float = 0.3,
         hops: tuple[int, int] = (2, 3),
         path: bool = True,
+        **file: Unpack[FileSettings],
     ) -> None:
         """Lays out the tokens."""
+        super().__init__(**file)
         if not 6 <= nodes <= 200:
             raise UserError(f"env.nodes={nodes}: allowed are 6 to 200")
         if not 2 <= branching <= 8:
@@ -103,7 +112,7 @@ class Graph(Puzzle):
 
     # ---------------------------------------------------------------- instances
 
-    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+    def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
         """Grows random graphs; see `Puzzle.sample`."""
         graphs = np.zeros((count, self.nodes, self.branching), np.int64)
         sources, targets = np.zeros(count, np.int64), np.zeros((count, 2), np.int64)
@@ -328,6 +337,20 @@ class Graph(Puzzle):
         if not re.fullmatch(r"[0-9]{1,3}", word) or int(word) >= self.nodes:
             raise PuzzleTextError(f"{word!r} is no node of 0 to {self.nodes - 1}", column)
         return int(word)
+
+    def text_of_fields(self, fields: Mapping[str, Any]) -> str | None:
+        """Reads `edges`, `source` (or `root`) and `targets`, or `target` and `neg_target`.
+
+        See `Puzzle.text_of_fields`; edges are text as in `0>3 0>5`, or pairs of nodes.
+        """
+        edges, source = fields.get("edges"), fields.get("source", fields.get("root"))
+        targets = fields.get("targets", [fields.get("target"), fields.get("neg_target")])
+        if edges in (None, "") or source in (None, "") or not targets or None in targets:
+            return None
+        if isinstance(edges, list):
+            pairs = (edge if isinstance(edge, list) else [edge] for edge in edges)
+            edges = " ".join(">".join(map(str, pair)) for pair in pairs)
+        return f"{edges} | {source} ? {as_text(targets)}"
 
     def format_question(self, question: Tensor) -> str:
         """Prints `0>3 0>5 3>7 4>9 | 0 ? 7 9`; see `Puzzle.format_question`."""

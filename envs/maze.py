@@ -20,11 +20,8 @@ Score:
     is right if it lies on a shortest path and is alone in its distance from the goal.
 """
 
-import zlib
 from functools import cached_property
-from pathlib import Path
-from typing import Literal
-from zipfile import BadZipFile
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
@@ -34,17 +31,22 @@ from pir.envs.maze_symmetry import GOAL, OPEN, PATH, START, WALL
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.cell_text import CellText
 from pir.errors import PuzzleTextError, UserError
+from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
-from pir.puzzle_file import GivenPuzzles, parse_lines
+from pir.puzzle import KEY_RANGE, SPLITS, Verdict, instances, split_range
 from pir.slices import generate_rows, over_rows
 
 SYMBOLS = "#.SGo"
+QUESTION_SIGNS = {WALL: "#\u25881", OPEN: ". _-0", START: "SsA", GOAL: "GgBE"}
+"""Signs of a cell in files; the first is ours."""
+
+ANSWER_SIGNS = {PATH: "oO*+"}
 REACH = 3
 
 
-class Maze(Puzzle):
+class Maze(FilePuzzle):
     """Mazes of any size up to 64 x 64, generated or from a file.
 
     Args:
@@ -54,16 +56,14 @@ class Maze(Puzzle):
         loops: share of the doors beside the spanning tree that are opened, 0 for perfect mazes.
         wall_density: share of walls, for walls.
         min_path: fewest steps from start to goal.
-        puzzles: file of mazes, taken instead of generated ones: text, one per line, or a numpy
-            archive (.npz) with `inputs`, uint8 of shape (N, L).
-        train_puzzles: train on so many mazes of the file; null for all of the training split.
-        augment_file: whether training sees the file's mazes turned and mirrored at random.
+        file: a file of mazes and how it is used; see `FileSettings`.
 
     Raises:
         UserError: if a setting is out of range.
     """
 
     rating_name = "steps"
+    no_answer = "no way leads from S to G"
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class Maze(Puzzle):
         loops: float = 0.1,
         wall_density: float = 0.37,
         min_path: int = 2,
-        puzzles: str | None = None,
-        train_puzzles: int | None = None,
-        augment_file: bool = True,
+        **file: Unpack[FileSettings],
     ) -> None:
         """Builds the tables of neighbours."""
+        super().__init__(**file)
+        puzzles = self.puzzles
         for name, size in (("height", height), ("width", width)):
             if not 3 <= size <= 64 or (layout == "rooms" and puzzles is None and size % 2 == 0):
                 odd = ", odd for rooms" if layout == "rooms" else ""
@@ -89,15 +89,20 @@ class Maze(Puzzle):
                 raise UserError(f"env.{name}={share}: allowed is 0 to 1")
         if not 1 <= min_path < height * width:
             raise UserError(f"env.min_path={min_path}: allowed is 1 to {height * width - 1}")
-        if puzzles is None and train_puzzles is not None:
-            raise UserError(f"env.train_puzzles={train_puzzles} needs env.puzzles=FILE")
         self.height, self.width, self.layout = height, width, layout
         self.loops, self.wall_density, self.min_path = loops, wall_density, min_path
-        self.puzzles, self.train_puzzles, self.augment_file = puzzles, train_puzzles, augment_file
         self.vocabulary = ("PAD", "wall", "open", "start", "goal", "path")
         self.slot_mask = torch.zeros(height * width, len(self.vocabulary), dtype=torch.bool)
         self.slot_mask[:, [OPEN, PATH]] = True
         self.board = (height, width)
+        self.cell_text = CellText(
+            rows=height,
+            columns=width,
+            signs={sign: token for token, signs in QUESTION_SIGNS.items() for sign in signs},
+            answer_signs={sign: token for token, signs in ANSWER_SIGNS.items() for sign in signs},
+            once={START: "S", GOAL: "G"},
+            row_end="/",
+        )
         self.around = kernels.build_neighbours(height, width)
         cells = np.arange(self.length)
         is_room = (cells // width % 2 == 1) & (cells % width % 2 == 1)
@@ -183,10 +188,8 @@ class Maze(Puzzle):
 
     # ---------------------------------------------------------------- instances
 
-    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
-        """Generates mazes, or draws from the file; see `Puzzle.sample`."""
-        if self.puzzles is not None:
-            return self._sample_file(count, split, seed, start)
+    def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+        """Generates mazes; see `Puzzle.sample`."""
         mazes, answers = np.zeros((2, count, self.length), np.uint8)
         found = generate_rows(
             kernels.generate,
@@ -213,64 +216,6 @@ class Maze(Puzzle):
                 f"no maze found in the {split} split with env.min_path={self.min_path}; lower it"
             )
         return instances(torch.from_numpy(mazes), torch.from_numpy(answers))
-
-    def size(self, split: str) -> int | None:
-        """Returns how many mazes of the file a split holds; see `Puzzle.size`."""
-        return None if self.puzzles is None else self._given[1].size(split)
-
-    @cached_property
-    def _given(self) -> tuple[Tensor, GivenPuzzles]:
-        """The file: mazes and their splits."""
-        assert self.puzzles is not None
-        if Path(self.puzzles).suffix == ".npz":
-            mazes = self._read_archive(self.puzzles)
-            lines = list(range(1, len(mazes) + 1))
-        else:
-            mazes, lines = parse_lines(self.puzzles, "env.puzzles", self.parse)
-        steps = self._label(mazes)[1]
-        if (steps == kernels.FAR).any():
-            row = int(np.flatnonzero(steps == kernels.FAR)[0])
-            raise UserError(f"env.puzzles={self.puzzles}, {lines[row]}: no way leads from S to G")
-        keys = self.key(mazes).numpy()
-        return mazes, GivenPuzzles(self.puzzles, keys, self.train_puzzles)
-
-    def _read_archive(self, path: str) -> Tensor:
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                mazes = np.ascontiguousarray(archive["inputs"])
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            BadZipFile,
-            zlib.error,
-        ) as error:
-            reason = str(error) or type(error).__name__
-            raise UserError(f"env.puzzles={path} cannot be read: {reason}") from error
-        if mazes.dtype != np.uint8 or mazes.ndim != 2 or mazes.shape[1] != self.length:
-            raise UserError(
-                f"env.puzzles={path}: inputs are {mazes.dtype} {mazes.shape}; uint8 (N, "
-                f"{self.length}) is expected for env.height={self.height}, env.width={self.width}"
-            )
-        one_each = ((mazes == START).sum(1) == 1) & ((mazes == GOAL).sum(1) == 1)
-        proper = one_each & (mazes >= WALL).all(1) & (mazes <= GOAL).all(1)
-        if len(mazes) == 0 or not proper.all():
-            where = f"maze {int(np.flatnonzero(~proper)[0]) + 1}" if len(mazes) else "no maze in it"
-            raise UserError(
-                f"env.puzzles={path}: {where}; allowed are tokens 1 to 4 with one start (3) and "
-                "one goal (4)"
-            )
-        return torch.from_numpy(mazes)
-
-    def _sample_file(self, count: int, split: str, seed: int, start: int) -> TensorDict:
-        mazes, given = self._given
-        question = mazes[given.draw(count, split, seed, start)]
-        puzzles = instances(question, self._label(question)[0])
-        if split == "train" and self.augment_file:
-            return self.augment(puzzles, seed=seed, start=start)
-        return puzzles
 
     def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
         """Turns and mirrors at random, and labels anew, as the label depends on directions.

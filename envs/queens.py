@@ -24,7 +24,7 @@ Score:
 """
 
 from functools import cache, cached_property
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
@@ -32,13 +32,17 @@ from pir.envs import queens_kernels as kernels
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.cell_text import CellText
 from pir.errors import PuzzleTextError, UserError
+from pir.given_puzzles import FilePuzzle, FileSettings, shuffled_epochs
 from pir.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
-from pir.puzzle_file import shuffled_epochs
+from pir.puzzle import KEY_RANGE, SPLITS, Verdict, instances, split_range
 from pir.slices import generate_rows, over_rows
 
 BLANK, FIRST_COLUMN = 1, 2
+BLANKS = (*"._*-?xX", "-1")
+"""Signs of a hidden queen in files; the first is ours."""
+
 PUBLISHED_BOARDS = {"train": (800, 42), "val": (200, 2042), "test": (200, 1042)}
 """Boards and seed of every split of the published set-up; it has no validation split."""
 
@@ -90,13 +94,14 @@ def _back_track(rng: np.random.Generator, n: int, placed: list[int]) -> list[int
     return []
 
 
-class Queens(Puzzle):
+class Queens(FilePuzzle):
     """N-Queens with some queens given.
 
     Args:
         n: rows and columns, 5 to 12 (7 to 12 for orbits).
         hide: fewest and most hidden queens, within 1..n.
-        split: "board", "orbits" or "published"; see the module.
+        split: "board", "orbits" or "published"; see the module. Files are parted by board.
+        file: a file of boards and how it is used; see `FileSettings`.
 
     Raises:
         UserError: if a setting is out of range.
@@ -109,8 +114,10 @@ class Queens(Puzzle):
         n: int = 8,
         hide: tuple[int, int] = (5, 7),
         split: Literal["board", "orbits", "published"] = "board",
+        **file: Unpack[FileSettings],
     ) -> None:
         """Finds all solutions."""
+        super().__init__(**file)
         least = 7 if split == "orbits" else 5
         if not least <= n <= 12:
             few = "; smaller boards have too few orbits of solutions" if split == "orbits" else ""
@@ -119,12 +126,22 @@ class Queens(Puzzle):
             raise UserError(f"env.hide={list(hide)}: allowed is 1 <= fewest <= most <= {n}")
         if split not in ("board", "orbits", "published"):
             raise UserError(f"env.split={split}: allowed are board, orbits, published")
+        if self.puzzles is not None and split != "board":
+            raise UserError(f"env.split={split}: a file is parted by board; set env.split=board")
         self.n, self.hide, self.split = n, hide, split
         self.disjoint_splits = split != "published"
         self.splits_by_key = split == "board"
         self.vocabulary = ("PAD", ".", *map(str, range(n)))
         self.slot_mask = torch.zeros(n, n + 2, dtype=torch.bool)
         self.slot_mask[:, FIRST_COLUMN:] = True
+        columns = {column: column + FIRST_COLUMN for column in range(n)}
+        self.cell_text = CellText(
+            rows=1,
+            columns=n,
+            signs=dict.fromkeys(BLANKS, BLANK) | {str(c): token for c, token in columns.items()},
+            blank=BLANK,
+            values={-1: BLANK} | columns,
+        )
         self._solutions, self._having, self._all = solutions_of(n)
 
     # ---------------------------------------------------------------- rules
@@ -182,7 +199,7 @@ class Queens(Puzzle):
 
     # ---------------------------------------------------------------- instances
 
-    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+    def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
         """Hides queens of random solutions; see `Puzzle.sample`."""
         if self.split == "published":
             return self._sample_published(count, split, seed, start)
@@ -233,9 +250,9 @@ class Queens(Puzzle):
         return sets
 
     def size(self, split: str) -> int | None:
-        """Returns the number of published boards held out; see `Puzzle.size`."""
+        """Returns the number of boards held out, of the file or published; see `Puzzle.size`."""
         held_out = self.split == "published" and split != "train"
-        return PUBLISHED_BOARDS[split][0] if held_out else None
+        return PUBLISHED_BOARDS[split][0] if held_out else super().size(split)
 
     def _sample_published(self, count: int, split: str, seed: int, start: int) -> TensorDict:
         boards, labels = published_boards(self.n, split)

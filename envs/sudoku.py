@@ -13,7 +13,7 @@ Score:
 """
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -22,14 +22,18 @@ from pir.envs import sudoku_symmetry as symmetry
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.cell_text import CellText
 from pir.errors import PuzzleTextError, UserError
+from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role, Stroke
-from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, Verdict, instances, split_range
-from pir.puzzle_file import GivenPuzzles, parse_lines
+from pir.puzzle import KEY_RANGE, SPLITS, Verdict, instances, split_range
 from pir.slices import FILLED, generate_rows, in_slices, over_rows
 
 SYMBOLS = "123456789ABCDEFG"
 BLANK = 1
+BLANKS = (*".0_*-?xX ", "-1")
+"""Signs of a blank in files; the first is ours."""
+
 MAX_DRAWS, TRIAL_DRAWS = 40_000, 10_000
 """Grids of 9x9 that are dug for one instance before giving up, and in the trial that shows whether
 the settings admit any puzzle; more of smaller grids, fewer of larger ones."""
@@ -38,7 +42,7 @@ MAX_GUESSES = 100_000
 """A search is given up after so many; the hardest 9x9 puzzles known take some thousand."""
 
 
-class Sudoku(Puzzle):
+class Sudoku(FilePuzzle):
     """Sudoku with boxes of any shape, generated or from a file.
 
     Args:
@@ -47,10 +51,7 @@ class Sudoku(Puzzle):
             clue can be left out.
         guesses: fewest and most guesses that a generated puzzle may need beside naked and hidden
             singles; null for any.
-        puzzles: file with one puzzle per line, taken instead of generated ones; what follows the
-            puzzle on its line (after a comma, semicolon or blank) must be its answer.
-        train_puzzles: train on so many puzzles of the file; null for all of the training split.
-        augment_file: whether training sees the file's puzzles in random symmetric images.
+        file: a file of puzzles and how it is used; see `FileSettings`.
 
     Raises:
         UserError: if a setting is out of range.
@@ -64,11 +65,10 @@ class Sudoku(Puzzle):
         box: tuple[int, int] = (2, 2),
         clues: tuple[int, int] | None = None,
         guesses: tuple[int, int] | None = None,
-        puzzles: str | None = None,
-        train_puzzles: int | None = None,
-        augment_file: bool = True,
+        **file: Unpack[FileSettings],
     ) -> None:
         """Builds the tables of units and peers."""
+        super().__init__(**file)
         n = box[0] * box[1]
         if min(box) < 1 or not 4 <= n <= 16:
             raise UserError(f"env.box={list(box)}: allowed are products of 4 to 16")
@@ -76,11 +76,18 @@ class Sudoku(Puzzle):
             raise UserError(f"env.clues={list(clues)}: allowed is 1 <= fewest <= most <= {n * n}")
         if guesses is not None and not 0 <= guesses[0] <= guesses[1]:
             raise UserError(f"env.guesses={list(guesses)}: allowed is 0 <= fewest <= most")
-        if puzzles is None and train_puzzles is not None:
-            raise UserError(f"env.train_puzzles={train_puzzles} needs env.puzzles=FILE")
         self.box, self.n, self.clues, self.guesses = box, n, clues, guesses
-        self.puzzles, self.train_puzzles, self.augment_file = puzzles, train_puzzles, augment_file
         self.vocabulary = ("PAD", ".", *SYMBOLS[:n])
+        digits = {s: v for v in range(1, n + 1) for s in (SYMBOLS[v - 1], str(v))}
+        lower = {sign.lower(): value for sign, value in digits.items()}
+        self.cell_text = CellText(
+            rows=n,
+            columns=n,
+            signs=dict.fromkeys(BLANKS, BLANK) | {s: v + 1 for s, v in (digits | lower).items()},
+            blank=BLANK,
+            band=box[0],
+            values={value: value + 1 for value in range(n + 1)},
+        )
         self.slot_mask = torch.zeros(n * n, n + 2, dtype=torch.bool)
         self.slot_mask[:, 2:] = True
         self.relations = _shared_units(*box)
@@ -163,10 +170,8 @@ class Sudoku(Puzzle):
 
     # ---------------------------------------------------------------- instances
 
-    def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
-        """Digs random grids, or draws from the file; see `Puzzle.sample`."""
-        if self.puzzles is not None:
-            return self._sample_file(count, split, seed, start)
+    def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+        """Digs random grids; see `Puzzle.sample`."""
         puzzles, grids = np.zeros((2, count, self.length), np.uint8)
         stream = start, seed, SPLITS.index(split), KEY_RANGE, split_range(split)
         wanted = self.clues or (0, 0), self.guesses or (0, -1)
@@ -220,34 +225,6 @@ class Sudoku(Puzzle):
         near = (fewest, clues + 2), (least // 2, 2 * guesses + 1)
         return most if self._fill(puzzle, grid, stream, *near, trial) else 0
 
-    def size(self, split: str) -> int | None:
-        """Returns how many puzzles of the file a split holds; see `Puzzle.size`."""
-        return None if self.puzzles is None else self._given[1].size(split)
-
-    @cached_property
-    def _given(self) -> tuple[TensorDict, GivenPuzzles]:
-        """The file: its puzzles, solved as far as a split holds them, and the splits."""
-        assert self.puzzles is not None
-        questions, lines = parse_lines(self.puzzles, "env.puzzles", self._parse_line)
-        given = GivenPuzzles(self.puzzles, self.key(questions).numpy(), self.train_puzzles)
-        rows = np.concatenate(list(given.rows.values()))
-        found, counts, _ = self._solve(questions[rows], 2)
-        faulty = np.flatnonzero(counts != 1)
-        if len(faulty):
-            first = faulty[rows[faulty].argmin()]
-            reason = {0: "no answer", 2: "more than one answer"}.get(int(counts[first]), "too hard")
-            raise UserError(f"env.puzzles={self.puzzles}, line {lines[rows[first]]}: {reason}")
-        solutions = torch.zeros_like(questions)
-        solutions[rows] = torch.from_numpy(found[:, 0] + 1)
-        return instances(questions, solutions), given
-
-    def _sample_file(self, count: int, split: str, seed: int, start: int) -> TensorDict:
-        given_puzzles, given = self._given
-        puzzles = given_puzzles[torch.from_numpy(given.draw(count, split, seed, start))]
-        if split == "train" and self.augment_file:
-            return self.augment(puzzles, seed=seed, start=start)
-        return puzzles
-
     def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
         """Exchanges digits, lines, bands and stacks and mirrors at random; see `Puzzle.augment`."""
         images = [puzzles[name].cpu().numpy().copy() for name in ("question", "solution")]
@@ -281,19 +258,6 @@ class Sudoku(Puzzle):
                 indent + min(len(text), self.length) + 1,
             )
         return torch.tensor([known.index(symbol) + 1 for symbol in readable], dtype=torch.uint8)
-
-    def _parse_line(self, text: str) -> Tensor:
-        """Reads a line of a file: a puzzle and, maybe, its answer."""
-        text = text.strip()
-        puzzle, rest = text[: self.length], text[self.length :].lstrip(",; \t")
-        if text[self.length : self.length + 1] not in ("", ",", ";", " ", "\t"):
-            puzzle = text
-        question = self.parse(puzzle)
-        if rest and puzzle != text:
-            answer = self.parse_answer(question, rest)
-            if not bool(self.verify(question[None], answer[None]).solved):
-                raise PuzzleTextError("the answer given is not right", self.length + 2)
-        return question
 
     def format_question(self, question: Tensor) -> str:
         """Prints n * n characters, `.` for a blank; see `Puzzle.format_question`."""

@@ -70,7 +70,7 @@ class EvalSettings:
     """See configs/eval.yaml."""
 
     improvement_steps: int | None = None
-    puzzles: int = MISSING
+    puzzles: int | None = None
     split: str = MISSING
     batch_size: int | None = None
     samples: int = MISSING
@@ -82,11 +82,20 @@ class EvalSettings:
 
 
 @dataclass
+class EvalFile:
+    """A file of puzzles to evaluate; see configs/eval.yaml."""
+
+    puzzles: str | None = None
+    skip_faulty: bool = False
+
+
+@dataclass
 class EvalConfig:
     """The settings of `pir eval`."""
 
     run: str | None = None
     runs: str | None = None
+    env: EvalFile = MISSING
     eval: EvalSettings = MISSING
     device: str = MISSING
     output: str = MISSING
@@ -186,7 +195,7 @@ class ShowConfig:
     """The settings of `pir show`."""
 
     env: Any = MISSING
-    split: str = MISSING
+    split: str | None = None
     index: int = MISSING
     seed: int = MISSING
     out: str | None = None

@@ -17,13 +17,14 @@ class PuzzleTextError(UserError):
     """Text that is no puzzle or answer of the kind asked for.
 
     Attributes:
+        reason: what is wrong, without the place.
         column: position of the mistake in the text, counted from 1.
     """
 
     def __init__(self, message: str, column: int) -> None:
-        """Keeps the column; the message ends with it."""
+        """Keeps reason and column; the message ends with the column."""
         super().__init__(f"{message} (column {column})")
-        self.column = column
+        self.reason, self.column = message, column
 
 
 class NonFiniteLossError(UserError):

@@ -6,13 +6,15 @@ uint8 of shape (B, L); the answer repeats the question's tokens wherever the pol
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.cell_text import CellText
 from pir.errors import UserError
 from pir.picture import Cell, Picture
 
@@ -95,6 +97,10 @@ class Puzzle(ABC):
             the token that the position holds. None where nothing is owned.
         board: rows and columns, rows * columns = L, where the tokens lie on a board whose rules
             bind neighbours; reasoners may convolve over it. None elsewhere.
+        cell_text: the signs and the shape of the text form, where it is one sign per cell; files
+            may then write it in many more ways (docs/puzzles.md). None elsewhere.
+        field_names: names of columns or JSON keys that state a puzzle together (`text_of_fields`).
+        no_answer: the rule by which a puzzle has no answer, for messages.
     """
 
     vocabulary: tuple[str, ...]
@@ -106,6 +112,9 @@ class Puzzle(ABC):
     relations: Tensor | None = None
     owners: Tensor | None = None
     board: tuple[int, int] | None = None
+    cell_text: CellText | None = None
+    field_names: tuple[str, ...] = ()
+    no_answer: str = ""
 
     @property
     def length(self) -> int:
@@ -254,6 +263,17 @@ class Puzzle(ABC):
         Raises:
             PuzzleTextError: if the text is malformed or outside this puzzle's settings.
         """
+
+    def text_of_fields(self, fields: Mapping[str, Any]) -> str | None:
+        """Returns the text form of a puzzle that is given by named fields, such as JSON's.
+
+        Args:
+            fields: values by name, in lower case; numbers, text or lists.
+
+        Returns:
+            None where the fields do not state one; by default always.
+        """
+        return None
 
     @abstractmethod
     def format_question(self, question: Tensor) -> str:

@@ -11,7 +11,7 @@ from pir.envs.queens import Queens
 
 from pir import exits
 from pir.cli import main
-from pir.commands.solve import Stop, solve_lines
+from pir.commands.solve import Given, Stop, solve_all
 from pir.components import Components
 from pir.evaluation.exit_sweep import run_rule
 from pir.evaluation.rollouts import evaluate
@@ -134,14 +134,15 @@ def test_a_puzzle_is_solved_alone_as_among_others_and_as_it_is_evaluated(kind):
     model = make_model(kind, puzzle)
     parts = Components(puzzle, model, torch.device("cpu"))
     sample = puzzle.sample(9, "test", seed=0)
-    lines = list(enumerate(map(puzzle.format_question, sample["question"])))
+    items = [("", Given(puzzle.format_question(q), q, None)) for q in sample["question"]]
     stop = Stop(exits.FixedDepth(), 4, 4)
 
     def solved(some, batch_size=None):
-        return {number: result for number, result in solve_lines(parts, some, stop, batch_size)}
+        return {result["puzzle"]: result for result in solve_all(parts, some, stop, batch_size)}
 
-    together = solved(lines)
-    for other in (solved(lines[::-1], 2), solved(lines[4:5])):
+    together = solved(items)
+    assert len(together) == len(items)
+    for other in (solved(items[::-1], 2), solved(items[4:5])):
         assert other.items() <= together.items()
     verdicts = evaluate(model, puzzle, sample, 4, 5).solved.tolist()
     steps = [[step["solved"] for step in result["steps"]] for result in together.values()]

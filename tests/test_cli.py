@@ -226,7 +226,7 @@ def test_solve_a_file_with_bad_lines(pir, tiny_run, tmp_path):
         "4 5 6 = 15",
     ]
     assert results[1]["error"] == "'x' is no number (column 5)"
-    assert results[2]["error"] == "no answer exists (exhaustive search)"
+    assert results[2]["error"].startswith("no answer exists (exhaustive search): every division")
     assert results[1]["answer"] is None
     assert len(results[3]["steps"]) == 2
     assert "line 3" in done.stderr

@@ -174,12 +174,13 @@ def test_files_are_parted_by_key(file):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (EASY[:-1], "line 2: 80 characters"),
-        (EASY.replace("5", "x", 1), "line 2: 'x' is neither"),
-        ("." * 81, "line 2: more than one answer"),
-        ("11" + "." * 79, "line 2: no answer"),
-        (EASY + "," + EASY_ANSWER[::-1], "line 2: a clue is changed"),
-        (EASY + "x" + EASY_ANSWER, "line 2: 163 characters"),
+        (EASY[:-1], "line 2, column 81: 80 characters"),
+        (EASY.replace("5", "z", 1), "line 2, column 1: 'z' is neither"),
+        ("." * 81, "line 2, column 1: more than one answer"),
+        ("11" + "." * 79, "line 2, column 1: no answer"),
+        (EASY + "," + EASY_ANSWER[::-1], "line 2, column 83: a clue is changed"),
+        (f"{EASY},539{EASY_ANSWER[3:]}", "line 2, column 1: the answer given is not right"),
+        (EASY + "x" + EASY_ANSWER, "line 2, column 82: 163 characters"),
     ],
 )
 def test_faults_in_files_are_named(tmp_path, line, message):

@@ -29,16 +29,23 @@ def run(config: DictConfig) -> None:
 
     from pir.batch_size import named_when_short
     from pir.evaluation.run import evaluate_run
+    from pir.evaluation.test_file import TestFile
 
+    plan = read_plan(config.eval)
+    if config.env.puzzles is not None:
+        plan.file = TestFile(config.env.puzzles, config.env.skip_faulty)
     results = []
     for folder in folders:
-        before = {path.name for path in RunFolder(folder).evaluation.glob("*.csv")}
+        run = RunFolder(folder)
+        if plan.file:
+            run.evaluation = run.path / "eval_files" / plan.file.name
+        before = {path.name for path in run.evaluation.glob("*.csv")}
         with named_when_short("eval.batch_size", config.eval.batch_size):
-            result = evaluate_run(RunFolder(folder), config.device, read_plan(config.eval))
+            result = evaluate_run(run, config.device, plan)
         results.append(result)
         for name, reason in result.get("skipped_exits", {}).items():
             say(f"{folder}: exit rule {name} left out: {reason}", error=True)
-        gone = before - {path.name for path in RunFolder(folder).evaluation.glob("*.csv")}
+        gone = before - {path.name for path in run.evaluation.glob("*.csv")}
         if gone:
             files = ", ".join(sorted(gone))
             say(f"{folder}: gone with the evaluation before: {files}", error=True)
@@ -46,10 +53,10 @@ def run(config: DictConfig) -> None:
             if len(folders) > 1:
                 say(f"{folder}:")
             say(evaluation_text(result))
-            say(f"written to {RunFolder(folder).evaluation}")
+            say(f"written to {run.evaluation}")
     if config.output == "json":
         say(as_json(results[0] if config.run else results))
-    elif len(results) > 1:
+    elif len(results) > 1 and not plan.file:
         say(over_seeds(folders))
 
 

@@ -5,19 +5,29 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pir.config import build, check_choice, check_seed
+from pir.errors import UserError
 from pir.terminal import say
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/show.yaml for the settings."""
+    from pir.given_puzzles import FilePuzzle
     from pir.picture import as_text
     from pir.puzzle import SPLITS, Puzzle
 
-    check_choice("split", config.split, SPLITS)
+    if config.split is not None:
+        check_choice("split", config.split, SPLITS)
     for key in ("index", "seed"):
         check_seed(key, config[key])
     puzzle = build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
-    sample = puzzle.sample(1, config.split, seed=config.seed, start=config.index)
+    given = puzzle.whole_file() if isinstance(puzzle, FilePuzzle) and not config.split else None
+    if given:
+        rows = given.checked[config.index : config.index + 1]
+        if len(rows) == 0:
+            raise UserError(f"index={config.index}: the file holds {len(given.checked)} puzzles")
+        sample = given.instances(rows)
+    else:
+        sample = puzzle.sample(1, config.split or "test", seed=config.seed, start=config.index)
     question, solution = sample["question"][0], sample["solution"][0]
     rating = float(puzzle.rating(sample["question"])[0])
     say(f"question  {puzzle.format_question(question)}")

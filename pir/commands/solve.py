@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,8 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pir.config import check_choice
-from pir.errors import PuzzleTextError, UserError
-from pir.puzzle_file import read_lines
+from pir.errors import UserError
 from pir.run_folder import RunFolder
 from pir.stored import refuse
 from pir.terminal import say
@@ -24,10 +23,20 @@ if TYPE_CHECKING:
     from pir.components import Components
     from pir.exits import ExitRule
     from pir.puzzle import Puzzle
+    from pir.puzzle_file import Batch
+    from pir.puzzle_lines import Fault
 
 
 CHUNK = 500
 """Puzzles read before the first answers are printed, so by default the most at once."""
+
+
+class Given(NamedTuple):
+    """A puzzle to solve: its text, its tokens, and the answer that came with it, (L,) each."""
+
+    text: str
+    question: Tensor
+    answer: Tensor | None
 
 
 def run(config: DictConfig) -> None:
@@ -39,23 +48,17 @@ def run(config: DictConfig) -> None:
         raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
     if config.batch_size is not None and config.batch_size < 1:
         raise UserError(f"batch_size={config.batch_size}: must be at least 1")
-    if config.puzzle is not None:
-        lines = [(1, config.puzzle)]
-    else:
-        lines = read_lines(config.puzzles, "puzzles")
 
     from pir.components import load_trained
 
     parts, _, _ = load_trained(RunFolder(config.run), config.device)
     stop = stopping(config, parts.reasoner.improvement_steps)
-    malformed = 0
-    chunk = config.batch_size or CHUNK
-    for start in range(0, len(lines), chunk):
-        for number, result in solve_lines(
-            parts, lines[start : start + chunk], stop, config.batch_size
-        ):
+    malformed = total = 0
+    size = config.batch_size
+    for items in _portions(parts.puzzle, config.puzzle, config.puzzles, size or CHUNK):
+        for (where, _), result in zip(items, solve_all(parts, items, stop, size), strict=True):
+            total += 1
             if "error" in result:
-                where = f"{config.puzzles}, line {number}: " if config.puzzles else ""
                 say(f"{where}{result['puzzle']}: {result['error']}", error=True)
                 malformed += result["answer"] is None
             if config.output == "json":
@@ -63,36 +66,70 @@ def run(config: DictConfig) -> None:
             elif result["answer"] is not None:
                 say(as_table(result))
     if malformed:
-        raise UserError(f"{malformed} of {len(lines)} puzzles could not be read")
+        raise UserError(f"{malformed} of {total} puzzles could not be read")
 
 
-def solve_lines(
-    parts: Components, lines: list[tuple[int, str]], stop: Stop, batch_size: int | None
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Solves numbered puzzle texts together; yields each number with its JSON object, in order."""
-    questions: dict[int, Tensor] = {}
-    errors: dict[int, str] = {}
-    for number, text in lines:
-        try:
-            questions[number] = parts.puzzle.parse(text)
-        except PuzzleTextError as error:
-            errors[number] = str(error)
-    steps = dict(zip(questions, improve(parts, questions, stop, batch_size), strict=True))
-    for number, text in lines:
+def _portions(
+    puzzle: Puzzle, text: str | None, path: str | None, most: int
+) -> Iterator[list[tuple[str, Given | Fault]]]:
+    """Yields puzzles and faults, at most `most` together, in their order and with their places."""
+    from pir.puzzle_file import read_one, read_puzzles
+
+    if text is not None:
+        batches = iter([read_one(puzzle, text)])
+    else:
+        batches = read_puzzles(puzzle, str(path), "puzzles")
+    for batch in batches:
+        items = _items(puzzle, batch, f"puzzles={path}, {batch.unit} " if path else "")
+        for first in range(0, len(items), most):
+            yield items[first : first + most]
+
+
+def _items(puzzle: Puzzle, batch: Batch, name: str) -> list[tuple[str, Given | Fault]]:
+    import torch
+
+    items: list[tuple[tuple[int, int], Given | Fault]]
+    items = [((fault.line, fault.column), fault) for fault in batch.faults]
+    questions = torch.from_numpy(batch.questions)
+    answers = None if batch.answers is None else torch.from_numpy(batch.answers)
+    places = zip(batch.lines.tolist(), batch.columns.tolist(), strict=True)
+    for row, place in enumerate(places):
+        text = batch.texts.get(row) or puzzle.format_question(questions[row])
+        answer = answers[row] if answers is not None and answers[row].any() else None
+        items.append((place, Given(text, questions[row], answer)))
+    items.sort(key=lambda item: item[0])
+    return [(f"{name}{place[0]}: " if name else "", item) for place, item in items]
+
+
+def solve_all(
+    parts: Components,
+    items: Sequence[tuple[str, Given | Fault]],
+    stop: Stop,
+    batch_size: int | None,
+) -> Iterator[dict[str, Any]]:
+    """Solves puzzles together; yields a JSON object for each, and for each fault, in order."""
+    given = [item for _, item in items if isinstance(item, Given)]
+    steps = iter(improve(parts, [item.question for item in given], stop, batch_size))
+    for _, item in items:
         result: dict[str, Any] = {
-            "puzzle": text.strip(),
+            "puzzle": item.text,
             "answer": None,
             "solved": False,
             "steps": [],
         }
-        if number in errors:
-            result["error"] = errors[number]
+        if isinstance(item, Given):
+            own = next(steps)
+            last = own[-1]
+            result |= {"answer": last["answer"], "solved": last["solved"], "steps": own}
+            if item.answer is not None:
+                verdict = parts.puzzle.verify(item.question[None], item.answer[None])
+                result["given_solved"] = bool(verdict.solved[0])
+            if not last["solved"] and has_no_answer(parts.puzzle, item.question):
+                rule = f": {parts.puzzle.no_answer}" if parts.puzzle.no_answer else ""
+                result["error"] = f"no answer exists (exhaustive search){rule}"
         else:
-            last = steps[number][-1]
-            result |= {"answer": last["answer"], "solved": last["solved"], "steps": steps[number]}
-            if not last["solved"] and has_no_answer(parts.puzzle, questions[number]):
-                result["error"] = "no answer exists (exhaustive search)"
-        yield number, result
+            result["error"] = f"{item.reason} (column {item.column})"
+        yield result
 
 
 def has_no_answer(puzzle: Puzzle, question: Tensor) -> bool:
@@ -104,7 +141,7 @@ def has_no_answer(puzzle: Puzzle, question: Tensor) -> bool:
 
 
 def improve(
-    parts: Components, questions: dict[int, Tensor], stop: Stop, batch_size: int | None
+    parts: Components, questions: Sequence[Tensor], stop: Stop, batch_size: int | None
 ) -> list[list[dict[str, Any]]]:
     """Improves the answers to some questions; returns every step of every question."""
     import torch
@@ -118,7 +155,7 @@ def improve(
     steps: list[list[dict[str, Any]]] = [[] for _ in questions]
     if not questions:
         return steps
-    batch = torch.stack(list(questions.values()))
+    batch = torch.stack(list(questions))
     puzzles = TensorDict({"question": batch.to(parts.device)}, batch_size=[len(batch)])
     reasoner, puzzle = parts.reasoner, parts.puzzle
     with named_when_short("batch_size", batch_size), by_puzzle(EVALUATION_SEED, parts.device):

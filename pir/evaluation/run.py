@@ -31,10 +31,14 @@ from pir.evaluation.probes import (
 )
 from pir.evaluation.rollouts import Evaluation, Observer, evaluate, held_out
 from pir.evaluation.sampling import PolicySample, sample_rollouts
+from pir.evaluation.test_file import TestFile
 from pir.exits import ExitRule, FixedDepth
 from pir.puzzle import Puzzle
 from pir.run_folder import RunFolder, write_arrays, write_json, write_rows
 from pir.statistics import LIVE_GAIN, STATISTICS, describe
+
+HELD_OUT_PUZZLES = 2000
+"""Puzzles of a split that are evaluated by default."""
 
 STRATA = 4
 """Groups of puzzles by difficulty, of about equal size."""
@@ -46,7 +50,7 @@ class Plan:
 
     Attributes:
         split: which split the puzzles come from.
-        puzzles: how many.
+        puzzles: how many; None for `HELD_OUT_PUZZLES`, or for all of a file.
         batch_size: how many at once; None for as many as fit into memory, see `fitting_batch`.
         improvement_steps: K; None for twice the trained number.
         samples: answers drawn per puzzle at the trained depth, where a puzzle has several.
@@ -56,10 +60,11 @@ class Plan:
         noise: of the further starts, see `noisy_start`.
         exits: exit rules by name.
         leave_out_exits: whether rules that this model cannot run are left out or refused.
+        file: puzzles of a file instead of a split.
     """
 
     split: str
-    puzzles: int
+    puzzles: int | None
     batch_size: int | None
     improvement_steps: int | None = None
     samples: int = 20
@@ -69,6 +74,7 @@ class Plan:
     noise: float = 0.3
     exits: Mapping[str, ExitRule] = field(default_factory=dict)
     leave_out_exits: bool = False
+    file: TestFile | None = None
 
 
 def evaluate_run(folder: RunFolder, device: str, plan: Plan) -> dict[str, Any]:
@@ -81,7 +87,14 @@ def evaluate_run(folder: RunFolder, device: str, plan: Plan) -> dict[str, Any]:
         UserError: if a setting is out of range or the run cannot be read.
     """
     parts, config, path = load_trained(folder, device)
-    return _Run(parts, plan, folder).evaluate(
+    of_file: dict[str, Any] = {}
+    if plan.file:
+        sample, of_file["puzzle_file"] = plan.file.read(parts.puzzle, plan.puzzles)
+        sample = sample.to(parts.device)
+    else:
+        count = plan.puzzles or HELD_OUT_PUZZLES
+        sample = held_out(parts.puzzle, plan.split, count, parts.device)
+    return _Run(parts, plan, folder, sample).evaluate(
         {
             "run": str(folder.path),
             "checkpoint": path.name,
@@ -89,23 +102,26 @@ def evaluate_run(folder: RunFolder, device: str, plan: Plan) -> dict[str, Any]:
             "model": config.choices.model,
             "objective": config.choices.objective,
             "seed": config.seed,
-            "split": plan.split,
+            "split": "file" if plan.file else plan.split,
         }
+        | of_file
     )
 
 
 class _Run:
     """One evaluation under way."""
 
-    def __init__(self, parts: Components, plan: Plan, folder: RunFolder) -> None:
+    def __init__(
+        self, parts: Components, plan: Plan, folder: RunFolder, sample: TensorDict
+    ) -> None:
         self.parts, self.plan, self.folder = parts, plan, folder
         self.reasoner, self.puzzle = parts.reasoner, parts.puzzle
         self.trained = parts.reasoner.improvement_steps
         self.num_steps = plan.improvement_steps or 2 * self.trained
         self.depth = min(self.trained, self.num_steps)
         self.passes = parts.reasoner.passes_per_step
-        self.sample = held_out(parts.puzzle, plan.split, plan.puzzles, parts.device)
-        self.batch_size = fitting_batch(plan.batch_size, self.reasoner, self.sample["question"])
+        self.sample = sample
+        self.batch_size = fitting_batch(plan.batch_size, self.reasoner, sample["question"])
         self.tables: dict[str, list[dict[str, Any]]] = {}
 
     def _evaluate(
@@ -259,7 +275,8 @@ class _Run:
         """Compares the exit rules, runs the chosen points, and returns what eval.json says."""
         if not self.plan.exits:
             return {"best_exit": None}
-        validation = held_out(self.puzzle, "val", self.plan.puzzles, self.parts.device)
+        count = self.plan.puzzles or HELD_OUT_PUZZLES
+        validation = held_out(self.puzzle, "val", count, self.parts.device)
         rollouts = self._evaluate(validation)
         sweep = ExitSweep(
             self.plan.exits,

@@ -1,0 +1,102 @@
+"""Lines of puzzles that are read by `Puzzle.parse` and `Puzzle.parse_answer` alone."""
+
+import re
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pir.errors import PuzzleTextError
+from pir.puzzle import Puzzle
+
+BLANKS = re.compile(r"\s+")
+SEPARATORS = (*map(re.compile, (r"\s*[\t;]\s*", r"\s*,\s*", r"\s*(?:->|=>)\s*")), BLANKS)
+COMMENT = re.compile(r"(?:^|\s)\s*(?:#|//).*")
+RATING = re.compile(r"\d+\.\d+(?:/\d+\.\d+)*|\w+=\S+|[A-Za-z]\w*")
+TAG = re.compile(r"[A-Za-z][\w.:-]*")
+MOST_SPLITS = 2000
+
+
+class Found(NamedTuple):
+    """A question, its place in the line from 0, and its answer, if there is one."""
+
+    question: Tensor
+    text: str
+    place: int
+    answer: Tensor | None
+
+
+def find(puzzle: Puzzle, line: str) -> Found | None:
+    """Reads a question, maybe after a tag, and before its answer, a rating or a comment.
+
+    Every separator of a kind is tried; the line is read if that leads to one result.
+
+    Returns:
+        None if the line is a comment.
+
+    Raises:
+        PuzzleTextError: if there is no way to read the line, or more than one.
+    """
+    try:
+        return _whole(puzzle, line)
+    except PuzzleTextError as error:
+        fault = error
+    text = COMMENT.sub("", line).rstrip(" \t,;")
+    if text != line:
+        return find(puzzle, text) if text else None
+    nearest: PuzzleTextError | None = None
+    for separator in SEPARATORS:
+        splits = list(separator.finditer(text))
+        found: list[Found] = []
+        for split in splits if len(splits) <= MOST_SPLITS else ():
+            try:
+                found += _split(puzzle, text, split, separator)
+            except PuzzleTextError as error:
+                nearest = nearest or error
+        if len(found) > 1:
+            several = "the line can be read in several ways: part puzzle and answer by a tab"
+            raise PuzzleTextError(several, 1)
+        if found:
+            return found[0]
+    raise nearest or fault
+
+
+def _whole(puzzle: Puzzle, text: str) -> Found:
+    return Found(puzzle.parse(text), text.strip(), len(text) - len(text.lstrip()), None)
+
+
+def _split(
+    puzzle: Puzzle, text: str, split: re.Match[str], separator: re.Pattern[str]
+) -> list[Found]:
+    """Reads a line that is parted at one place; returns nothing if no puzzle ends or begins there.
+
+    Raises:
+        PuzzleTextError: if there is a puzzle, and what follows is no answer to it.
+    """
+    left, right = text[: split.start()], text[split.end() :]
+    if TAG.fullmatch(left.strip()) and separator is not BLANKS:
+        try:
+            rest = find(puzzle, right)
+        except PuzzleTextError:
+            return []
+        return [rest._replace(place=rest.place + split.end())] if rest else []
+    try:
+        found = _whole(puzzle, left)
+    except PuzzleTextError:
+        return []
+    fields = [right] if separator is BLANKS else separator.split(right)
+    try:
+        return [found._replace(answer=_answer(puzzle, found.question, right, fields))]
+    except PuzzleTextError as error:
+        raise PuzzleTextError(error.reason, split.end() + error.column) from error
+
+
+def _answer(puzzle: Puzzle, question: Tensor, text: str, fields: list[str]) -> Tensor | None:
+    """Reads what follows a question: its answer, ratings, or both."""
+    try:
+        return puzzle.parse_answer(question, text)
+    except PuzzleTextError:
+        if all(not word or RATING.fullmatch(word) for word in fields):
+            return None
+        if len(fields) > 1 and all(not w or RATING.fullmatch(w) for w in fields[1:]):
+            return puzzle.parse_answer(question, fields[0])
+        raise
