@@ -244,7 +244,7 @@ def test_another_number_of_threads_is_said(run, capsys):
     resumed(run)
     assert "warning" not in capsys.readouterr().err
     try:
-        go_on(run.path, *OPTIONS, "trainer.threads=2")
+        go_on(run.path, *OPTIONS, "trainer.log_every=5", "trainer.threads=2")
     finally:
         torch.set_num_threads(1)
     assert "warning: threads 1 -> 2: the weights will differ in rounding" in capsys.readouterr().err

@@ -30,6 +30,6 @@ def test_twenty_kills_and_signals(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "setup"), enumerate(SETUPS, 1))
+@pytest.mark.parametrize(("seed", "setup"), list(enumerate(SETUPS, 1)))
 def test_five_hundred_kills_and_signals(tmp_path, seed, setup):
     kill(tmp_path, setup, KILLS, seed)

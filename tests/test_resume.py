@@ -63,27 +63,6 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path):
     assert len(cut) == len((tmp_path / "whole/improvement.csv").read_text().splitlines())
 
 
-def test_killed_at_any_moment_resumes_to_the_bit(pir, tmp_path):
-    words = ["train", "env=countdown", *TINY, "trainer.max_optimizer_steps=60"]
-    pir(*words, f"run={tmp_path / 'whole'}")
-    folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "pir", *words, f"run={folder}"]
-    for attempt in range(3):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        goal = [0, 9, 30][attempt]
-        while time.monotonic() < deadline and process.poll() is None:
-            rows = read_rows(folder / "metrics.csv") if (folder / "metrics.csv").exists() else []
-            if (folder / "config.yaml").exists() and len(rows) * 3 >= goal:
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        command = [sys.executable, "-m", "pir", "train", f"resume={folder}"]
-    pir("train", f"resume={folder}")
-    assert_same_run(tmp_path / "whole", folder)
-
-
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     folder = tmp_path / "run with = and # ü"
     words = [*TINY, "trainer.max_optimizer_steps=100000", f"run={folder}"]
