@@ -15,6 +15,9 @@ from pir.stored import open_regular, refuse
 MOST_BYTES = 1 << 30
 """Bytes of the arrays that are read from one archive, unpacked; packed, a quarter of it."""
 
+LARGEST = 1e100
+"""The largest number that is read: sums and products of such are still numbers."""
+
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -63,6 +66,8 @@ class Archive:
             if size != len(content) or any(length < 0 for length in shape):
                 raise ValueError(f"array {name} has {len(content)} bytes instead of {size}")
             array = np.frombuffer(content, dtype)
+            if dtype.itemsize > 4 and np.any(np.abs(array[np.isfinite(array)]) > LARGEST):
+                raise ValueError(f"array {name} holds numbers beyond {LARGEST:g}")
             return array.reshape(shape, order="F" if by_column else "C")
 
     @contextmanager

@@ -31,6 +31,7 @@ from pir.analysis.runs import (
 
 from pir.config import suggest
 from pir.errors import UserError
+from pir.stored import refuse
 
 SIGNIFICANT = 0.05
 
@@ -227,9 +228,12 @@ def _side(group: Group, metric: str, count: int | None) -> Side:
     else:
         means = [_of_puzzles(run, metric)[:count].mean(0) for run in group.runs]
         values = np.stack([mean[:depth] for mean in means])
+    passes = tables[0]["forward_passes"][:depth]
+    if values.shape[1] != depth or not (np.diff(passes, prepend=0) > 0).all():
+        refuse(tables[0].path, "its steps are not those that its puzzles took")
     if not np.isfinite(values).all():
         raise UserError(f"metric={metric} is undefined for {group.label}, as without a label")
-    return Side(group, metric, tables[0]["forward_passes"][:depth], values, count)
+    return Side(group, metric, passes, values, count)
 
 
 def _budgets(sides: Sequence[Side]) -> tuple[np.ndarray, int]:

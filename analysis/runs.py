@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pir.analysis.archive import open_archive
+from pir.analysis.archive import LARGEST, open_archive
 from pir.analysis.facts import MOST_STEPS, Facts, read_facts
 from pir.analysis.words import plain
 
@@ -281,7 +281,7 @@ def _numbers(name: str, cells: Sequence[str]) -> np.ndarray:
         values = np.array([float(cell or "nan") for cell in cells])
     except ValueError as error:
         raise ValueError(f"column {name}: {error}") from error
-    wrong = np.isinf(values)
+    wrong = np.abs(values) > LARGEST
     if name == "k":
         wrong |= ~((values >= 1) & (values <= MOST_STEPS) & (values == np.round(values)))
     if wrong.any():

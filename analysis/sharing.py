@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import SubFigure
 from matplotlib.image import AxesImage
+from pir.analysis.facts import MOST_STEPS
 from pir.analysis.layout import legend_below, percent_axis, step_axis
 from pir.analysis.runs import LATENTS, PER_STEP, Run
 from pir.analysis.style import COLOURS
@@ -50,7 +51,12 @@ def read_slots(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     content = run.required_arrays(LATENTS, "slots", "slot_steps", "slot_index")
     slots, steps, index = content["slots"], content["slot_steps"], content["slot_index"]
-    fits = slots.ndim == 4 and slots.shape[1:3] == (steps.size, index.size)
+    counts = np.concatenate([steps.ravel(), index.ravel()])
+    fits = (
+        slots.ndim == 4
+        and bool(np.all((counts >= 0) & (counts <= MOST_STEPS)))
+        and slots.shape[1:3] == (steps.size, index.size)
+    )
     depth = run.facts.trained_steps
     if not fits or slots.size == 0 or steps.size < 2 or min(depth, steps[-1]) not in steps[1:]:
         raise UserError(

@@ -151,7 +151,8 @@ def _run_hydra(command: str, words: list[str]) -> int:
     plugins.forget()
     if "--config-dir" in options:
         groups = {*GROUPS.values()}
-        plugins.open_folder(options["--config-dir"], groups, known_keys(command) - groups)
+        given = {word.partition("=")[0].lstrip("+") for word in settings}
+        plugins.open_folder(options["--config-dir"], groups, given & known_keys(command) - groups)
     shut_out()
     register_schemas()
     plugins.register()

@@ -84,7 +84,7 @@ def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> N
     Args:
         path: the folder.
         groups: names of its folders of settings.
-        keys: settings that are no choices; Hydra would take a folder of the name for choices.
+        keys: settings given that are no choices; Hydra takes a folder of the name for choices.
 
     Raises:
         UserError: if there is no such folder, or settings in it cannot be read safely.

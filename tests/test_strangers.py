@@ -314,6 +314,18 @@ def test_steps_are_numbers_of_steps(tmp_path, k):
         Run(folder).table("eval/per_step.csv")
 
 
+def test_numbers_without_measure_are_refused(tmp_path):
+    folder = write_run(tmp_path / "run")
+    content = dict(np.load(folder / "eval/latents.npz"))
+    np.savez(
+        folder / "eval/latents.npz",
+        latents=content["latents"].astype(float) + 1e300,
+        solved=np.ones(3),
+    )
+    with pytest.raises(UserError, match=r"array latents holds numbers beyond 1e\+100"):
+        Run(folder).arrays("eval/latents.npz", "latents")
+
+
 def test_a_packed_bomb_takes_no_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MOST_BYTES", 1 << 22)
     zeros = np.zeros(1 << 20)
