@@ -84,14 +84,18 @@ class CellReader:
         for sign, token in self.signs.items():
             self.plain.setdefault(token, sign)
 
-    def comment(self, line: str) -> int:
-        """Returns where a comment begins, the length of the line if there is none.
+    def without_comment(self, line: str) -> str:
+        """Returns a line up to `#`, where that is no sign."""
+        return line if "#" in self.signs else line.partition("#")[0]
 
-        Where `#` is a sign, only a line that cannot be meant as a board is a comment.
+    def is_comment(self, line: str) -> bool:
+        """Says whether a line in which no board was found is a comment.
+
+        Where `#` is a sign, a line that begins like a board is none, but a faulty board.
         """
-        if line.lstrip().startswith(("#", "//", "%")) and self._share(line) < 0.9:
-            return 0
-        return line.index("#") if "#" in line and "#" not in self.signs else len(line)
+        text = line.lstrip()
+        first = re.split(r"[\s,;]", text, maxsplit=1)[0]
+        return text.startswith(("#", "//", "%")) and (len(first) < 3 or self._share(first) < 0.6)
 
     def find(self, line: str) -> Pair | None:
         """Finds question and answer in a line; None if there is no board in it.

@@ -73,16 +73,16 @@ def _split(
         PuzzleTextError: if there is a puzzle, and what follows is no answer to it.
     """
     left, right = text[: split.start()], text[split.end() :]
-    if TAG.fullmatch(left.strip()) and separator is not BLANKS:
+    try:
+        found = _whole(puzzle, left)
+    except PuzzleTextError:
+        if separator is BLANKS or not TAG.fullmatch(left.strip()):
+            return []
         try:
             rest = find(puzzle, right)
         except PuzzleTextError:
             return []
         return [rest._replace(place=rest.place + split.end())] if rest else []
-    try:
-        found = _whole(puzzle, left)
-    except PuzzleTextError:
-        return []
     fields = [right] if separator is BLANKS else separator.split(right)
     try:
         return [found._replace(answer=_answer(puzzle, found.question, right, fields))]

@@ -27,6 +27,9 @@ SHOWN = 60
 TITLE = re.compile(r"\[[^\[\]]*\]|.*[^\W\d].*:|[^\W\d]+ *[#.]? *\d+")
 """Lines that may stand before any board: `[Puzzle]`, `Easy ones:`, `Grid 01`."""
 
+MOST_LINES = 1000
+"""Lines of a field in quotation marks."""
+
 DEEPEST = 8
 """Lists and objects in which a puzzle may lie."""
 
@@ -92,6 +95,7 @@ class LineReader:
         self._part: list[Row] = []
         self._title: tuple[Fault, bool] | None = None
         self._quoted: list[str] = []
+        self._open_quotes = 0
         self._by_rows = False
 
     def feed(self, number: int, line: str) -> None:
@@ -108,7 +112,7 @@ class LineReader:
             self._end_rows()
         elif self.header is not None:
             self._read_row(number, line)
-        elif self._first and self._is_header(line):
+        elif self._first and self._is_header(number, line):
             self._first = False
         else:
             self._read_line(number, line)
@@ -153,7 +157,7 @@ class LineReader:
             self._first = False
 
     def _read_cells(self, reader: CellReader, number: int, line: str) -> None:
-        text = line[: reader.comment(line)]
+        text = reader.without_comment(line)
         if not text.strip():
             self._end_rows()
             return
@@ -169,7 +173,7 @@ class LineReader:
         if row:
             self._first, self._title = False, None
             self._add_row(reader, Row(number, row, reader.is_ruling(text)))
-        elif not reader.is_ruling(text):
+        elif not reader.is_ruling(text) and not reader.is_comment(text):
             self._read_other(reader, number, text)
 
     def _read_other(self, reader: CellReader, number: int, text: str) -> None:
@@ -305,10 +309,10 @@ class LineReader:
 
     # ---------------------------------------------------------------- named fields
 
-    def _is_header(self, line: str) -> bool:
+    def _is_header(self, number: int, line: str) -> bool:
         """Takes a line that names columns as the header."""
         for delimiter in (",", ";", "\t", "|"):
-            with suppress(csv.Error):
+            try:
                 cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
                 names = [normal_name(cell) for cell in cells]
                 if len(names) == 1 and names[0] in QUESTION_NAMES:
@@ -316,15 +320,21 @@ class LineReader:
                 if len(names) > 1 and names_a_puzzle(self.puzzle, names):
                     self.header, self.delimiter = names, delimiter
                     return True
+            except csv.Error:
+                continue
+            except PuzzleTextError as error:
+                self._fault(number, error.column, error.reason, line)
+                return True
         return False
 
     def _read_row(self, number: int, line: str) -> None:
         """Reads a row below a header, once its quotation marks are closed."""
         assert self.header is not None
         self._quoted.append(line)
-        if sum(part.count('"') for part in self._quoted) % 2:
-            if sum(map(len, self._quoted)) > csv.field_size_limit():
-                self._quoted = []
+        self._open_quotes = (self._open_quotes + line.count('"')) % 2
+        if self._open_quotes:
+            if len(self._quoted) > MOST_LINES or len(line) > csv.field_size_limit():
+                self._quoted, self._open_quotes = [], 0
                 self._fault(number, 1, "a quotation mark is not closed", line)
             return
         text, first = "\n".join(self._quoted), number - len(self._quoted) + 1
