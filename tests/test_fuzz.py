@@ -52,7 +52,7 @@ def place(tmp_path, monkeypatch):
 
 def check(words, place, capsys):
     """Runs a line; everything that is wrong with how it ends is an assertion."""
-    faulthandler.dump_traceback_later(4 * SECONDS, exit=True)
+    faulthandler.dump_traceback_later(4 * SECONDS, exit=True, file=sys.__stderr__)
     signal.alarm(SECONDS)
     try:
         status = main(words)
