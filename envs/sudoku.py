@@ -222,7 +222,7 @@ class Sudoku(FilePuzzle):
         stream = 0, 0, len(SPLITS), KEY_RANGE, (0, KEY_RANGE)
         fewest, clues = self.clues or (0, -2)
         least, guesses = self.guesses or (0, -1)
-        near = (fewest, clues + 2), (least // 2, 2 * guesses + 1)
+        near = (fewest, clues + 2), (-(-least // 2), 2 * guesses + 1)
         return most if self._fill(puzzle, grid, stream, *near, trial) else 0
 
     def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
