@@ -95,7 +95,9 @@ class CellReader:
         """
         text = line.lstrip()
         first = re.split(r"[\s,;]", text, maxsplit=1)[0]
-        return text.startswith(("#", "//", "%")) and (len(first) < 3 or self._share(first) < 0.6)
+        return text.startswith(("#", "//", "%", ";")) and (
+            len(first) < 3 or self._share(first) < 0.6
+        )
 
     def find(self, line: str) -> Pair | None:
         """Finds question and answer in a line; None if there is no board in it.
@@ -185,7 +187,10 @@ class CellReader:
             yield boards
 
     def _full_width(self, text: str, start: int, size: int) -> Board | None:
-        """Reads text of exactly `size` signs, or its rows parted by `/`."""
+        """Reads text of exactly `size` signs, or its rows parted by `/`; spaces may be around it."""
+        bare = text.strip(" ")
+        if len(text) != size and (len(bare) == size or "/" in bare):
+            text, start = bare, start + len(text) - len(text.lstrip(" "))
         if len(text) == size:
             places: Sequence[int] = range(size)
         elif size == self.cells and len(text) == size + self.form.rows - 1 and "/" in text:
