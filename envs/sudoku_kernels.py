@@ -12,7 +12,7 @@ from pir.envs.sudoku_symmetry import puzzle_key
 
 from pir.slices import BUSY, FILLED, GIVEN_UP
 
-QUEUE, BRANCH, LEFT, SEARCH, ORDER, BARRED, DRAWN = range(7)
+QUEUE, BRANCH, LEFT, SEARCH, ORDER, DRAWN = range(6)
 DRAW, DIG, PROVE = range(3)
 MANY = 1 << 40
 MAX_GUESSES_PER_TEST = 2_000
@@ -135,7 +135,7 @@ def make_room(cells: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         `levels`, int64 of shape (cells + 1, cells), for the candidates at every depth; and `lists`,
-        int64 of shape (7, cells + 1), zeros, a row each for
+        int64 of shape (6, cells + 1), zeros, a row each for
 
         * `QUEUE`, cells that have become single;
         * `BRANCH`, the cell that a depth guesses at, -1 where none is left;
@@ -143,11 +143,10 @@ def make_room(cells: int) -> tuple[np.ndarray, np.ndarray]:
         * `SEARCH`: the depth, -1 after the end; how many solutions were found, -1 if the search was
           given up; how many guesses it took;
         * `ORDER`, the cells in the order in which they are dug;
-        * `BARRED`, whether a cell cannot hold a digit;
         * `DRAWN`: what is being done with a grid (`DRAW` the next, `DIG`, `PROVE`), how many of its
           cells were tried, how many clues are left, how many are wanted.
     """
-    return np.zeros((cells + 1, cells), np.int64), np.zeros((7, cells + 1), np.int64)
+    return np.zeros((cells + 1, cells), np.int64), np.zeros((6, cells + 1), np.int64)
 
 
 @njit(cache=True)
@@ -381,7 +380,7 @@ def _follows(
 ) -> bool:
     """Says whether a clue is a naked or hidden single of the other clues (so it can be removed).
 
-    `barred`, int64 of shape (cells + 1,), is room.
+    `barred`, bool of shape (cells,), is room.
     """
     n, digit = units.shape[1], puzzle[cell]
     seen = 1 << (digit - 1)
@@ -390,13 +389,13 @@ def _follows(
             seen |= 1 << (puzzle[peer] - 1)
     if seen == (1 << n) - 1:
         return True
-    barred[:] = 0  # cells that cannot hold the digit
+    barred[:] = False  # cells that cannot hold the digit
     for other in range(len(puzzle)):
         if puzzle[other] > 0:
-            barred[other] = 1
+            barred[other] = True
             if puzzle[other] == digit and other != cell:
                 for peer in peers[other]:
-                    barred[peer] = 1
+                    barred[peer] = True
     for unit in range(len(units)):
         places = 0
         inside = False
@@ -416,15 +415,16 @@ def _dig(
     levels: np.ndarray,
     lists: np.ndarray,
     other: np.ndarray,
+    barred: np.ndarray,
     units: np.ndarray,
     peers: np.ndarray,
     budget: int,
 ) -> tuple[np.uint64, int]:
     """Goes on blanking cells of a grid in random order while its solution stays the only one.
 
-    `lists[DRAWN]` has where it stands; `other`, uint8 of shape (1, cells), is room. It is over when
-    all cells were tried, or as many clues are left as are wanted; more are left if the puzzle is
-    minimal before.
+    `lists[DRAWN]` has where it stands; `other`, uint8 of shape (1, cells), and `barred`, bool of
+    shape (cells,), are room. It is over when all cells were tried, or as many clues are left as are
+    wanted; more are left if the puzzle is minimal before.
 
     Returns:
         The stream, and what is left of the budget of cells tried and guesses made.
@@ -439,7 +439,7 @@ def _dig(
         i += 1
         budget -= 1
         digit = puzzle[cell]
-        removable = _follows(puzzle, cell, units, peers, lists[BARRED])
+        removable = _follows(puzzle, cell, units, peers, barred)
         if not removable:
             puzzle[cell] = 0
             removable = True
@@ -508,7 +508,7 @@ def generate(
         `BUSY`, `FILLED` or `GIVEN_UP`.
     """
     cells, drawn, order = puzzles.shape[1], lists[DRAWN], lists[ORDER]
-    found = np.zeros((2, cells), np.uint8)
+    found, barred = np.zeros((2, cells), np.uint8), np.zeros(cells, np.bool_)
     for row in range(np.int64(progress[0]), len(puzzles)):
         state, draws = open_row(seed, split, first_index, row, progress)
         puzzle = puzzles[row]
@@ -529,7 +529,9 @@ def generate(
                     state = step_stream(state)
                     drawn[3] = clues[0] + draw_below(state, clues[1] - clues[0] + 1)
             if drawn[0] == DIG:
-                state, budget = _dig(state, puzzle, levels, lists, found[:1], units, peers, budget)
+                state, budget = _dig(
+                    state, puzzle, levels, lists, found[:1], barred, units, peers, budget
+                )
                 if drawn[1] < cells:
                     keep_place(progress, row, draws, state)
                     return BUSY

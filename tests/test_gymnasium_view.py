@@ -181,8 +181,9 @@ def test_stable_baselines3():
     for key in IDS:
         check(gymnasium.make(key))
         assert make_vec_env(key, n_envs=2).reset()["step"].tolist() == [[0], [0]]
-    model = PPO("MultiInputPolicy", make_vec_env("pir/Countdown-v0", n_envs=2), n_steps=16, seed=0)
-    assert model.learn(32).num_timesteps == 32
+    envs = make_vec_env("pir/Countdown-v0", n_envs=2)
+    model = PPO("MultiInputPolicy", envs, n_steps=32, batch_size=32, seed=0)
+    assert model.learn(64).num_timesteps == 64
 
 
 def test_a_puzzle_that_does_not_exist():
