@@ -187,7 +187,7 @@ class CellReader:
             yield boards
 
     def _full_width(self, text: str, start: int, size: int) -> Board | None:
-        """Reads text of exactly `size` signs, or its rows parted by `/`; spaces may be around it."""
+        """Reads text of exactly `size` signs, or rows parted by `/`; spaces may be around it."""
         bare = text.strip(" ")
         if len(text) != size and (len(bare) == size or "/" in bare):
             text, start = bare, start + len(text) - len(text.lstrip(" "))
