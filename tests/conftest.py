@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,9 @@ TINY = [
     "trainer.threads=1",
 ]
 """Overrides that shrink a run to seconds."""
+
+# Programs started in the background of a shell ignore Ctrl-C; the tests of it must not depend on that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
