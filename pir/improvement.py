@@ -65,7 +65,8 @@ class Lanes:
 
     def bytes(self) -> int:
         """Returns how much memory the states and policies of these lanes take."""
-        return int(self.state.bytes()) + self.logits.nbytes
+        states: int = sum(leaf.nbytes for leaf in self.state.values(True, True))
+        return states + self.logits.nbytes
 
     def refill(self, fresh: "Lanes") -> "Lanes":
         """Returns lanes in which the finished ones, in order, are replaced by `fresh` ones."""

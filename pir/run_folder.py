@@ -36,6 +36,9 @@ T = TypeVar("T")
 NEVER_ELSEWHERE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Flags that open a file itself: no link is followed, no pipe is waited for."""
 
+FILE_EVALUATIONS = "eval_files"
+"""The folder of evaluations on files of puzzles, one folder in it for each file."""
+
 CHOSEN = ("env", "model", "objective")
 """The choices that every run has a name for."""
 
@@ -161,6 +164,7 @@ class RunFolder:
                 f"{self.path} already holds a run: go on with `pir train resume={path}`, "
                 "or name another folder with run="
             )
+        self._refuse_links()
         rest = next((f for f in (self.last, self.best, self.metrics) if f.exists()), None)
         if rest is not None:
             raise UserError(
@@ -169,7 +173,6 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"run={self.path} is a file; name a folder")
-        self._refuse_links()
 
     def create(
         self, config: DictConfig, command: Sequence[str], inputs: Mapping[str, Any] | None = None
@@ -238,7 +241,8 @@ class RunFolder:
         lock, inside = self.path / ".lock", self.path.resolve()
         if lock.exists() and not lock.is_symlink() and not lock.is_file():
             raise UserError(f"{lock} is no regular file")
-        for entry in self.path.iterdir() if self.path.is_dir() else ():
+        folders = (self.path, self.path / FILE_EVALUATIONS)
+        for entry in (entry for f in folders if f.is_dir() for entry in f.iterdir()):
             if entry.is_symlink() and (entry.name == ".lock" or not entry.is_file()):
                 target = entry.resolve()
                 if not target.is_relative_to(inside):

@@ -1,5 +1,6 @@
 """The folder of a sweep (`pir train -m`), and the names of the runs in it."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -45,7 +46,8 @@ def place_of_sweep(settings: Sequence[str], sweeping: bool) -> Iterator[list[str
 
 def flat_name(name: str) -> str:
     """Returns the name of one folder for a run of a sweep, whatever characters its values hold."""
-    flat = name.replace("/", "_")
+    bare = re.sub(r"='((?:[^'\\]|\\.)*)'", lambda quoted: f"={quoted[1]}", name)
+    flat = bare.replace("/", "_")
     if len(flat.encode()) > LONGEST_NAME:
         short = flat.encode()[: LONGEST_NAME - 9].decode(errors="ignore")
         flat = f"{short}-{sha256(name.encode()).hexdigest()[:8]}"

@@ -33,7 +33,7 @@ TINY = [
 ]
 """Overrides that shrink a run to seconds."""
 
-# Programs started in the background of a shell ignore Ctrl-C; the tests of it must not depend on that.
+# A program in the background of a shell ignores Ctrl-C; the tests of it must not depend on that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from pir.components import Components
+from pir.evaluation.rollouts import held_out
 from pir.evaluation.run import Plan, _Run
 from pir.exits import build_rule
 from pir.run_folder import RunFolder
@@ -119,4 +120,5 @@ def evaluate_fresh(
     )
     run = RunFolder(folder)
     run.create(config, ["pir", "eval"])
-    return _Run(parts, plan, run).evaluate({})
+    sample = held_out(parts.puzzle, plan.split, plan.puzzles, parts.device)
+    return _Run(parts, plan, run, sample).evaluate({})

@@ -14,7 +14,7 @@ from pir.cli import main
 from pir.commands.solve import Given, Stop, solve_all
 from pir.components import Components
 from pir.evaluation.exit_sweep import run_rule
-from pir.evaluation.rollouts import evaluate
+from pir.evaluation.rollouts import evaluate, held_out
 from pir.evaluation.run import Plan, _Run
 from pir.models.dual import Dual
 from pir.models.hrm import HRM
@@ -69,7 +69,8 @@ def evaluation_files(kind, size, folder, count):
     )  # fmt: skip
     parts = Components(puzzle, make_model(kind, puzzle), torch.device("cpu"))
     run = RunFolder(folder)
-    _Run(parts, plan, run).evaluate({})
+    sample = held_out(puzzle, "test", count, parts.device)
+    _Run(parts, plan, run, sample).evaluate({})
     files = {"eval": json.loads((run.evaluation / "eval.json").read_text())}
     for path in run.evaluation.glob("*.csv"):
         files[path.stem] = read_rows(path)

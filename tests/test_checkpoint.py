@@ -270,10 +270,10 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_link_in_the_place_of_a_partial_file_is_not_followed(tmp_path):
+def test_a_link_in_the_place_of_a_partial_file_is_replaced(tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("kept")
     (tmp_path / "file.partial").symlink_to(outside)
-    with pytest.raises(UserError, match="cannot write"):
-        checkpoint.write_atomically(tmp_path / "file", lambda file: file.write(b"other"))
+    checkpoint.write_atomically(tmp_path / "file", lambda file: file.write(b"other"))
     assert outside.read_text() == "kept"
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["file", "outside"]

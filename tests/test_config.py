@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from pir.components import Components
 from pir.config import SCHEMAS, build
 from pir.errors import UserError
+from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.models.puzzle_model import PuzzleModel
 from pir.models.trm import TRM
 from pir.objectives import Objective
@@ -91,6 +92,11 @@ def test_settings_agree_with_the_code(group):
                 for part in (target, PuzzleModel if issubclass(target, PuzzleModel) else target)
                 for n, p in inspect.signature(part).parameters.items()
             }
+            if issubclass(target, FilePuzzle):
+                del parameters["file"]
+                of_file = {n: node.pop(n) for n in FileSettings.__annotations__ if n in node}
+                assert {"puzzles", "train_puzzles", "skip_faulty"} <= of_file.keys(), file.name
+                assert of_file == {n: getattr(target(), n) for n in of_file}, file.name
             names = [n for n in parameters if n not in ("puzzle", "params", "shared")]
             in_a_group = {"targets"} if file.stem == "dis" and "targets" in names else set()
             assert set(node) - {"_target_"} | in_a_group == set(names), file.name

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pir.envs.countdown import Countdown
 
+from pir import plugins
 from pir.components import load_trained
 from pir.errors import UserError
 from pir.improvement import Lanes, improvement_steps
@@ -194,6 +195,7 @@ def test_the_reasoner_of_the_documentation_trains(pir, tmp_path, monkeypatch):
     words = [word for word in TINY if "latent_steps" not in word]
     run = tmp_path / "run"
     pir("train", "model=averaging", f"--config-dir={tmp_path}", *words, f"run={run}")
+    monkeypatch.setattr(plugins, "folders", [tmp_path])
     monkeypatch.syspath_prepend(tmp_path)
     parts = load_trained(RunFolder(run), "cpu")[0].reasoner
     assert type(parts).__name__ == "Averaging"

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from pir.catalog import choices, load_choice
 from pir.config import check_choice
 from pir.errors import UserError
-from pir.run_folder import RunFolder, as_json, chosen_runs
+from pir.run_folder import FILE_EVALUATIONS, RunFolder, as_json, chosen_runs
 from pir.terminal import say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def run(config: DictConfig) -> None:
     for folder in folders:
         run = RunFolder(folder)
         if plan.file:
-            run.evaluation = run.path / "eval_files" / plan.file.name
+            run.evaluation = run.path / FILE_EVALUATIONS / plan.file.name
         before = {path.name for path in run.evaluation.glob("*.csv")}
         with named_when_short("eval.batch_size", config.eval.batch_size):
             result = evaluate_run(run, config.device, plan)
