@@ -1,6 +1,5 @@
 """From settings to objects: puzzle, reasoner, objective, optimizer, logger."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pir.optim import averaged_weights
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.run_folder import RunFolder
+from pir.terminal import say
 
 
 @dataclass
@@ -64,12 +64,20 @@ def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, 
             f"{path} is of another run than {folder.info} names: put the run's own file back"
         )
     if path == folder.last:
-        print(f"warning: {folder.best} is missing; {path.name} is used", file=sys.stderr)
+        say(f"warning: {folder.best} is missing; {path.name} is used", error=True)
     return saved, path
 
 
-def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig, Path]:
+def load_trained(
+    folder: RunFolder, device: str, reads_puzzles: bool = True
+) -> tuple[Components, DictConfig, Path]:
     """Loads the averaged weights of a run's best checkpoint.
+
+    Args:
+        folder: the run folder.
+        device: where to compute, as the setting names it.
+        reads_puzzles: whether puzzles of the run's own will be read, so that a puzzle file that it
+            was made from has to be there, unchanged.
 
     Returns:
         puzzle and reasoner, the run's config, and the checkpoint that was read.
@@ -79,7 +87,8 @@ def load_trained(folder: RunFolder, device: str) -> tuple[Components, DictConfig
             file of the run is another.
     """
     config = folder.read_config()
-    refuse_changed(config, folder)
+    if reads_puzzles:
+        refuse_changed(config, folder)
     config.device = device
     prepare_cpu(config.trainer.threads)
     parts = Components.build(config)

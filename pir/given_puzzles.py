@@ -4,7 +4,6 @@
 file itself, for any puzzle.
 """
 
-import sys
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from typing import TypedDict, Unpack
@@ -18,7 +17,7 @@ from pir.errors import UserError
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, instances, split_range
 from pir.puzzle_file import Batch, Progress, read_puzzles
 from pir.puzzle_lines import Fault
-from pir.terminal import printable
+from pir.terminal import printable, say
 
 AT_ONCE = 500
 """Puzzles that are checked together; an interrupt comes through between."""
@@ -193,7 +192,7 @@ class GivenPuzzles:
         places = [f"{self._place(f)}: {printable(f.reason)}" for f in self.faults]
         if self.skip_faulty and self.good.any():
             left_out = f"{self.faulty} of {self.faulty + int(self.good.sum())} puzzles left out"
-            print(f"{printable(self.name)}: {left_out}, the first {places[0]}", file=sys.stderr)
+            say(f"{self.name}: {left_out}, the first {places[0]}", error=True)
             return
         if self.faulty == 1 and not self.skip_faulty:
             raise UserError(f"{self.name}, {places[0]}")

@@ -7,7 +7,7 @@ each was, as an absolute path, and its SHA-256; who reads one again is told if i
 import hashlib
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ FILE_KEY = "puzzles"
 
 INIT = "init"
 """The setting that names the run to begin with; its file is the checkpoint that was read."""
+
+STDIN = "-"
+"""The path that stands for standard input."""
 
 Inputs = dict[str, dict[str, str]]
 """By setting, such as `env.puzzles`: `path`, absolute, and `sha256` of the file."""
@@ -37,8 +40,14 @@ def file_sha256(path: str | Path) -> str:
 
 
 def make_absolute(config: DictConfig) -> None:
-    """Writes the paths of the inputs in a run's config as absolute ones, so that they stay good."""
-    for key, path in _puzzle_files(config):
+    """Writes the paths of the inputs in a run's config as absolute ones, so that they stay good.
+
+    Raises:
+        UserError: if an input cannot be read again later, such as standard input.
+    """
+    for key, path in _puzzle_files(config, lambda path: path == STDIN or os.path.exists(path)):
+        if path == STDIN or not os.path.isfile(path):
+            raise UserError(f"{key}={path}: training needs a file, for a run reads it again later")
         OmegaConf.update(config, key, os.path.abspath(path))
     if config.init is not None:
         config.init = os.path.abspath(config.init)
@@ -122,13 +131,15 @@ def without_files(settings: Any, inputs: Inputs, prefix: str) -> Any:
     }
 
 
-def _puzzle_files(config: DictConfig) -> Iterator[tuple[str, str]]:
+def _puzzle_files(
+    config: DictConfig, is_file: Callable[[str], bool] = os.path.isfile
+) -> Iterator[tuple[str, str]]:
     """Yields key and path of every setting of the puzzle that names an existing file."""
 
     def search(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
         for name, value in node.items() if isinstance(node, Mapping) else ():
             key = f"{prefix}.{name}"
-            if name == FILE_KEY and isinstance(value, str) and os.path.isfile(value):
+            if name == FILE_KEY and isinstance(value, str) and is_file(value):
                 yield key, value
             else:
                 yield from search(value, key)

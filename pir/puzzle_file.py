@@ -25,7 +25,7 @@ from pir.cell_text import Pair
 from pir.errors import UserError
 from pir.puzzle import Puzzle
 from pir.puzzle_lines import Entry, Fault, LineReader
-from pir.terminal import printable
+from pir.terminal import printable, say
 
 STDIN = "-"
 BLOCK = 1 << 21
@@ -190,7 +190,7 @@ class Progress:
             return
         self.told = now
         known = "" if share is None else f"{min(1.0, share):.0%}, "
-        print(f"{doing} {self.name}: {known}{count:,} puzzles", file=sys.stderr, flush=True)
+        say(f"{doing} {self.name}: {known}{count:,} puzzles", error=True)
 
 
 class _Rest(io.RawIOBase):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from pir.errors import UserError
+from pir.interrupt import postponed, stoppable
 from pir.run_folder import RunFolder
 
 try:
@@ -42,20 +43,22 @@ def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> It
     """
     if not numbered:
         RunFolder(path).refuse_existing()  # before anything is made
-    path, made, file = _made_and_locked(path, numbered)
-    folder = RunFolder(path)
-    if made_for_it and path not in made:
-        made.append(path)
-    try:
-        folder.refuse_existing()
-        yield folder
-    finally:
-        begun = folder.config.exists()
-        if not begun:
-            started = (folder.info, path / "command.txt")
-            partial = [f.with_name(f.name + ".partial") for f in (*started, folder.config)]
-            _take_back([*started, *partial, path / LOCK], made)
-        file.close()
+    with postponed():  # what is made is known before a signal ends the work
+        path, made, file = _made_and_locked(path, numbered)
+        folder = RunFolder(path)
+        if made_for_it and path not in made:
+            made.append(path)
+        try:
+            with stoppable():
+                folder.refuse_existing()
+                yield folder
+        finally:
+            begun = folder.config.exists()
+            if not begun:
+                started = (folder.info, path / "command.txt")
+                partial = [f.with_name(f.name + ".partial") for f in (*started, folder.config)]
+                _take_back([*started, *partial, path / LOCK], made)
+            file.close()
 
 
 @contextmanager
@@ -68,16 +71,18 @@ def sweep_folder(path: Path, numbered: bool) -> Iterator[Path]:
         UserError: if another sweep runs in it, or it cannot be made.
     """
     lock = ".sweep.lock"
-    path, made, file = _made_and_locked(path, numbered, lock, "sweeping in")
-    try:
-        yield path
-    finally:
-        plan = path / "multirun.yaml"
-        if made:
-            _take_back([], [job for job in path.glob("*") if job.is_dir()])
-        only_plan = {file.name for file in path.glob("*")} <= {plan.name, lock}
-        _take_back([path / lock, *([plan] if made and only_plan else [])], made)
-        file.close()
+    with postponed():
+        path, made, file = _made_and_locked(path, numbered, lock, "sweeping in")
+        try:
+            with stoppable():
+                yield path
+        finally:
+            plan = path / "multirun.yaml"
+            if made:
+                _take_back([], [job for job in path.glob("*") if job.is_dir()])
+            only_plan = {file.name for file in path.glob("*")} <= {plan.name, lock}
+            _take_back([path / lock, *([plan] if made and only_plan else [])], made)
+            file.close()
 
 
 def _made_and_locked(

@@ -22,7 +22,7 @@ from pir.device import own_random_stream, prepare_cpu, time_on
 from pir.errors import NonFiniteLossError, UserError
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.improvement import Lanes, Step, improvement_steps
-from pir.interrupt import postponed, requested
+from pir.interrupt import postponed, requested, stoppable
 from pir.ledger import Ledger
 from pir.memory import require_memory
 from pir.optim import averaged, learning_rate_factor
@@ -157,6 +157,9 @@ class Trainer:
                 self._validate()
             while not self._budget_spent():
                 lanes = self._fill_lanes()
+                if lanes is None:
+                    self.save(self.folder.last)
+                    return False
                 for steps in self._rollouts(lanes):
                     updates = self.objective.updates(self.puzzle, steps, self.optimizer_step)
                     for losses in updates:
@@ -202,13 +205,22 @@ class Trainer:
         puzzles = self.objective.prepare(self.puzzle, puzzles, self.num_steps).to(self.device)
         return Lanes.begin(self.reasoner, self.puzzle, puzzles)
 
-    def _fill_lanes(self) -> Lanes:
-        """Puts new puzzles into the finished lanes."""
+    def _fill_lanes(self) -> Lanes | None:
+        """Puts new puzzles into the finished lanes; returns None if a signal stops it.
+
+        Generation may take long, so a signal ends it at once, as if it had not begun.
+        """
         count = self.settings.batch_size if self.lanes is None else int(self.lanes.finished.sum())
         if count > 0:
+            before = checkpoint.random_state()
             again = self.hard_puzzles.draws(count)
             seed, start = self.config.seed, self.puzzles_seen
-            puzzles = self.puzzle.sample(count - again, "train", seed=seed, start=start)
+            try:
+                with stoppable():
+                    puzzles = self.puzzle.sample(count - again, "train", seed=seed, start=start)
+            except KeyboardInterrupt:
+                checkpoint.set_random_state(before)
+                return None
             if again:
                 puzzles = torch.cat([puzzles, self.hard_puzzles.draw(again)])
             fresh = self._begin(puzzles)

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from pir.improvement import Lanes
 from pir.inputs import of_run, without_files
 from pir.progress import Stopwatch
 from pir.run_folder import processor
+from pir.terminal import say
 from pir.trainer_settings import CHANGEABLE
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def resume(trainer: "Trainer") -> bool:
         reached = trainer.evaluated_at if validation else trainer.logged_at
         lost = file.resume(saved["run"]["rows"][name], reached)
         if lost:
-            print(f"warning: {lost}", file=sys.stderr)
+            say(f"warning: {lost}", error=True)
     folder.end.unlink(missing_ok=True)
     _say_other_machine(saved["run"]["machine"], machine(trainer))
     return True
@@ -340,8 +340,8 @@ def _say_other_machine(then: dict[str, Any], now: dict[str, Any]) -> None:
         f"{k} {describe(then.get(k))} -> {describe(now[k])}" for k in now if then.get(k) != now[k]
     ]
     if changed:
-        print(
+        say(
             f"warning: {', '.join(changed)}: the weights will differ in rounding from those of a "
             "run that was never stopped",
-            file=sys.stderr,
+            error=True,
         )

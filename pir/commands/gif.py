@@ -28,7 +28,7 @@ def run(config: DictConfig) -> None:
 
     check_choice("split", config.split, SPLITS)
     folder = RunFolder(config.run)
-    parts, _, _ = load_trained(folder, config.device)
+    parts, _, _ = load_trained(folder, config.device, reads_puzzles=config.puzzle is None)
     puzzle, reasoner = parts.puzzle, parts.reasoner
     if config.puzzle is None:
         sample = puzzle.sample(1, config.split, seed=EVALUATION_SEED, start=config.index)

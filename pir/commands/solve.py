@@ -51,7 +51,7 @@ def run(config: DictConfig) -> None:
 
     from pir.components import load_trained
 
-    parts, _, _ = load_trained(RunFolder(config.run), config.device)
+    parts, _, _ = load_trained(RunFolder(config.run), config.device, reads_puzzles=False)
     stop = stopping(config, parts.reasoner.improvement_steps)
     malformed = total = 0
     size = config.batch_size
