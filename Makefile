@@ -22,7 +22,7 @@ test-all: lint types
 # The tests that need a CUDA device, minutes of training per reasoner among them; one after the other.
 test-gpu: $(READY)
 	@found=$$($(BIN)/python -c 'import torch; print(torch.cuda.is_available())') && \
-	if [ "$$found" = True ]; then $(BIN)/python -m pytest -m gpu tests/test_gpu.py; \
+	if [ "$$found" = True ]; then $(BIN)/python -m pytest -m gpu; \
 	else echo "make test-gpu: torch finds no CUDA device here, so there is nothing to test"; fi
 
 lint: $(READY)
