@@ -8,6 +8,9 @@ from pathlib import Path
 
 from pir.errors import UserError
 
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+"""Where the drivers of NVIDIA (under Windows' Linux too) and AMD show."""
+
 
 def total_memory() -> int | None:
     """Returns the bytes of memory that this machine (or control group) has; None if unknown."""
@@ -54,10 +57,11 @@ def require_memory(size: int, what: str) -> None:
 def limited_memory() -> Iterator[None]:
     """Makes allocations fail that are beyond the machine's memory, instead of the whole system.
 
-    Only on Linux without a CUDA driver, whose address space is no memory.
+    Only on Linux without the driver of a GPU, whose address space is no memory.
     """
     total = total_memory()
-    if not sys.platform.startswith("linux") or os.path.exists("/dev/nvidiactl") or total is None:
+    driver = any(map(os.path.exists, GPU_DRIVERS))
+    if not sys.platform.startswith("linux") or driver or total is None:
         yield
         return
     import resource
