@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from pir.errors import UserError
-from pir.interrupt import postponed, stoppable
+from pir.interrupt import postponed
 from pir.run_folder import RunFolder
 
 try:
@@ -31,7 +31,8 @@ ATTEMPTS = 20
 def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> Iterator[RunFolder]:
     """Makes the folder of a new run and keeps every other process out of it.
 
-    If no run has begun in the end, what was made is taken back.
+    If no run has begun in the end, what was made is taken back. Signals are only remembered here; who
+    works in the folder enters `stoppable`, so that none comes between making and taking back.
 
     Args:
         path: the folder; it may be there already if it holds no run.
@@ -43,15 +44,14 @@ def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> It
     """
     if not numbered:
         RunFolder(path).refuse_existing()  # before anything is made
-    with postponed():  # what is made is known before a signal ends the work
+    with postponed():
         path, made, file = _made_and_locked(path, numbered)
         folder = RunFolder(path)
         if made_for_it and path not in made:
             made.append(path)
         try:
-            with stoppable():
-                folder.refuse_existing()
-                yield folder
+            folder.refuse_existing()
+            yield folder
         finally:
             begun = folder.config.exists()
             if not begun:
@@ -74,8 +74,7 @@ def sweep_folder(path: Path, numbered: bool) -> Iterator[Path]:
     with postponed():
         path, made, file = _made_and_locked(path, numbered, lock, "sweeping in")
         try:
-            with stoppable():
-                yield path
+            yield path
         finally:
             plan = path / "multirun.yaml"
             if made:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pir.interrupt import stoppable
 from pir.run_lock import sweep_folder
 
 KEY = "hydra.sweep.dir"
@@ -40,7 +39,7 @@ def place_of_sweep(settings: Sequence[str], sweeping: bool) -> Iterator[list[str
     named = _named(settings)
     default = Path("runs/sweep") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     place = Path(named) if named else default
-    with stoppable(), sweep_folder(place, numbered=named is None) as path:
+    with sweep_folder(place, numbered=named is None) as path:
         yield list(settings) if named else [f"{KEY}='{path}'", *settings]
 
 

@@ -23,6 +23,7 @@ from pir.inputs import (
     refuse_changed,
     refuse_changed_init,
 )
+from pir.interrupt import stoppable
 from pir.run_folder import RunFolder, write_json
 from pir.run_lock import new_run
 from pir.terminal import say
@@ -54,7 +55,8 @@ def run(config: DictConfig) -> None:
         place = new_run(path, numbered=not (named or sweeping), made_for_it=sweeping)
     with place as folder:
         try:
-            _train(config, folder, resuming)
+            with stoppable():
+                _train(config, folder, resuming)
         except KeyboardInterrupt:
             if folder.config.exists():
                 command = f"pir train resume={shlex.quote(str(folder.path))}"
