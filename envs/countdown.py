@@ -269,7 +269,8 @@ class Countdown(FilePuzzle):
         numbers = fields.get("nums", fields.get("numbers"))
         if numbers in (None, "") or fields.get("target") in (None, ""):
             return None
-        words = re.sub(r"[\[\](),;]", " ", as_text(numbers)).split()
+        listed = " ".join(map(str, numbers)) if isinstance(numbers, list) else as_text(numbers)
+        words = re.sub(r"[\[\](),;]", " ", listed).split()
         return f"{' '.join(words)} = {as_text(fields['target']).strip()}"
 
     def format_question(self, question: Tensor) -> str:

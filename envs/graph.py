@@ -31,7 +31,6 @@ from pir.errors import PuzzleTextError, UserError
 from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role, Stroke
 from pir.puzzle import KEY_RANGE, PAD, SPLITS, Verdict, instances, split_range
-from pir.puzzle_fields import as_text
 from pir.slices import generate_rows, over_rows
 
 BLANK, STOP, FIRST_NODE = 1, 2, 3
@@ -345,12 +344,16 @@ class Graph(FilePuzzle):
         """
         edges, source = fields.get("edges"), fields.get("source", fields.get("root"))
         targets = fields.get("targets", [fields.get("target"), fields.get("neg_target")])
-        if edges in (None, "") or source in (None, "") or not targets or None in targets:
+        if isinstance(targets, str):
+            targets = targets.split()
+        if not isinstance(targets, list) or not targets or None in targets:
+            return None
+        if edges in (None, "") or source in (None, ""):
             return None
         if isinstance(edges, list):
             pairs = (edge if isinstance(edge, list) else [edge] for edge in edges)
             edges = " ".join(">".join(map(str, pair)) for pair in pairs)
-        return f"{edges} | {source} ? {as_text(targets)}"
+        return f"{edges} | {source} ? {' '.join(map(str, targets))}"
 
     def format_question(self, question: Tensor) -> str:
         """Prints `0>3 0>5 3>7 4>9 | 0 ? 7 9`; see `Puzzle.format_question`."""

@@ -228,12 +228,11 @@ def _flat(puzzle: Puzzle, name: str, array: Numbers) -> Numbers:
     Raises:
         UserError: if its shape is another.
     """
-    length, shape = puzzle.length, array.shape
+    length, shape, form = puzzle.length, array.shape, puzzle.cell_text
     if array.dtype.kind in "US":
         if len(shape) <= 1 and array.dtype.itemsize <= LONGEST_TEXT:
             return array._replace(shape=shape or (1,))
     else:
-        form = puzzle.cell_text
         boards = [(length,), *([(form.rows, form.columns)] if form else [])]
         if shape in boards:
             return array._replace(shape=(1, length))

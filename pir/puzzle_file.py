@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -523,7 +523,11 @@ def _read_json_lines(
             text = line.strip()
             if text and not text.startswith("#"):
                 try:
-                    reader.read_value(number, line.rstrip("\r\n"), json.loads(text))
+                    reader.read_value(
+                        number,
+                        line.rstrip("\r\n"),
+                        json.loads(text, object_pairs_hook=_without_doubles),
+                    )
                 except json.JSONDecodeError as error:
                     column = error.colno + len(line) - len(line.lstrip())
                     reader.found.append(Fault(number, column, f"no JSON: {error.msg}", text[:60]))
@@ -534,11 +538,18 @@ def _read_json_lines(
         number, block = next(blocks, (0, b""))
 
 
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object; one with a key twice can be read in two ways."""
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key comes twice")
+    return dict(pairs)
+
+
 def _read_json_text(
     reader: LineReader, head: tuple[int, bytes], blocks: Iterator[tuple[int, bytes]]
 ) -> Iterator[Batch]:
     """Reads values from a text, each as soon as it is whole."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=_without_doubles)
     number, block = head
     text = re.sub(r"\A\s*(?:#[^\n]*\n\s*)*", lambda m: "\n" * m.group().count("\n"), block.decode())
     skip = re.compile(r"[\s,]*")
@@ -576,6 +587,8 @@ def _read_json_text(
             break
         text, line_start = text[place:] + more[1].decode(), line_start - place
         place = seen = 0
+    if in_array and not fault:
+        fault = Fault(number, 1, "the list of puzzles is not closed: a `]` is missing", "")
     if fault:
         reader.found.append(fault)
     yield as_batch(reader.take(), reader.puzzle.length)

@@ -186,7 +186,9 @@ class LineReader:
             return
         self._end_rows(whole=True)
         self._drop_title()
-        if TITLE.fullmatch(text.strip()) or (self._first and _looks_like_header(text)):
+        nearly = all(map(reader.seems_board, text.split()))  # a faulty board is no title
+        titled = TITLE.fullmatch(text.strip()) and not nearly
+        if titled or (self._first and _looks_like_header(text)):
             self._title = (fault, True)
         elif reader.form.rows > 1 and not all(map(reader.seems_board, text.split())):
             self._title = (fault, False)

@@ -31,8 +31,8 @@ ATTEMPTS = 20
 def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> Iterator[RunFolder]:
     """Makes the folder of a new run and keeps every other process out of it.
 
-    If no run has begun in the end, what was made is taken back. Signals are only remembered here; who
-    works in the folder enters `stoppable`, so that none comes between making and taking back.
+    If no run has begun in the end, what was made is taken back. Signals are only remembered here;
+    who works in the folder enters `stoppable`, so none comes between making and taking back.
 
     Args:
         path: the folder; it may be there already if it holds no run.

@@ -175,7 +175,7 @@ class Trainer:
             self.save(self.folder.last)
             if self.evaluated_at < self.optimizer_step:
                 self._keep_if_best(self._evaluate_validation(), self.folder.end)
-        return True
+            return not requested()  # a signal may have come while the last weights were evaluated
 
     def _rollouts(self, lanes: Lanes) -> Iterator[Sequence[Step]]:
         """Improves the lanes until budgets and lanes are looked at; yields what an update sees."""

@@ -135,6 +135,8 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
     first = re.split(r"[./@:]", bare, maxsplit=1)[0]
     if first not in (known := known_keys(command)) and first != "hydra":
         raise UserError(f"{first or repr(word)} is no setting{suggest(first, known)}")
+    if bare.startswith(("hydra.run", "hydra.output_subdir", "hydra.job.chdir")):
+        raise UserError(f"{bare} is no setting: run=DIR names the folder of a run")
     if bare == "hydra.mode":
         raise UserError("hydra.mode is no setting: `pir train -m` trains a run per combination")
     if bare in RAW_KEYS and value != "null" and equals:

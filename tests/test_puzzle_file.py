@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from pir.envs.countdown import Countdown
+from pir.envs.graph import Graph
 from pir.envs.maze import Maze
 from pir.envs.queens import Queens
 from pir.envs.sudoku import Sudoku
@@ -451,3 +452,34 @@ def test_solve_and_eval_read_every_form(pir_here, tiny_run, tmp_path):
 def test_solve_reads_standard_input(pir_here, tiny_run, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"3 7 8 = 29, 7*3+8\n")))
     assert pir_here("solve", f"run={tiny_run}", "puzzles=-").out.startswith("3 7 8 = 29\n  step  1")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[\n{"puzzle": "1..43...2....3.1"},\n', "not closed"),
+        ('{"puzzle": "1..43...2....3.1", "puzzle": "1..43...2....3.."}\n', "no JSON"),
+        ("xxxxxxxxxxx1234\n1..43...2....3.1\n", "line 1"),
+    ],
+)
+def test_nothing_is_dropped_without_a_word(tmp_path, text, reason):
+    path = tmp_path / "f.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=reason):
+        Sudoku(puzzles=str(path)).size("test")
+
+
+def test_a_table_of_graphs_is_read(tmp_path):
+    path = tmp_path / "g.csv"
+    path.write_text("edges,source,targets\n0>3 3>7 4>9,0,7 9\n")
+    given = Graph(puzzles=str(path)).whole_file()
+    assert given is not None
+    assert given.puzzle.format_question(torch.from_numpy(given.questions)[0]).endswith("0 ? 7 9")
+
+
+def test_numbers_may_be_text(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"nums": ["3", "7", "8"], "target": "29"}\n')
+    given = Countdown(puzzles=str(path)).whole_file()
+    assert given is not None
+    assert given.puzzle.format_question(torch.from_numpy(given.questions)[0]) == "8 7 3 = 29"

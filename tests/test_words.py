@@ -242,3 +242,9 @@ def test_devices_that_compute():
 def test_quotes_of_quotes():
     for text in ("a'b", "a\\'b", "a\\\\", "'", "\\"):
         assert OverridesParser.create().parse_override(f"x={quote(text)}").value() == text
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.output_subdir", "+hydra.job.chdir"])
+def test_hydra_makes_no_folder(key, capsys):
+    assert main(["show", "env=sudoku4", f"{key}=x2"]) == 2
+    assert "run=DIR names the folder" in capsys.readouterr().err
