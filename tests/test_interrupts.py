@@ -33,6 +33,20 @@ def test_a_signal_while_the_command_starts(tmp_path, number, after):
     assert begun or not list(tmp_path.iterdir())
 
 
+def test_a_signal_in_executed_text_has_the_status_of_a_signal(tmp_path):
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "from pir import __main__, cli, interrupt\n"
+        "def answer(words):\n"
+        "    with interrupt.stoppable():\n"
+        "        exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
+        "cli._answer = answer\n"
+        "sys.exit(__main__.main())\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 130
+
+
 def test_signals_are_ignored_while_the_process_ends():
     code = (
         "import signal, sys, pir.cli; sys.argv = ['pir', '--version']; pir.cli.main();"
