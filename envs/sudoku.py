@@ -17,7 +17,8 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from pir.envs import sudoku_kernels as kernels
+from pir.envs import sudoku_generator_kernels as generator
+from pir.envs import sudoku_solver_kernels as solver
 from pir.envs import sudoku_symmetry as symmetry
 from tensordict import TensorDict
 from torch import Tensor
@@ -91,7 +92,7 @@ class Sudoku(FilePuzzle):
         self.slot_mask = torch.zeros(n * n, n + 2, dtype=torch.bool)
         self.slot_mask[:, 2:] = True
         self.relations = _shared_units(*box)
-        self.units, self.peers = kernels.build_tables(*box)
+        self.units, self.peers = solver.build_tables(*box)
         self._units = torch.from_numpy(self.units)
         bits = np.arange(1 << n)
         self._bit_counts = torch.from_numpy(
@@ -153,9 +154,9 @@ class Sudoku(FilePuzzle):
         grids = question.cpu().numpy() - 1
         found = np.zeros((len(grids), limit, self.length), np.uint8)
         counts, guesses = np.zeros((2, len(grids)), np.int64)
-        room, progress = kernels.make_room(self.length), np.zeros(2, np.int64)
+        room, progress = solver.make_room(self.length), np.zeros(2, np.int64)
         arguments = (grids, self.units, self.peers, MAX_GUESSES, found, counts, guesses)
-        in_slices(lambda budget: kernels.solve(*arguments, *room, progress, budget) == FILLED)
+        in_slices(lambda budget: solver.solve(*arguments, *room, progress, budget) == FILLED)
         return found, counts, guesses
 
     def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
@@ -164,7 +165,7 @@ class Sudoku(FilePuzzle):
         grids, answers = question.cpu().numpy() - 1, solution.cpu().numpy() - 1
         over_rows(
             len(grids),
-            lambda r: kernels.rank_cells(grids[r], answers[r], self.units, self.peers, ranks[r]),
+            lambda r: solver.rank_cells(grids[r], answers[r], self.units, self.peers, ranks[r]),
         )
         return torch.from_numpy(ranks).to(question.device)
 
@@ -193,7 +194,7 @@ class Sudoku(FilePuzzle):
     ) -> bool:
         """Generates the rows of a stream; returns whether all were found."""
         return generate_rows(
-            kernels.generate,
+            generator.generate,
             *stream,
             clues,
             guesses,
@@ -202,7 +203,7 @@ class Sudoku(FilePuzzle):
             self.peers,
             puzzles,
             grids,
-            *kernels.make_room(self.length),
+            *solver.make_room(self.length),
             max_draws,
         )
 

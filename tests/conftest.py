@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pir.envs.registration import build_puzzle, puzzle_names
 
+from pir.cli import main
 from pir.config import register_schemas
 from pir.puzzle import Puzzle
 
@@ -68,6 +69,22 @@ def pir() -> Command:
             check=False,
         )
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def pir_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `pir` in this process, which spares starting one; used as `pir` is."""
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        status = main(words)
+        done = subprocess.CompletedProcess(words, status, *capsys.readouterr())
+        assert status == code, f"{words}: {status}\n{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done
 

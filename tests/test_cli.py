@@ -57,11 +57,11 @@ def test_help_and_list_are_quick_and_light(pir):
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_list_as_json(pir):
-    envs = json.loads(pir("list", "envs", "output=json").stdout)
+def test_list_as_json(pir_here):
+    envs = json.loads(pir_here("list", "envs", "output=json").stdout)
     assert {"name", "summary"} == set(envs[0])
     assert "countdown" in [env["name"] for env in envs]
-    everything = json.loads(pir("list", "output=json").stdout)
+    everything = json.loads(pir_here("list", "output=json").stdout)
     assert {"trm"} <= {row["name"] for row in everything["models"]}
     assert {"awr", "deep_supervision", "set_likelihood"} <= {
         row["name"] for row in everything["objectives"]
@@ -69,8 +69,8 @@ def test_list_as_json(pir):
     assert all(row["summary"] for rows in everything.values() for row in rows)
 
 
-def test_info(pir):
-    info = json.loads(pir("info", "model.hidden_size=64", "output=json").stdout)
+def test_info(pir_here):
+    info = json.loads(pir_here("info", "model.hidden_size=64", "output=json").stdout)
     assert info["model"]["forward_passes"] == 9
     assert info["model"]["flops_per_step"] > 3 * info["model"]["parameters"]
     assert info["model"]["parameters"] > 50_000
@@ -132,9 +132,9 @@ def test_mistakes_get_a_message(capsys, monkeypatch, tmp_path, words, message):
     assert "Traceback" not in err
 
 
-def test_hydras_own_options_work(pir):
-    assert "hidden_size: 99" in pir("train", "--cfg", "job", "model.hidden_size=99").stdout
-    text = pir("train", "--help").stdout
+def test_hydras_own_options_work(pir_here):
+    assert "hidden_size: 99" in pir_here("train", "--cfg", "job", "model.hidden_size=99").stdout
+    text = pir_here("train", "--help").stdout
     for group in ("env: countdown", "deep_thinking, dual", "optim: adamw, muon"):
         assert group in text
 
@@ -163,10 +163,10 @@ def test_a_run_is_never_overwritten(pir, tiny_run):
     assert (tiny_run / "summary.json").read_bytes() == before
 
 
-def test_resume_by_command(pir, capsys, monkeypatch, tmp_path):
+def test_resume_by_command(pir, pir_here, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     folder = tmp_path / "run"
-    pir("train", f"run={folder}", *TINY, "trainer.max_optimizer_steps=4")
+    pir_here("train", f"run={folder}", *TINY, "trainer.max_optimizer_steps=4")
     done = pir("train", f"resume={folder}", "trainer.max_optimizer_steps=8")
     assert "changed on resume: trainer.max_optimizer_steps 4 -> 8" in done.stderr
     assert json.loads((folder / "summary.json").read_text())["optimizer_steps"] == 8
@@ -185,39 +185,39 @@ def test_a_mistake_leaves_no_run_behind(capsys, monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_sweep_makes_one_run_per_job(pir, tmp_path):
-    pir("train", "-m", "env=countdown", "seed=0,1", f"run={tmp_path / 'sweep'}", *TINY)
+def test_sweep_makes_one_run_per_job(pir_here, tmp_path):
+    pir_here("train", "-m", "env=countdown", "seed=0,1", f"run={tmp_path / 'sweep'}", *TINY)
     folders = sorted(path.parent for path in tmp_path.glob("sweep/*/summary.json"))
     seeds = [json.loads((folder / "summary.json").read_text())["seed"] for folder in folders]
     assert sorted(seeds) == [0, 1]
 
 
-def test_eval_to_any_depth(pir, tiny_run):
+def test_eval_to_any_depth(pir_here, tiny_run):
     words = ["eval", f"run={tiny_run}", "eval.improvement_steps=7", "eval.puzzles=30"]
-    result = json.loads(pir(*words, "output=json").stdout)
+    result = json.loads(pir_here(*words, "output=json").stdout)
     assert [row["k"] for row in result["per_step"]] == list(range(1, 8))
     assert [row["forward_passes"] for row in result["per_step"]] == list(range(2, 15, 2))
     rows = (tiny_run / "eval/per_step.csv").read_text().splitlines()
     assert len(rows) == 8
     assert len((tiny_run / "eval/per_puzzle.csv").read_text().splitlines()) == 31
-    assert "trained depth" in pir(*words).stdout
+    assert "trained depth" in pir_here(*words).stdout
 
 
-def test_solve_one_puzzle(pir, tiny_run):
+def test_solve_one_puzzle(pir, pir_here, tiny_run):
     text = pir("solve", f"run={tiny_run}", "puzzle=3 7 8 = 29").stdout
     assert text.splitlines()[0] == "3 7 8 = 29"
     assert "step  2" in text
     words = ["solve", f"run={tiny_run}", "puzzle=3 7 8 = 29", "improvement_steps=5", "output=json"]
-    result = json.loads(pir(*words).stdout)
+    result = json.loads(pir_here(*words).stdout)
     assert set(result) >= {"puzzle", "answer", "solved", "steps"}
     assert [step["k"] for step in result["steps"]] == [1, 2, 3, 4, 5]
     assert set(result["steps"][0]) == {"k", "answer", "solved", "score"}
 
 
-def test_solve_a_file_with_bad_lines(pir, tiny_run, tmp_path):
+def test_solve_a_file_with_bad_lines(pir_here, tiny_run, tmp_path):
     file = tmp_path / "puzzles = ü #1.txt"
     file.write_text("3 7 8 = 29\n\n1 2 x = 10\n1 1 1 = 99\n4 5 6 = 15\n", encoding="utf-8")
-    done = pir("solve", f"run={tiny_run}", f"puzzles={file}", "output=json", code=2)
+    done = pir_here("solve", f"run={tiny_run}", f"puzzles={file}", "output=json", code=2)
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [result["puzzle"] for result in results] == [
         "3 7 8 = 29",
@@ -234,25 +234,27 @@ def test_solve_a_file_with_bad_lines(pir, tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01", b"\n\n"])
-def test_files_without_puzzles_are_refused(pir, tiny_run, tmp_path, content):
+def test_files_without_puzzles_are_refused(pir_here, tiny_run, tmp_path, content):
     file = tmp_path / "puzzles.txt"
     file.write_bytes(content)
-    done = pir("solve", f"run={tiny_run}", f"puzzles={file}", code=2)
+    done = pir_here("solve", f"run={tiny_run}", f"puzzles={file}", code=2)
     assert "puzzles=" in done.stderr
 
 
-def test_plot_several_runs(pir, tiny_run, tmp_path):
+def test_plot_several_runs(pir_here, tiny_run, tmp_path):
     out = tmp_path / "curve, of = all.png"
-    pir("plot", f"runs={tiny_run.parent}/*", f"out={out}")
+    pir_here("plot", f"runs={tiny_run.parent}/*", f"out={out}")
     assert out.stat().st_size > 5000
-    assert "must be one of .png" in pir("plot", f"run={tiny_run}", "out=x.bmp", code=2).stderr
+    assert "must be one of .png" in pir_here("plot", f"run={tiny_run}", "out=x.bmp", code=2).stderr
 
 
-def test_options_may_stand_anywhere(pir, tmp_path):
+def test_options_may_stand_anywhere(pir_here, tmp_path):
     (tmp_path / "env").mkdir()
-    pir("list", "output=json", "envs", "--config-dir", str(tmp_path))
-    pir("train", "--config-dir", str(tmp_path), "env=countdown", "--cfg", "job", "seed=3")
-    assert "search path" in pir("train", "env=countdown", "--info", "searchpath").stdout.lower()
+    pir_here("list", "output=json", "envs", "--config-dir", str(tmp_path))
+    pir_here("train", "--config-dir", str(tmp_path), "env=countdown", "--cfg", "job", "seed=3")
+    assert (
+        "search path" in pir_here("train", "env=countdown", "--info", "searchpath").stdout.lower()
+    )
 
 
 def test_two_processes_cannot_train_in_one_folder(pir, tiny_run):
@@ -261,9 +263,9 @@ def test_two_processes_cannot_train_in_one_folder(pir, tiny_run):
     assert "another process is training" in done.stderr
 
 
-def test_a_sweep_goes_on_after_a_mistake(pir, tmp_path):
+def test_a_sweep_goes_on_after_a_mistake(pir_here, tmp_path):
     words = ["train", "-m", "env.numbers=9,3", f"run={tmp_path / 'sweep'}", *TINY]
-    done = pir(*words, code=2)
+    done = pir_here(*words, code=2)
     assert "env.numbers=9: allowed are 3 to 6" in done.stderr
     assert len(list(tmp_path.glob("sweep/*/summary.json"))) == 1
 
@@ -279,14 +281,14 @@ def test_a_damaged_config_is_refused(capsys, monkeypatch, tiny_run, tmp_path):
         assert "config.yaml is damaged" in capsys.readouterr().err, damaged
 
 
-def test_a_folder_of_settings_adds_choices(pir, tmp_path):
+def test_a_folder_of_settings_adds_choices(pir_here, tmp_path):
     (tmp_path / "env").mkdir()
     (tmp_path / "env/mine.yaml").write_text(
         "# My own Countdown.\n_target_: pir.envs.countdown.Countdown\nnumbers: 4\n"
     )
-    done = pir("list", "envs", f"--config-dir={tmp_path}", "output=json")
+    done = pir_here("list", "envs", f"--config-dir={tmp_path}", "output=json")
     assert {"name": "mine", "summary": "My own Countdown."} in json.loads(done.stdout)
-    shown = pir("train", "--config-dir", str(tmp_path), "env=mine", "--cfg", "job").stdout
+    shown = pir_here("train", "--config-dir", str(tmp_path), "env=mine", "--cfg", "job").stdout
     assert "numbers: 4" in shown
 
 
@@ -319,9 +321,9 @@ def test_raw_text_reaches_the_command_as_typed(pir, tmp_path, text):
     assert done.stdout.strip() == repr(text), done.stderr + quote(text)
 
 
-def test_paths_as_typed(pir, tiny_run, tmp_path):
+def test_paths_as_typed(pir, pir_here, tiny_run, tmp_path):
     copy = tmp_path / "ein Lauf = #1 'ü'"
     subprocess.run(["cp", "-r", tiny_run, copy], check=True)
-    pir("eval", f"run={copy}", "eval.puzzles=10")
+    pir_here("eval", f"run={copy}", "eval.puzzles=10")
     pir("plot", f"run={copy}")
     assert Path(copy / "eval/eval.json").exists()

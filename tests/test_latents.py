@@ -351,8 +351,8 @@ def test_the_figure_shows_capture_scores_and_dead_steps(tmp_path, count):
     assert captured.get_label() == "in the subspace of the last step kept before it"
 
 
-def test_a_run_says_what_its_latents_share(pir, tiny_run):
-    pir("eval", f"run={tiny_run}", "eval.puzzles=40", "eval.improvement_steps=5")
+def test_a_run_says_what_its_latents_share(pir_here, tiny_run):
+    pir_here("eval", f"run={tiny_run}", "eval.puzzles=40", "eval.improvement_steps=5")
     save_kind("latents", [tiny_run], tiny_run / "latents.png")
     assert (tiny_run / "latents.png").stat().st_size > 20000
     sentence = KINDS["latents"].describe(Run(tiny_run))

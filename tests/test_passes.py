@@ -73,7 +73,7 @@ def test_passes_of_unlike_runs_are_refused(tmp_path):
         KINDS["passes"].draw([Run(folders[0]), Run(other)])
 
 
-def test_figure_by_command(pir, tiny_run):
-    done = pir("plot", f"run={tiny_run}", "kind=passes")
+def test_figure_by_command(pir_here, tiny_run):
+    done = pir_here("plot", f"run={tiny_run}", "kind=passes")
     assert done.stdout.strip() == str(tiny_run / "figures/passes.png")
     assert done.stderr.startswith("Training ends with ")

@@ -40,7 +40,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_an_installed_package_is_listed_and_trained(pir, installed, tmp_path):
+def test_an_installed_package_is_listed_and_trained(pir, pir_here, installed, tmp_path):
     envs = json.loads(pir("list", "envs", "output=json", PYTHONPATH=installed).stdout)
     (lights,) = [env for env in envs if env["name"] == "lights"]
     assert lights["summary"].startswith("Lights Out")
@@ -49,7 +49,7 @@ def test_an_installed_package_is_listed_and_trained(pir, installed, tmp_path):
     assert json.loads((run / "summary.json").read_text())["env"] == "lights"
     done = pir("solve", f"run={run}", "puzzle=*..*.....", "output=json", PYTHONPATH=installed)
     assert set(json.loads(done.stdout)["answer"]) <= set(".x")
-    missing = pir("solve", f"run={run}", "puzzle=*..*.....", code=2)
+    missing = pir_here("solve", f"run={run}", "puzzle=*..*.....", code=2)
     assert "no such class" in missing.stderr
 
 
@@ -73,20 +73,28 @@ def test_a_class_is_checked_without_settings(pir, folder):
     assert result["puzzles_per_second"] > 0
 
 
-def test_a_faulty_puzzle_is_named_in_plain_words(pir, folder):
+@pytest.mark.parametrize(
+    ("right", "wrong", "law", "reason"),
+    [
+        ("Verdict.graded(legal &", "Verdict.graded(~legal &", "labels verify with score 1",
+         "labels verify with score 1: the label is not solved"),
+        ("return Verdict.graded(legal & dark.all(1), share)", "return Verdict(share, share == 1)",
+         "no verdict hangs on the rounding of quotients", "build the verdict by Verdict.graded"),
+    ],
+)  # fmt: skip
+def test_a_faulty_puzzle_is_named_in_plain_words(
+    pir_here, folder, monkeypatch, right, wrong, law, reason
+):
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "my_lights", raising=False)
     module = folder / "my_lights.py"
     text = module.read_text()
-    module.write_text(text.replace("Verdict.graded(legal &", "Verdict.graded(~legal &"))
-    done = pir("check-env", "my_lights:LightsOut", cwd=folder, code=2)
-    assert "BROKEN  labels verify with score 1: the label is not solved" in done.stdout
+    assert right in text
+    module.write_text(text.replace(right, wrong))
+    done = pir_here("check-env", "my_lights:LightsOut", code=2)
+    assert f"BROKEN  {law}" in done.stdout
+    assert reason in done.stdout
     assert "my_lights:LightsOut breaks" in done.stderr
-    module.write_text(
-        text.replace("return Verdict.graded(legal & dark.all(1), share)",
-                     "return Verdict(share, share == 1)")
-    )  # fmt: skip
-    done = pir("check-env", "my_lights:LightsOut", cwd=folder, code=2)
-    assert "BROKEN  no verdict hangs on the rounding of quotients" in done.stdout
-    assert "build the verdict by Verdict.graded" in done.stdout
 
 
 def test_missing_folders_and_packages_are_reported(monkeypatch, capsys):

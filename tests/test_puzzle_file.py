@@ -20,7 +20,6 @@ from pir.envs.queens import Queens
 from pir.envs.sudoku import Sudoku
 
 from pir import puzzle_file
-from pir.cli import main
 from pir.errors import PuzzleTextError, UserError
 from pir.given_puzzles import GivenPuzzles
 from pir.inputs import file_sha256
@@ -403,24 +402,12 @@ def test_queens_of_a_file_are_parted_by_board(tmp_path):
 # ------------------------------------------------------------------------------ commands
 
 
-@pytest.fixture
-def pir_here(monkeypatch, capsys):
-    """Runs `pir` in this process; returns its standard output and error."""
-
-    def run(*words, code=0):
-        monkeypatch.setattr(sys, "argv", list(sys.argv))
-        assert main(list(words)) == code
-        return capsys.readouterr()
-
-    return run
-
-
 def test_show_takes_the_puzzle_of_a_file(pir_here, tmp_path):
     path = write(tmp_path / "q.csv", f"source,question,answer,rating\nx,{NINE},,5\ny,{TWO},,1\n")
     words = ["show", "env=sudoku9", f"env.puzzles={path}"]
-    assert NINE_ANSWER in pir_here(*words).out
-    assert TWO in pir_here(*words, "index=1").out
-    assert "the file holds 2 puzzles" in pir_here(*words, "index=2", code=2).err
+    assert NINE_ANSWER in pir_here(*words).stdout
+    assert TWO in pir_here(*words, "index=1").stdout
+    assert "the file holds 2 puzzles" in pir_here(*words, "index=2", code=2).stderr
 
 
 def test_solve_and_eval_read_every_form(pir_here, tiny_run, tmp_path):
@@ -431,14 +418,14 @@ def test_solve_and_eval_read_every_form(pir_here, tiny_run, tmp_path):
         '{"question": "2 3 4 = 24"}\n',
     )
     run = f"run={tiny_run}"
-    solved = pir_here("solve", run, f"puzzles={path}", "output=json").out.splitlines()
+    solved = pir_here("solve", run, f"puzzles={path}", "output=json").stdout.splitlines()
     results = [json.loads(line) for line in solved]
     assert [result["puzzle"] for result in results] == ["3 7 8 = 29", "3 7 8 = 29", "2 3 4 = 24"]
     assert results[1]["given_solved"] is True
     again = write(tmp_path / "again.jsonl", "\n".join(solved))
-    assert len(pir_here("solve", run, f"puzzles={again}", "output=json").out.splitlines()) == 3
+    assert len(pir_here("solve", run, f"puzzles={again}", "output=json").stdout.splitlines()) == 3
     before = (tiny_run / "eval/eval.json").read_bytes()
-    result = json.loads(pir_here("eval", run, f"env.puzzles={path}", "output=json").out)
+    result = json.loads(pir_here("eval", run, f"env.puzzles={path}", "output=json").stdout)
     facts = result["puzzle_file"]
     assert (result["split"], result["puzzles"], facts["left_out"]) == ("file", 3, 0)
     assert facts["path"] == path
@@ -451,7 +438,9 @@ def test_solve_and_eval_read_every_form(pir_here, tiny_run, tmp_path):
 
 def test_solve_reads_standard_input(pir_here, tiny_run, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"3 7 8 = 29, 7*3+8\n")))
-    assert pir_here("solve", f"run={tiny_run}", "puzzles=-").out.startswith("3 7 8 = 29\n  step  1")
+    assert pir_here("solve", f"run={tiny_run}", "puzzles=-").stdout.startswith(
+        "3 7 8 = 29\n  step  1"
+    )
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_settings_out_of_range_are_refused(puzzle, kind, options, message):
         kind(puzzle, **(SMALL | options))
 
 
-def test_the_reasoner_of_the_documentation_trains(pir, tmp_path, monkeypatch):
+def test_the_reasoner_of_the_documentation_trains(pir_here, tmp_path, monkeypatch):
     text = (Path(__file__).parent.parent / "docs" / "reasoners.md").read_text()
     (tmp_path / "averaging.py").write_text(text.split("```python\n")[1].split("```")[0])
     (tmp_path / "model").mkdir()
@@ -194,7 +194,7 @@ def test_the_reasoner_of_the_documentation_trains(pir, tmp_path, monkeypatch):
     (tmp_path / "model/averaging.yaml").write_text(settings.split("```yaml\n")[1].split("```")[0])
     words = [word for word in TINY if "latent_steps" not in word]
     run = tmp_path / "run"
-    pir("train", "model=averaging", f"--config-dir={tmp_path}", *words, f"run={run}")
+    pir_here("train", "model=averaging", f"--config-dir={tmp_path}", *words, f"run={run}")
     monkeypatch.setattr(plugins, "folders", [tmp_path])
     monkeypatch.syspath_prepend(tmp_path)
     parts = load_trained(RunFolder(run), "cpu")[0].reasoner

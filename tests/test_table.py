@@ -346,26 +346,26 @@ def test_runs_that_began_with_runs_of_their_seed_are_one_group(tmp_path):
 # ---------------------------------------------------------------- by command
 
 
-def test_by_command(pir, tiny_run, tmp_path):
+def test_by_command(pir_here, tiny_run, tmp_path):
     solved = json.loads((tiny_run / "summary.json").read_text())["solved"]
     out = tmp_path / "of = all.md"
     words = ["table", f"runs={tiny_run.parent}/*", "rows=[objective,trainer.batch_size]"]
-    done = pir(*words, "output=markdown", f"out={out}")
+    done = pir_here(*words, "output=markdown", f"out={out}")
     assert done.stdout == out.read_text(encoding="utf-8")
     assert done.stderr.strip() == str(out)
     assert f"| set_likelihood, 16 | {100 * solved:.1f} % (" in done.stdout
     command = "'rows=[objective,trainer.batch_size]' columns=env metric=solved`: 1 run, commit"
     assert command in done.stdout
-    content = json.loads(pir(*words, "output=json", "metric=eval.coverage").stdout)
+    content = json.loads(pir_here(*words, "output=json", "metric=eval.coverage").stdout)
     assert content["cells"][0]["seeds"] == 1
-    text = pir("table", f"runs={tiny_run}").stdout
+    text = pir_here("table", f"runs={tiny_run}").stdout
     assert text.startswith("objective ")
-    refused = pir("table", f"runs={tiny_run}", "out=x.txt", code=2).stderr
+    refused = pir_here("table", f"runs={tiny_run}", "out=x.txt", code=2).stderr
     assert "out=x.txt: the ending must be one of .md, .png, .pdf, .svg" in refused
-    pir("table", f"runs={tiny_run}", f"out={tmp_path / 'table.png'}")
+    pir_here("table", f"runs={tiny_run}", f"out={tmp_path / 'table.png'}")
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
-    assert "runs= must be given" in pir("table", code=2).stderr
-    assert "  pir table " in pir("--help").stdout
+    assert "runs= must be given" in pir_here("table", code=2).stderr
+    assert "  pir table " in pir_here("--help").stdout
 
 
 def test_runs_without_an_end_are_found(tmp_path):

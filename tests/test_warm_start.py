@@ -43,10 +43,10 @@ def test_a_frozen_base_keeps_the_weights_of_the_run_it_began_with(tmp_path):
     assert torch.equal(*(policy.logits for policy in answers))
 
 
-def test_a_frozen_base_without_weights_is_refused(pir, tmp_path):
+def test_a_frozen_base_without_weights_is_refused(pir_here, tmp_path):
     words = [word for word in conftest.TINY if "latent_steps" not in word]
     frozen = ["model=dual", "model.train_base=false"]
-    done = pir("train", *frozen, *words, f"run={tmp_path / 'a'}", code=2)
+    done = pir_here("train", *frozen, *words, f"run={tmp_path / 'a'}", code=2)
     assert "never trained: set init=RUN" in done.stderr
     assert not (tmp_path / "a").exists()
     narrow, _ = train(tmp_path / "narrow", *BASE, "model.expansion=1")
@@ -71,13 +71,13 @@ def test_a_run_with_nothing_in_common_is_refused(tmp_path):
         trainer.warm_start(RunFolder(tmp_path / "base"))
 
 
-def test_the_user_begins_with_another_run(pir, tmp_path, finished_run):
+def test_the_user_begins_with_another_run(pir_here, tmp_path, finished_run):
     words = [word for word in conftest.TINY if "max_optimizer_steps" not in word]
-    done = pir(
+    done = pir_here(
         "train", f"init={finished_run}", f"run={tmp_path / 'a'}", *words,
         "trainer.max_optimizer_steps=1",
     )  # fmt: skip
     assert "weights from" in done.stderr
     assert "fresh" not in done.stderr
-    pir("train", f"init={tmp_path / 'none'}", f"run={tmp_path / 'b'}", *words, code=2)
+    pir_here("train", f"init={tmp_path / 'none'}", f"run={tmp_path / 'b'}", *words, code=2)
     assert not (tmp_path / "b").exists()

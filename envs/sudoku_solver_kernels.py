@@ -1,4 +1,4 @@
-"""Sudoku's searching parts, compiled by numba: solver, rating, generator.
+"""Sudoku's solver and its rating, compiled by numba.
 
 A grid has n * n cells in rows; cells hold 0 (blank) or a digit 1..n. Candidates of a cell are a set
 of bits, bit d - 1 for digit d. `units` (3n, n) lists the cells of every row, column and box, and
@@ -7,16 +7,10 @@ of bits, bit d - 1 for digit d. `units` (3n, n) lists the cells of every row, co
 
 import numpy as np
 from numba import njit
-from pir.envs.counter_random import draw_below, keep_place, open_row, step_stream
-from pir.envs.sudoku_symmetry import puzzle_key
 
-from pir.slices import BUSY, FILLED, GIVEN_UP
+from pir.slices import BUSY, FILLED
 
 QUEUE, BRANCH, LEFT, SEARCH, ORDER, DRAWN = range(6)
-DRAW, DIG, PROVE = range(3)
-MANY = 1 << 40
-MAX_GUESSES_PER_TEST = 2_000
-"""A clue stays where uniqueness without it is not settled within so many guesses (large grids)."""
 
 
 def build_tables(box_height: int, box_width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,12 +24,13 @@ def build_tables(box_height: int, box_width: int) -> tuple[np.ndarray, np.ndarra
 
 
 @njit(cache=True, inline="always")
-def _is_single(candidates: int) -> bool:
+def is_single(candidates: int) -> bool:
+    """Says whether at most one candidate is left."""
     return candidates & (candidates - 1) == 0
 
 
 @njit(cache=True)
-def _propagate(
+def propagate(
     cand: np.ndarray, queue: np.ndarray, waiting: int, units: np.ndarray, peers: np.ndarray
 ) -> bool:
     """Follows naked and hidden singles to the end; returns False at a contradiction.
@@ -56,7 +51,7 @@ def _propagate(
                     if here == 0:
                         return False
                     cand[peer] = here
-                    if _is_single(here):
+                    if is_single(here):
                         queue[waiting] = peer
                         waiting += 1
         for unit in range(len(units)):
@@ -65,7 +60,7 @@ def _propagate(
                 here = cand[units[unit, i]]
                 twice |= once & here
                 once |= here
-                if _is_single(here):
+                if is_single(here):
                     placed |= here
             if once != full:
                 return False
@@ -75,7 +70,7 @@ def _propagate(
                     cell = units[unit, i]
                     found = cand[cell] & hidden
                     if found:
-                        if not _is_single(found):
+                        if not is_single(found):
                             return False
                         cand[cell] = found
                         queue[waiting] = cell
@@ -86,12 +81,12 @@ def _propagate(
 
 
 @njit(cache=True)
-def _most_constrained(cand: np.ndarray) -> int:
+def most_constrained(cand: np.ndarray) -> int:
     """Returns the undecided cell with the fewest candidates, the first of them; -1 if none."""
     best, fewest = -1, 99
     for cell in range(len(cand)):
         here = cand[cell]
-        if not _is_single(here):
+        if not is_single(here):
             count = 0
             while here:
                 here &= here - 1
@@ -104,7 +99,7 @@ def _most_constrained(cand: np.ndarray) -> int:
 
 
 @njit(cache=True)
-def _read_candidates(
+def read_candidates(
     grid: np.ndarray, cand: np.ndarray, queue: np.ndarray, units: np.ndarray, peers: np.ndarray
 ) -> bool:
     """Sets the candidates that the clues leave; returns False if the clues contradict."""
@@ -116,11 +111,11 @@ def _read_candidates(
             cand[cell] = 1 << (grid[cell] - 1)
             queue[waiting] = cell
             waiting += 1
-    return _propagate(cand, queue, waiting, units, peers)
+    return propagate(cand, queue, waiting, units, peers)
 
 
 @njit(cache=True)
-def _write_digits(cand: np.ndarray, grid: np.ndarray) -> None:
+def write_digits(cand: np.ndarray, grid: np.ndarray) -> None:
     """Writes the digits of cells that have a single candidate each."""
     for cell in range(len(cand)):
         digit, here = 1, cand[cell]
@@ -143,16 +138,16 @@ def make_room(cells: int) -> tuple[np.ndarray, np.ndarray]:
         * `SEARCH`: the depth, -1 after the end; how many solutions were found, -1 if the search was
           given up; how many guesses it took;
         * `ORDER`, the cells in the order in which they are dug;
-        * `DRAWN`: what is being done with a grid (`DRAW` the next, `DIG`, `PROVE`), how many of its
-          cells were tried, how many clues are left, how many are wanted.
+        * `DRAWN`: what the generator is doing with a grid, how many of its cells were tried, how
+          many clues are left, how many are wanted.
     """
     return np.zeros((cells + 1, cells), np.int64), np.zeros((6, cells + 1), np.int64)
 
 
 @njit(cache=True)
-def _begin_search(levels: np.ndarray, lists: np.ndarray) -> None:
+def begin_search(levels: np.ndarray, lists: np.ndarray) -> None:
     """Begins a depth-first search at the propagated candidates `levels[0]`."""
-    cell = _most_constrained(levels[0])
+    cell = most_constrained(levels[0])
     lists[BRANCH, 0] = cell
     if cell >= 0:
         lists[LEFT, 0] = levels[0, cell]
@@ -160,7 +155,7 @@ def _begin_search(levels: np.ndarray, lists: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def _search(
+def search(
     levels: np.ndarray,
     lists: np.ndarray,
     units: np.ndarray,
@@ -187,7 +182,7 @@ def _search(
     depth, count, guesses = lists[SEARCH, 0], lists[SEARCH, 1], lists[SEARCH, 2]
     while depth >= 0 and budget > 0:
         if branch[depth] < 0:
-            _write_digits(levels[depth], found[count])
+            write_digits(levels[depth], found[count])
             count += 1
             depth = -1 if count == len(found) else depth - 1
             continue
@@ -201,9 +196,9 @@ def _search(
         cell = branch[depth]
         levels[depth + 1, cell] = bit
         queue[0] = cell
-        if _propagate(levels[depth + 1], queue, 1, units, peers):
+        if propagate(levels[depth + 1], queue, 1, units, peers):
             depth += 1
-            cell = _most_constrained(levels[depth])
+            cell = most_constrained(levels[depth])
             branch[depth] = cell
             if cell >= 0:
                 left[depth] = levels[depth, cell]
@@ -254,10 +249,10 @@ def solve(
                 return BUSY
             budget -= 1
             counts[row], guesses[row] = 0, 0
-            if not _read_candidates(grids[row], levels[0], lists[QUEUE], units, peers):
+            if not read_candidates(grids[row], levels[0], lists[QUEUE], units, peers):
                 continue
-            _begin_search(levels, lists)
-        budget = _search(levels, lists, units, peers, found[row], max_guesses, budget)
+            begin_search(levels, lists)
+        budget = search(levels, lists, units, peers, found[row], max_guesses, budget)
         if lists[SEARCH, 0] >= 0:
             progress[0], progress[1] = row, 1
             return BUSY
@@ -282,7 +277,7 @@ def _find_singles(cand: np.ndarray, found: np.ndarray, units: np.ndarray) -> boo
     """Marks all naked and hidden singles in `found`, bool of shape (cells,); says if any are."""
     some = False
     for cell in range(len(cand)):
-        found[cell] = cand[cell] != 0 and _is_single(cand[cell])
+        found[cell] = cand[cell] != 0 and is_single(cand[cell])
         some |= found[cell]
     for unit in range(len(units)):
         once, twice = 0, 0
@@ -326,7 +321,7 @@ def rank_cells(
         while True:
             _enter(cand, found, answers[row], peers)
             if not _find_singles(cand, found, units):
-                cell = _most_constrained(cand)
+                cell = most_constrained(cand)
                 if cell < 0:
                     break
                 found[cell] = True
@@ -334,222 +329,3 @@ def rank_cells(
                 if found[cell]:
                     ranks[row, cell] = rank
             rank += 1
-
-
-@njit(cache=True)
-def _fill(
-    state: np.uint64,
-    grid: np.ndarray,
-    levels: np.ndarray,
-    lists: np.ndarray,
-    units: np.ndarray,
-    peers: np.ndarray,
-) -> np.uint64:
-    """Fills a grid with a random solution: random digits in the most constrained cell."""
-    n, cells = units.shape[1], len(grid)
-    queue, branch, left = lists[QUEUE], lists[BRANCH], lists[LEFT]
-    levels[0, :] = (1 << n) - 1
-    depth, branch[0], left[0] = 0, 0, (1 << n) - 1
-    tried = 0
-    while branch[depth] >= 0:
-        if left[depth] == 0:
-            depth -= 1
-            continue
-        tried += 1
-        if tried == 4 * cells:  # a dead end high up costs more than to begin again
-            depth, left[0], tried = 0, (1 << n) - 1, 0
-        bit = 0
-        while bit & left[depth] == 0:
-            state = step_stream(state)
-            bit = 1 << draw_below(state, n)
-        left[depth] ^= bit
-        levels[depth + 1] = levels[depth]
-        levels[depth + 1, branch[depth]] = bit
-        queue[0] = branch[depth]
-        if _propagate(levels[depth + 1], queue, 1, units, peers):
-            depth += 1
-            branch[depth] = _most_constrained(levels[depth])
-            left[depth] = levels[depth, branch[depth]] if branch[depth] >= 0 else 0
-    _write_digits(levels[depth], grid)
-    return state
-
-
-@njit(cache=True)
-def _follows(
-    puzzle: np.ndarray, cell: int, units: np.ndarray, peers: np.ndarray, barred: np.ndarray
-) -> bool:
-    """Says whether a clue is a naked or hidden single of the other clues (so it can be removed).
-
-    `barred`, bool of shape (cells,), is room.
-    """
-    n, digit = units.shape[1], puzzle[cell]
-    seen = 1 << (digit - 1)
-    for peer in peers[cell]:
-        if puzzle[peer] > 0:
-            seen |= 1 << (puzzle[peer] - 1)
-    if seen == (1 << n) - 1:
-        return True
-    barred[:] = False  # cells that cannot hold the digit
-    for other in range(len(puzzle)):
-        if puzzle[other] > 0:
-            barred[other] = True
-            if puzzle[other] == digit and other != cell:
-                for peer in peers[other]:
-                    barred[peer] = True
-    for unit in range(len(units)):
-        places = 0
-        inside = False
-        for i in range(n):
-            other = units[unit, i]
-            inside |= other == cell
-            places += not barred[other]
-        if inside and places == 0:
-            return True
-    return False
-
-
-@njit(cache=True)
-def _dig(
-    state: np.uint64,
-    puzzle: np.ndarray,
-    levels: np.ndarray,
-    lists: np.ndarray,
-    other: np.ndarray,
-    barred: np.ndarray,
-    units: np.ndarray,
-    peers: np.ndarray,
-    budget: int,
-) -> tuple[np.uint64, int]:
-    """Goes on blanking cells of a grid in random order while its solution stays the only one.
-
-    `lists[DRAWN]` has where it stands; `other`, uint8 of shape (1, cells), and `barred`, bool of
-    shape (cells,), are room. It is over when all cells were tried, or as many clues are left as are
-    wanted; more are left if the puzzle is minimal before.
-
-    Returns:
-        The stream, and what is left of the budget of cells tried and guesses made.
-    """
-    cells, order, queue = len(puzzle), lists[ORDER], lists[QUEUE]
-    i, left, wanted = lists[DRAWN, 1], lists[DRAWN, 2], lists[DRAWN, 3]
-    while i < cells and left != wanted and budget > 0:
-        state = step_stream(state)
-        j = i + draw_below(state, cells - i)
-        cell = order[j]
-        order[j] = order[i]
-        i += 1
-        budget -= 1
-        digit = puzzle[cell]
-        removable = _follows(puzzle, cell, units, peers, barred)
-        if not removable:
-            puzzle[cell] = 0
-            removable = True
-            if _read_candidates(puzzle, levels[0], queue, units, peers):
-                # The clue may go if no solution has another digit in its place.
-                levels[0, cell] &= ~(1 << (digit - 1))
-                possible = levels[0, cell] != 0
-                if possible and _is_single(levels[0, cell]):
-                    queue[0] = cell
-                    possible = _propagate(levels[0], queue, 1, units, peers)
-                if possible:
-                    _begin_search(levels, lists)
-                    _search(levels, lists, units, peers, other, MAX_GUESSES_PER_TEST, MANY)
-                    removable = lists[SEARCH, 1] == 0
-                    budget -= lists[SEARCH, 2]
-        puzzle[cell] = 0 if removable else digit
-        left -= removable
-    lists[DRAWN, 1], lists[DRAWN, 2] = cells if left == wanted else i, left
-    return state, budget
-
-
-@njit(cache=True)
-def generate(
-    first_index: int,
-    seed: int,
-    split: int,
-    key_range: int,
-    keys: tuple[int, int],
-    clues: tuple[int, int],
-    guesses: tuple[int, int],
-    box_height: int,
-    box_width: int,
-    units: np.ndarray,
-    peers: np.ndarray,
-    puzzles: np.ndarray,
-    grids: np.ndarray,
-    levels: np.ndarray,
-    lists: np.ndarray,
-    max_draws: int,
-    progress: np.ndarray,
-    budget: int,
-) -> int:
-    """Fills one row per instance: a random grid, dug out to a puzzle with one solution.
-
-    Args:
-        first_index: index of the first instance.
-        seed: names the stream, with `split`.
-        split: number of the split.
-        key_range: modulus of the keys.
-        keys: half-open range of key % key_range that belongs to the split.
-        clues: fewest and most clues; a target is drawn from it. Minimal puzzles if the most is 0.
-        guesses: fewest and most guesses that solving may take; any if the most is negative.
-        box_height: rows of a box.
-        box_width: columns of a box.
-        units: see the module.
-        peers: see the module.
-        puzzles: uint8 of shape (count, cells), receives the puzzles.
-        grids: uint8 of shape (count, cells), receives their solutions.
-        levels: see `make_room`.
-        lists: see `make_room`.
-        max_draws: gives an instance up after so many grids.
-        progress: where the generator stands, see `pir.slices.generate_rows`.
-        budget: stops after so many grids filled, cells tried and guesses made.
-
-    Returns:
-        `BUSY`, `FILLED` or `GIVEN_UP`.
-    """
-    cells, drawn, order = puzzles.shape[1], lists[DRAWN], lists[ORDER]
-    found, barred = np.zeros((2, cells), np.uint8), np.zeros(cells, np.bool_)
-    for row in range(np.int64(progress[0]), len(puzzles)):
-        state, draws = open_row(seed, split, first_index, row, progress)
-        puzzle = puzzles[row]
-        while True:
-            if drawn[0] == DRAW:
-                if draws == max_draws:
-                    return GIVEN_UP
-                if budget <= 0:
-                    keep_place(progress, row, draws, state)
-                    return BUSY
-                draws, budget = draws + 1, budget - 1
-                state = _fill(state, grids[row], levels, lists, units, peers)
-                puzzle[:] = grids[row]
-                for cell in range(cells):
-                    order[cell] = cell
-                drawn[0], drawn[1], drawn[2], drawn[3] = DIG, 0, cells, 0
-                if clues[1] > 0:
-                    state = step_stream(state)
-                    drawn[3] = clues[0] + draw_below(state, clues[1] - clues[0] + 1)
-            if drawn[0] == DIG:
-                state, budget = _dig(
-                    state, puzzle, levels, lists, found[:1], barred, units, peers, budget
-                )
-                if drawn[1] < cells:
-                    keep_place(progress, row, draws, state)
-                    return BUSY
-                drawn[0] = DRAW
-                if clues[1] > 0 and drawn[2] > clues[1]:
-                    continue
-                if not keys[0] <= puzzle_key(puzzle, box_height, box_width) % key_range < keys[1]:
-                    continue
-                if guesses[1] < 0:
-                    break
-                _read_candidates(puzzle, levels[0], lists[QUEUE], units, peers)
-                _begin_search(levels, lists)
-                drawn[0] = PROVE
-            budget = _search(levels, lists, units, peers, found, guesses[1], budget)
-            if lists[SEARCH, 0] >= 0:
-                keep_place(progress, row, draws, state)
-                return BUSY
-            drawn[0] = DRAW
-            if guesses[0] <= lists[SEARCH, 2] <= guesses[1]:
-                break
-    return FILLED
