@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pir.errors import UserError
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, instances, split_range
-from pir.puzzle_file import Batch, Progress, read_puzzles
-from pir.puzzle_lines import Fault
+from pir.puzzle_batch import Batch, Fault
+from pir.puzzle_file import read_puzzles
+from pir.puzzle_source import Progress
 from pir.terminal import printable, say
 
 AT_ONCE = 500

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pir.errors import UserError
+from pir.puzzle_source import STDIN
 from pir.run_folder import RunFolder
 
 FILE_KEY = "puzzles"
@@ -21,9 +22,6 @@ FILE_KEY = "puzzles"
 
 INIT = "init"
 """The setting that names the run to begin with; its file is the checkpoint that was read."""
-
-STDIN = "-"
-"""The path that stands for standard input."""
 
 Inputs = dict[str, dict[str, str]]
 """By setting, such as `env.puzzles`: `path`, absolute, and `sha256` of the file."""

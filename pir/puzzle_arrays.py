@@ -9,18 +9,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle import Puzzle
+from pir.puzzle_batch import Batch, Fault, as_batch
+from pir.puzzle_entries import Entries
 from pir.puzzle_fields import ANSWER_NAMES, QUESTION_NAMES, named, normal_name
-from pir.puzzle_lines import Fault, LineReader
-
-if TYPE_CHECKING:
-    from pir.puzzle_file import Batch, Source
+from pir.puzzle_source import SAFE_RATIO, SAFE_SIZE, Source
 
 ROWS = 4096
 """Puzzles that are read at once."""
@@ -62,7 +61,7 @@ class Numbers(NamedTuple):
         return np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
 
 
-def read_array(puzzle: Puzzle, source: "Source", name: str) -> "Iterator[Batch]":
+def read_array(puzzle: Puzzle, source: Source, name: str) -> Iterator[Batch]:
     """Reads the questions of an array.
 
     Raises:
@@ -79,7 +78,7 @@ def read_array(puzzle: Puzzle, source: "Source", name: str) -> "Iterator[Batch]"
         raise UserError(f"{name} cannot be read: {error}") from error
 
 
-def read_archive(puzzle: Puzzle, source: "Source", name: str) -> "Iterator[Batch]":
+def read_archive(puzzle: Puzzle, source: Source, name: str) -> Iterator[Batch]:
     """Reads the arrays of an archive that are named for questions and answers.
 
     Raises:
@@ -134,15 +133,13 @@ def _chosen(members: Mapping[str, zipfile.ZipInfo], name: str) -> dict[str, zipf
 
 
 def _refuse_growth(member: zipfile.ZipInfo, archive_size: int) -> None:
-    from pir.puzzle_file import SAFE_RATIO, SAFE_SIZE
-
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{member.filename} is compressed in a way that is not read")
     if member.file_size > max(SAFE_SIZE, SAFE_RATIO * min(member.compress_size, archive_size)):
         raise ValueError(f"{member.filename} grows to more than {SAFE_RATIO} times its size")
 
 
-def _header(file: "Source | IO[bytes]") -> Numbers:
+def _header(file: Source | IO[bytes]) -> Numbers:
     """Reads the header of an array.
 
     Raises:
@@ -169,7 +166,7 @@ def _header(file: "Source | IO[bytes]") -> Numbers:
 class _Exactly:
     """A file whose `read` returns as many bytes as there are."""
 
-    def __init__(self, file: "Source | IO[bytes]") -> None:
+    def __init__(self, file: Source | IO[bytes]) -> None:
         self.file = file
 
     def read(self, count: int = 0, /) -> bytes:
@@ -185,10 +182,8 @@ class _Exactly:
 
 def _batches(
     puzzle: Puzzle, name: str, questions: Numbers, answers: Numbers | None
-) -> "Iterator[Batch]":
+) -> Iterator[Batch]:
     """Reads rows of numbers as tokens."""
-    from pir.puzzle_file import as_batch
-
     questions = _flat(puzzle, name, questions)
     answers = _flat(puzzle, name, answers) if answers else None
     if answers and answers.shape[0] != questions.shape[0]:
@@ -200,13 +195,13 @@ def _batches(
         count = min(ROWS, questions.shape[0] - done)
         rows, right = questions.rows(count), answers.rows(count) if answers else None
         if rows.dtype.kind in "US":
-            reader = LineReader(puzzle)
+            entries = Entries(puzzle)
             for index in range(count):
                 fields = {"puzzle": str(_text(rows[index]))}
                 if right is not None:
                     fields["answer"] = str(_text(right[index]))
-                reader.read_value(done + index + 1, fields["puzzle"], fields)
-            yield as_batch(reader.take(), puzzle.length)._replace(unit="puzzle")
+                entries.add_fields(done + index + 1, fields["puzzle"], fields)
+            yield as_batch(entries.found, puzzle.length)._replace(unit="puzzle")
         else:
             held.append((rows, right))
             if meaning.settle(rows, right):
@@ -300,10 +295,8 @@ class _Meaning:
             "them decides it; write them as text"
         )
 
-    def batch(self, questions: np.ndarray, answers: np.ndarray | None) -> "Batch":
+    def batch(self, questions: np.ndarray, answers: np.ndarray | None) -> Batch:
         """Returns rows as puzzles and faults."""
-        from pir.puzzle_file import Batch
-
         assert self.chosen is not None
         numbers = np.arange(self.done + 1, self.done + len(questions) + 1)
         self.done += len(questions)

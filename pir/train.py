@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from pir import checkpoint
+from pir import checkpoint, training_report
 from pir.batch_size import fitting_batch, named_when_short
 from pir.checkpoint_content import not_finite
 from pir.components import Components, take_weights
@@ -288,7 +288,7 @@ class Trainer:
 
     # ---------------------------------------------------------------- budgets and reports
 
-    def _budget_shares(self) -> list[float]:
+    def budget_shares(self) -> list[float]:
         """Returns the spent share of every budget that is set."""
         settings = self.settings
         used = [
@@ -302,7 +302,7 @@ class Trainer:
         patience = self.settings.patience
         if patience is not None and self.evaluations_since_best >= patience:
             return True
-        return max(self._budget_shares()) >= 1
+        return max(self.budget_shares()) >= 1
 
     def progress(self) -> dict[str, Any]:
         """Returns the totals of the run so far, for the summary."""
@@ -336,51 +336,14 @@ class Trainer:
     def _report(self) -> None:
         """Writes rows and checkpoints where an interval ends; wall-clock only paces the view."""
         step = self.optimizer_step
-        if self.view.due():
-            self.view.update(
-                share_done=max(self._budget_shares()),
-                optimizer_step=step,
-                seconds=self.watch.seconds(),
-                loss=self.interval.get("loss", 0.0) / max(1, self.interval_updates),
-                solved=[row["solved"] for row in self.ledger.rows()],
-            )
+        training_report.show(self)
         if step >= self.logged_at + self.settings.log_every:
-            self._log()
+            training_report.log_interval(self)
+            self.ledger.clear()
+            self.interval, self.interval_updates = {}, 0
+            self.logged_at = step
         if step >= self.evaluated_at + self.settings.eval_every:
             self._validate()
-
-    def _log(self) -> None:
-        """Writes one interval's row to metrics.csv, the training ledger and timing.csv."""
-        rows = self.ledger.rows()
-        means = {name: total / self.interval_updates for name, total in self.interval.items()}
-        row: dict[str, Any] = {
-            "optimizer_step": self.optimizer_step,
-            "puzzles_seen": self.puzzles_seen,
-            "forward_passes": self.forward_passes,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "loss": means["loss"],
-        }
-        row |= {f"loss_{name}": means.get(name, "") for name in self.objective.names}
-        trained = [row for row in rows if row["k"] <= self.depth]
-        row |= {
-            "depth": self.depth,
-            "solved": trained[-1]["solved"] if trained else "",
-            "dead_fraction": self.ledger.dead_fraction() if rows else "",
-            "live_depth": self.ledger.live_depth() if rows else "",
-        }
-        self._append(self.folder.metrics, [row])
-        at = {"optimizer_step": self.optimizer_step}
-        self._append(self.folder.training_ledger, [at | row for row in rows])
-        self._append(self.folder.training_outcomes, [at | r for r in self.ledger.outcome_rows()])
-        seconds = {"seconds": self.watch.seconds(), "ledger_seconds": self.ledger_seconds}
-        self._append(self.folder.timing, [at | {k: f"{v:.3f}" for k, v in seconds.items()}])
-        self.logger.log({f"train/{k}": v for k, v in means.items()}, self.optimizer_step)
-        self.ledger.clear()
-        self.interval, self.interval_updates = {}, 0
-        self.logged_at = self.optimizer_step
-
-    def _append(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
-        self.rows[path.name].append(rows)
 
     # ---------------------------------------------------------------- evaluation
 
@@ -394,13 +357,7 @@ class Trainer:
             result = evaluate(
                 averaged_reasoner, self.puzzle, self.validation, self.num_steps, self.eval_batch
             )
-        rows = result.ledger.rows()
-        at = {"optimizer_step": self.optimizer_step}
-        self._append(self.folder.improvement, [at | row for row in rows])
-        self._append(self.folder.outcomes, [at | row for row in result.ledger.outcome_rows()])
-        self.logger.log(
-            {f"val/{name}": value for name, value in rows[-1].items()}, self.optimizer_step
-        )
+        training_report.log_validation(self, result.ledger)
         return result
 
     def _validate(self) -> None:

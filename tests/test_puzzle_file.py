@@ -19,7 +19,7 @@ from pir.envs.maze import Maze
 from pir.envs.queens import Queens
 from pir.envs.sudoku import Sudoku
 
-from pir import puzzle_file
+from pir import alike_lines, puzzle_source
 from pir.errors import PuzzleTextError, UserError
 from pir.given_puzzles import GivenPuzzles
 from pir.inputs import file_sha256
@@ -161,15 +161,15 @@ def test_lines_read_together_are_read_like_single_lines(tmp_path, monkeypatch):
         together = read()
         assert len(together[0]) > 150
         with monkeypatch.context() as patch:
-            patch.setattr(puzzle_file, "MOST_LAYOUTS", 0)
+            patch.setattr(alike_lines, "MOST_LAYOUTS", 0)
             assert read() == together
         with monkeypatch.context() as patch:
-            patch.setattr(puzzle_file, "BLOCK", 64)
+            patch.setattr(puzzle_source, "BLOCK", 64)
             assert read() == together
 
 
 def test_large_files_are_quick_and_say_how_far_they_are(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(puzzle_file, "REPORT_SECONDS", 0)
+    monkeypatch.setattr(puzzle_source, "REPORT_SECONDS", 0)
     path = write(tmp_path / "f.csv", "quizzes,solutions\n" + f"{NINE},{NINE_ANSWER}\n" * 100_000)
     started = time.perf_counter()
     count = sum(len(b.lines) for b in read_puzzles(Sudoku((3, 3)), path, "env.puzzles"))
@@ -251,7 +251,7 @@ def test_bombs_take_no_memory(tmp_path, kind, monkeypatch):
     if kind == "npy":
         content = header.getvalue() + bytes(1000)
     elif kind == "gzip":
-        monkeypatch.setattr(puzzle_file, "SAFE_SIZE", 1 << 20)
+        monkeypatch.setattr(puzzle_source, "SAFE_SIZE", 1 << 20)
         content = gzip.compress(b"#" * (1 << 19) + (b"#\n" + b" " * 100) * (1 << 17), 9)
     else:
         file = io.BytesIO()

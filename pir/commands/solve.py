@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from pir.components import Components
     from pir.exits import ExitRule
     from pir.puzzle import Puzzle
-    from pir.puzzle_file import Batch
-    from pir.puzzle_lines import Fault
+    from pir.puzzle_batch import Batch, Fault
 
 
 CHUNK = 500

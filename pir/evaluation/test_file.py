@@ -10,7 +10,7 @@ from tensordict import TensorDict
 from pir.given_puzzles import FilePuzzle, GivenPuzzles
 from pir.inputs import file_sha256
 from pir.puzzle import KEY_RANGE, Puzzle, split_range
-from pir.puzzle_file import STDIN
+from pir.puzzle_source import STDIN
 
 
 @dataclass

@@ -1,0 +1,86 @@
+"""Tables of puzzles: a header that names the columns, and rows of fields that may be quoted."""
+
+import csv
+import io
+
+from pir.errors import PuzzleTextError
+from pir.puzzle_entries import Entries
+from pir.puzzle_fields import QUESTION_NAMES, names_a_puzzle, normal_name
+
+MOST_LINES = 1000
+"""Lines of a field in quotation marks."""
+
+
+class Table:
+    """Reads the lines of a table.
+
+    Args:
+        entries: takes the puzzles and the faults.
+    """
+
+    def __init__(self, entries: Entries) -> None:
+        """Waits for a header."""
+        self.entries = entries
+        self._header: list[str] | None = None
+        self._delimiter = ","
+        self._quoted: list[str] = []
+        self._open_quotes = 0
+
+    def take_header(self, number: int, line: str) -> bool:
+        """Takes a line that names columns as the header."""
+        for delimiter in (",", ";", "\t", "|"):
+            try:
+                cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+                names = [normal_name(cell) for cell in cells]
+                if len(names) == 1 and names[0] in QUESTION_NAMES:
+                    return True  # what follows is one puzzle per line
+                if len(names) > 1 and names_a_puzzle(self.entries.puzzle, names):
+                    self._header, self._delimiter = names, delimiter
+                    return True
+            except csv.Error:
+                continue
+            except PuzzleTextError as error:
+                self.entries.add_fault(number, error.column, error.reason, line)
+                return True
+        return False
+
+    def takes(self, line: str) -> bool:
+        """Says whether a line is one of a table: below a header, or inside quotation marks."""
+        return bool(self._quoted or (self._header is not None and line.strip()))
+
+    def read_row(self, number: int, line: str) -> None:
+        """Reads a row below a header, once its quotation marks are closed."""
+        assert self._header is not None
+        self._quoted.append(line)
+        self._open_quotes = (self._open_quotes + line.count('"')) % 2
+        if self._open_quotes:
+            if len(self._quoted) > MOST_LINES or len(line) > csv.field_size_limit():
+                self._quoted, self._open_quotes = [], 0
+                self.entries.add_fault(number, 1, "a quotation mark is not closed", line)
+            return
+        text, first = "\n".join(self._quoted), number - len(self._quoted) + 1
+        self._quoted = []
+        if text.lstrip().startswith("#") and self._delimiter not in text:
+            return
+        try:
+            lines, padded = io.StringIO(text, newline=""), f'{self._delimiter} "' in text
+            row = next(csv.reader(lines, delimiter=self._delimiter, skipinitialspace=padded), [])
+        except csv.Error as error:
+            self.entries.add_fault(first, 1, f"no row of a table: {error}", text)
+            return
+        if not any(cell.strip() for cell in row):
+            return
+        while len(row) > len(self._header) and not row[-1].strip():
+            row.pop()
+        if len(row) > len(self._header):
+            count = f"{len(row)} fields where the header names {len(self._header)}"
+            self.entries.add_fault(first, 1, count, text)
+            return
+        self.entries.add_fields(first, text, dict(zip(self._header, row, strict=False)))
+
+    def end(self, last: int) -> None:
+        """Ends the file, whose last line has the number `last`."""
+        if self._quoted:
+            first = last - len(self._quoted) + 1
+            self._quoted = []
+            self.entries.add_fault(first, 1, "a quotation mark is not closed", "")
