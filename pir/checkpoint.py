@@ -16,7 +16,7 @@ import torch
 from pir import checkpoint_content
 from pir.checkpoint_content import CONTENT, describe
 from pir.errors import UserError
-from pir.run_folder import write_atomically
+from pir.run_folder import RunFolder, write_atomically
 
 FORMAT = "pir checkpoint"
 SCHEMA_VERSION = 5
@@ -89,6 +89,25 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     if fault:
         raise UserError(f"{path} is damaged: {fault}")
     return {**payload, "checksum": checksum}
+
+
+def refuse_other_run(folder: RunFolder, saved: dict[str, Any], path: Path) -> None:
+    """Makes sure that a checkpoint is one of this folder's run, where info.json names the run.
+
+    Args:
+        folder: the run folder.
+        saved: the content of the checkpoint.
+        path: where it was read, for the message.
+
+    Raises:
+        UserError: if it is of another run.
+    """
+    run_id = folder.read_info().get("run_id")
+    if isinstance(run_id, str) and saved["run"]["id"] != run_id:
+        raise UserError(
+            f"{path} is of another run (its name is {saved['run']['id']}, that of this folder "
+            f"{run_id} in info.json): put the run's own file back"
+        )
 
 
 def _seal(file: IO[bytes]) -> str:

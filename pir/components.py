@@ -58,11 +58,8 @@ def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, 
         UserError: if there is none, or it is damaged or of another run.
     """
     path = next((p for p in (folder.end, folder.best) if p.is_file()), folder.last)
-    saved, run_id = checkpoint.load(path, device), folder.read_info().get("run_id")
-    if isinstance(run_id, str) and saved["run"]["id"] != run_id:
-        raise UserError(
-            f"{path} is of another run than {folder.info} names: put the run's own file back"
-        )
+    saved = checkpoint.load(path, device)
+    checkpoint.refuse_other_run(folder, saved, path)
     if path == folder.last:
         say(f"warning: {folder.best} is missing; {path.name} is used", error=True)
     return saved, path

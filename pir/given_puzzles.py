@@ -91,8 +91,7 @@ class FilePuzzle(Puzzle):
         if self.puzzles is None:
             return None
         given = GivenPuzzles(self, self.puzzles, "env.puzzles", self.skip_faulty)
-        given.check(np.arange(len(given.questions)))
-        given.finish()
+        given.check_all()
         return given
 
     def training_keys(self) -> np.ndarray | None:
@@ -181,6 +180,15 @@ class GivenPuzzles:
         labelled: np.ndarray = rows[self.good[rows]]
         return labelled
 
+    def check_all(self) -> None:
+        """Labels every puzzle.
+
+        Raises:
+            UserError: if there are faults, see `finish`.
+        """
+        self.check(np.arange(len(self.questions)))
+        self.finish()
+
     def finish(self) -> None:
         """Refuses the file if it has faults, or says how many were left out.
 
@@ -190,7 +198,7 @@ class GivenPuzzles:
         if not self.faulty:
             return
         self.faults.sort()
-        places = [f"{self._place(f)}: {printable(f.reason)}" for f in self.faults]
+        places = [f"{_place(f, self.unit)}: {printable(f.reason)}" for f in self.faults]
         if self.skip_faulty and self.good.any():
             left_out = f"{self.faulty} of {self.faulty + int(self.good.sum())} puzzles left out"
             say(f"{self.name}: {left_out}, the first {places[0]}", error=True)
@@ -252,11 +260,8 @@ class GivenPuzzles:
         if len(self.faults) < FAULTS_KEPT:
             self.faults.append(fault)
 
-    def _place(self, fault: Fault) -> str:
-        return place_of(fault, self.unit)
 
-
-def place_of(fault: Fault, unit: str) -> str:
+def _place(fault: Fault, unit: str) -> str:
     """Returns where a fault is, as messages say it."""
     return f"{unit} {fault.line}, {'column' if unit == 'line' else 'cell'} {fault.column}"
 

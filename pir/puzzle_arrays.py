@@ -145,15 +145,14 @@ def _header(file: Source | IO[bytes]) -> Numbers:
     Raises:
         ValueError: if it is none, or of objects.
     """
-    data = _Exactly(file)
-    version = np.lib.format.read_magic(data)
+    version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }.get(version)
     if read is None:
         raise ValueError(f"version {version} of the format is not read")
-    shape, fortran, dtype = read(data, max_header_size=LONGEST_HEADER)
+    shape, fortran, dtype = read(file, max_header_size=LONGEST_HEADER)
     if dtype.kind not in "iuUS":
         raise ValueError(f"numbers of type {dtype} are no puzzle; whole numbers are")
     if fortran and len(shape) > 1:
@@ -161,20 +160,6 @@ def _header(file: Source | IO[bytes]) -> Numbers:
     if any(size < 0 for size in shape) or math.prod(shape) > 1 << 50:
         raise ValueError(f"its shape is {shape}")
     return Numbers(tuple(shape), dtype, file)
-
-
-class _Exactly:
-    """A file whose `read` returns as many bytes as there are."""
-
-    def __init__(self, file: Source | IO[bytes]) -> None:
-        self.file = file
-
-    def read(self, count: int = 0, /) -> bytes:
-        parts = []
-        while count and (part := self.file.read(count)):
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
 
 
 # -------------------------------------------------------------------------------------- tokens

@@ -52,20 +52,12 @@ class Source:
             self._ahead += more
         return self._ahead[:count]
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int = BLOCK, /) -> bytes:
         """Takes the next bytes, at least one and at most `count`; none at the end."""
         if self._ahead:
             taken, self._ahead = self._ahead[:count], self._ahead[count:]
             return taken
         return self._read(count)
-
-    def read_exactly(self, count: int) -> bytes:
-        """Takes `count` bytes, fewer at the end."""
-        parts, left = [], count
-        while left and (part := self.read(left)):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
 
     def blocks(self) -> Iterator[bytes]:
         """Yields the rest."""

@@ -7,6 +7,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checkpoint_content import with_tensors
+
 
 class HardPuzzles:
     """The puzzles that were failed last, kept on the CPU in TorchRL's replay buffer.
@@ -61,14 +63,4 @@ class HardPuzzles:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes everything back from a checkpoint; the pool stays on the CPU."""
         if self.share > 0:
-            _move_to_cpu(state)
-            self.buffer.load_state_dict(state)
-
-
-def _move_to_cpu(state: dict[str, Any]) -> None:
-    """Moves nested tensors in place, as the dicts of a TensorDict carry more than their items."""
-    for key, value in state.items():
-        if isinstance(value, Tensor):
-            state[key] = value.cpu()
-        elif isinstance(value, dict):
-            _move_to_cpu(value)
+            self.buffer.load_state_dict(with_tensors(state, Tensor.cpu))

@@ -36,6 +36,9 @@ T = TypeVar("T")
 NEVER_ELSEWHERE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Flags that open a file itself: no link is followed, no pipe is waited for."""
 
+LOCK = ".lock"
+"""The file that a process locks while it trains in the folder; see `pir.run_lock`."""
+
 FILE_EVALUATIONS = "eval_files"
 """The folder of evaluations on files of puzzles, one folder in it for each file."""
 
@@ -238,12 +241,12 @@ class RunFolder:
         Raises:
             UserError: naming the link that leads out, or a lock that is no file.
         """
-        lock, inside = self.path / ".lock", self.path.resolve()
+        lock, inside = self.path / LOCK, self.path.resolve()
         if lock.exists() and not lock.is_symlink() and not lock.is_file():
             raise UserError(f"{lock} is no regular file")
         folders = (self.path, self.path / FILE_EVALUATIONS)
         for entry in (entry for f in folders if f.is_dir() for entry in f.iterdir()):
-            if entry.is_symlink() and (entry.name == ".lock" or not entry.is_file()):
+            if entry.is_symlink() and (entry.name == LOCK or not entry.is_file()):
                 target = entry.resolve()
                 if not target.is_relative_to(inside):
                     raise UserError(f"{entry} is a link that leads out of the run folder: {target}")

@@ -14,14 +14,12 @@ from typing import IO
 
 from pir.errors import UserError
 from pir.interrupt import postponed
-from pir.run_folder import RunFolder
+from pir.run_folder import LOCK, NEVER_ELSEWHERE, RunFolder
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-LOCK = ".lock"
 
 ATTEMPTS = 20
 """How often a folder is made anew that others take away again in the same moment."""
@@ -130,7 +128,7 @@ def locked(folder: Path, name: str = LOCK, doing: str = "training in") -> IO[str
         OSError: if the file cannot be opened.
     """
     path = folder / name
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags = os.O_RDWR | os.O_CREAT | NEVER_ELSEWHERE
     while True:
         file = os.fdopen(os.open(path, flags, 0o666), "r+")
         try:

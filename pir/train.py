@@ -107,7 +107,7 @@ class Trainer:
     def _refuse_too_many_lanes(self) -> None:
         """Refuses a batch whose states alone are more than the memory; measured on one lane."""
         batch = self.settings.batch_size
-        with torch.random.fork_rng(), torch.no_grad():
+        with own_random_stream(self.device), torch.no_grad():
             sample = self.puzzle.sample(1, "train", seed=self.config.seed).to(self.device)
             lane = Lanes.begin(self.reasoner, self.puzzle, sample)
         require_memory(batch * lane.bytes(), f"trainer.batch_size={batch}")

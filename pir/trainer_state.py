@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from pir import checkpoint
 from pir.checkpoint_content import NUMBERS, describe, differences, walk, with_tensors
@@ -15,7 +14,7 @@ from pir.errors import UserError
 from pir.improvement import Lanes
 from pir.inputs import of_run, without_files
 from pir.progress import Stopwatch
-from pir.run_folder import processor
+from pir.run_folder import processor, resolved
 from pir.terminal import say
 from pir.trainer_settings import CHANGEABLE
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 def snapshot(trainer: "Trainer") -> dict[str, Any]:
     """Returns the content of a checkpoint (`checkpoint.CONTENT`): plain tensors and numbers."""
     return {
-        "config": json.dumps(OmegaConf.to_container(trainer.config, resolve=True)),
+        "config": json.dumps(resolved(trainer.config)),
         "weights": trainer.reasoner.state_dict(),
         "average": trainer.average.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
@@ -76,7 +75,7 @@ def resume(trainer: "Trainer") -> bool:
             file.path.unlink(missing_ok=True)
         return False
     saved = checkpoint.load(last, trainer.device)
-    _refuse_other_run(folder.read_info().get("run_id"), saved, last)
+    checkpoint.refuse_other_run(folder, saved, last)
     _refuse_other_best(trainer, saved)
     restore(trainer, saved, last)
     for name, file in trainer.rows.items():
@@ -119,15 +118,6 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     trainer.best_checksum = saved["run"]["best"]
 
 
-def _refuse_other_run(run_id: Any, saved: dict[str, Any], path: Path) -> None:
-    """Makes sure that a checkpoint is one of this run, where info.json names it."""
-    if isinstance(run_id, str) and saved["run"]["id"] != run_id:
-        raise UserError(
-            f"{path} is of another run (its name is {saved['run']['id']}, that of this folder "
-            f"{run_id} in info.json): put the run's own file back"
-        )
-
-
 def _refuse_other_best(trainer: "Trainer", saved: dict[str, Any]) -> None:
     """Makes sure that best.pt is the one that last.pt was written beside.
 
@@ -167,7 +157,7 @@ def _refuse_other_settings(trainer: "Trainer", saved: str, path: Path) -> None:
                 **{key: config[key] for key in ("model", "objective", "optim", "seed")},
                 "trainer": {k: v for k, v in config["trainer"].items() if k not in free},
             }
-            for config in (json.loads(saved), json.loads(_as_json(trainer.config)))
+            for config in (json.loads(saved), json.loads(json.dumps(resolved(trainer.config))))
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: its config cannot be read") from error
@@ -177,10 +167,6 @@ def _refuse_other_settings(trainer: "Trainer", saved: str, path: Path) -> None:
             f"{trainer.folder.config} does not fit {path}: "
             + "; ".join(f"{key} was {then[key]}, is {now[key]}" for key in different)
         )
-
-
-def _as_json(config: DictConfig) -> str:
-    return json.dumps(OmegaConf.to_container(config, resolve=True))
 
 
 def _refuse_misfit(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:

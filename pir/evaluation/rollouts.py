@@ -42,7 +42,7 @@ def held_out(puzzle: Puzzle, split: str, count: int, device: torch.device) -> Te
     refuse_empty(puzzle, split)
     size = puzzle.size(split)
     wanted = count if size is None else min(count, size)
-    row = 2 * puzzle.slot_mask.shape[0] + BYTES_OF_A_STEP
+    row = 2 * puzzle.length + BYTES_OF_A_STEP
     require_memory(wanted * row, f"{wanted:,} puzzles of the {split} split")
     return puzzle.sample(wanted, split, seed=EVALUATION_SEED).to(device)
 

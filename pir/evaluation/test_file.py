@@ -54,8 +54,7 @@ class TestFile:
             UserError: if the file cannot be read or has faults.
         """
         given = GivenPuzzles(puzzle, self.path, "env.puzzles", self.skip_faulty)
-        given.check(np.arange(len(given.questions)))
-        given.finish()
+        given.check_all()
         rows = given.checked[:count]
         keys, (low, high) = given.keys[rows], split_range("train")
         by_key = int(((keys % KEY_RANGE >= low) & (keys % KEY_RANGE < high)).sum())
