@@ -74,8 +74,9 @@ def bytes_per_puzzle(reasoner: Reasoner, question: Tensor) -> int:
         questions = question.repeat(count, 1)
         k = torch.ones(count, dtype=torch.int64, device=question.device)
         with own_random_stream(question.device), _Peak() as peak:
-            state = reasoner.start(questions)
-            logits = reasoner.read_out(reasoner.improve(questions, state, k)).logits
+            state, condition = reasoner.start(questions), reasoner.context(questions)
+            improved = reasoner.improve(questions, state, k, condition)
+            logits = reasoner.read_out(improved).logits
         peaks.append(peak.most)
     return peaks[1] - peaks[0] + POLICIES * logits[0].numel() * logits.element_size()
 

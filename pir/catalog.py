@@ -12,8 +12,10 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.initialize import initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
+from pir import plugins
 from pir.config import check_choice, suggest
 from pir.errors import UserError
+from pir.plugins import config_packages
 from pir.stored import MOST_SETTINGS, parse_settings, read_bytes
 from pir.terminal import one_line
 
@@ -24,6 +26,7 @@ GROUPS = {
     "targets": "objective/targets",
     "optims": "optim",
     "trainers": "trainer",
+    "lanes": "lanes",
     "loggers": "logger",
     "exits": "exit",
     "recipes": "recipe",
@@ -49,14 +52,20 @@ def choices(group: str, sources: Iterable[Any]) -> list[dict[str, str]]:
     return [{"name": name, "summary": _summary(_text(found[name]))} for name in sorted(found)]
 
 
-def load_choice(group: str, name: str, sources: Iterable[Any]) -> Any:
+def load_choice(group: str, name: str, setting: str | None = None) -> Any:
     """Reads the settings of one choice of a config group, as a config node.
+
+    Args:
+        group: the group's folder, such as "exit".
+        name: of the choice: of pir, an installed plug-in, or a folder that this command line names.
+        setting: that names it, for messages; the group itself by default.
 
     Raises:
         UserError: if there is no such choice.
     """
-    found = _files(group, sources)
-    check_choice(group, name, sorted(found))
+    packages = ["pir.configs", *config_packages().values()]
+    found = _in_folders(group, [*map(files, packages), *plugins.folders])
+    check_choice(setting or group, name, sorted(found))
     settings = OmegaConf.create(parse_settings(_text(found[name]), found[name]))
     if "defaults" in settings:
         raise UserError(f"{group}={name}: {found[name]} has a defaults list; write it out")
@@ -64,15 +73,20 @@ def load_choice(group: str, name: str, sources: Iterable[Any]) -> Any:
 
 
 def _files(group: str, sources: Iterable[Any]) -> dict[str, Any]:
-    """Returns the settings files of a group by name; the first source that has a name wins."""
-    found: dict[str, Any] = {}
+    """Returns the settings files of a group by name, from Hydra's sources."""
+    folders: list[Any] = []
     for source in sources:
         if source.schema == "pkg" and source.path:
-            folder: Any = files(source.path).joinpath(group)
+            folders.append(files(source.path))
         elif source.schema == "file":
-            folder = Path(source.path) / group
-        else:
-            continue
+            folders.append(Path(source.path))
+    return _in_folders(group, folders)
+
+
+def _in_folders(group: str, folders: Iterable[Any]) -> dict[str, Any]:
+    """Returns the settings files of a group by name; the first folder that has a name wins."""
+    found: dict[str, Any] = {}
+    for folder in (each.joinpath(group) for each in folders):
         if folder.is_dir():
             for file in folder.iterdir():
                 if file.name.endswith(".yaml") and not file.name.startswith(SHARED):

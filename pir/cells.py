@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pir.guidance import divergence, gain, region
-from pir.improvement import Step
+from pir.rollout import Rollout
 
 IDLE_KL = 1e-3
 """Mean KL(c || u) per written cell, in nats, below which a step counts as idle."""
@@ -28,7 +28,7 @@ class Cells:
         labelled: whether the puzzles came with a label.
     """
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Rollout) -> None:
         """Finds the written cells."""
         self.step = step
         self.written = step.written.flatten().nonzero().squeeze(1)
@@ -52,7 +52,7 @@ class Cells:
     @cached_property
     def log_c(self) -> Tensor:
         """Log c, (C, V)."""
-        return self.take(self.step.improved.logits).log_softmax(-1)
+        return self.take(self.step.after.logits).log_softmax(-1)
 
     @cached_property
     def c(self) -> Tensor:
@@ -62,7 +62,7 @@ class Cells:
     @cached_property
     def log_u(self) -> Tensor:
         """Log u, (C, V)."""
-        return self.take(self.step.reference).log_softmax(-1)
+        return self.take(self.step.before.logits).log_softmax(-1)
 
     @cached_property
     def kl(self) -> Tensor:
@@ -77,12 +77,12 @@ class Cells:
     @cached_property
     def answer(self) -> Tensor:
         """The most likely token under c, int64 (C,)."""
-        return self.take(self.step.answer).long()
+        return self.take(self.step.after.answer).long()
 
     @cached_property
     def previous(self) -> Tensor:
         """The most likely token under u, int64 (C,)."""
-        return self.take(self.step.previous).long()
+        return self.take(self.step.before.answer).long()
 
     @cached_property
     def label(self) -> Tensor:

@@ -19,7 +19,7 @@ from pir.errors import UserError
 from pir.run_folder import RunFolder, write_atomically
 
 FORMAT = "pir checkpoint"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 SEAL, DIGITS = b"pir sha256 ", 64
 """What the comment begins with, and how many hexadecimal digits follow."""
@@ -148,8 +148,21 @@ def _refuse_compressed(file: IO[bytes]) -> None:
         raise ValueError("its parts are larger than the file")
 
 
+def averaged_weights(saved: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Returns the averaged weights of a checkpoint, by the names of the module itself."""
+    prefix = "module."
+    average: dict[str, torch.Tensor] = saved["average"]
+    return {n.removeprefix(prefix): w for n, w in average.items() if n.startswith(prefix)}
+
+
 def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -> None:
-    """Loads weights strictly into a module.
+    """Loads weights strictly into a module; see `refuse_other_weights`."""
+    refuse_other_weights(module, weights, path)
+    module.load_state_dict(weights)
+
+
+def refuse_other_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -> None:
+    """Makes sure that weights are those of a module.
 
     Raises:
         UserError: if names, shapes or kinds of numbers differ, naming the first that do.
@@ -166,22 +179,8 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -
             f"{path} does not fit the model of this config: {'; '.join(wrong[:3])}"
             + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         )
-    module.load_state_dict(weights)
 
 
 def shape_of(value: Any) -> str:
     """Returns a tensor's shape as text, `absent` for none."""
     return "x".join(map(str, value.shape)) or "scalar" if hasattr(value, "shape") else "absent"
-
-
-def random_state() -> dict[str, Any]:
-    """Returns torch's random states."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Puts torch's random states back."""
-    torch.set_rng_state(state["cpu"].cpu())
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

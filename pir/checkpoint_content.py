@@ -21,7 +21,7 @@ DEPTH = 10
 UNDEFINED = ("ledger.under_way", "ledger.sums")
 """Measurements, which are nan where a statistic is not defined (without a label, say)."""
 
-MASKED = "lanes.logits"
+MASKED = "lanes.now.logits"
 """A model may give a token that a position may not hold minus infinity."""
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -46,7 +46,12 @@ def _count(least: int) -> Kind:
 
 
 COUNT = _count(0)
-NUMBERS = {
+MEANS = Kind(
+    lambda v: isinstance(v, dict) and all(type(mean) is float for mean in v.values()),
+    "a mapping of names to numbers",
+)
+SECONDS = Kind(lambda v: type(v) is float and v >= 0, "a number of seconds")
+PROGRESS = {
     "optimizer_step": COUNT,
     "improvement_step": COUNT,
     "lane_steps": COUNT,
@@ -57,8 +62,10 @@ NUMBERS = {
     "best_depth": _count(1),
     "evaluations_since_best": COUNT,
     "interval_updates": COUNT,
+    "interval": MEANS,
+    "ledger_seconds": SECONDS,
 }
-"""The trainer's plain counters."""
+"""The fields of `pir.training.state.Progress`."""
 
 TEXT = Kind(lambda v: isinstance(v, str), "text")
 TENSOR = Kind(lambda v: isinstance(v, Tensor), "a tensor")
@@ -68,14 +75,6 @@ WEIGHTS = Kind(
     "a mapping of names to tensors",
 )
 BYTES = Kind(lambda v: isinstance(v, Tensor) and v.dtype == torch.uint8 and v.ndim == 1, "bytes")
-SECONDS = Kind(
-    lambda v: isinstance(v, list) and len(v) == 2 and all(type(s) is float and s >= 0 for s in v),
-    "two numbers of seconds",
-)
-MEANS = Kind(
-    lambda v: isinstance(v, dict) and all(type(mean) is float for mean in v.values()),
-    "a mapping of names to numbers",
-)
 TEXTS = Kind(lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v), "a list of text")
 SEAL = Kind(lambda v: v is None or isinstance(v, str), "text or null")
 ROWS = Kind(
@@ -112,23 +111,19 @@ KINDS: dict[str, Kind] = {
     "ledger.under_way": TENSOR,
     "ledger.counts": TENSOR,
     "ledger.sums": TENSOR,
-    "ledger_depth": _mapping({"depth", "seen", "improved", "taken"}),
-    "ledger_depth.depth": COUNT,
-    "ledger_depth.seen": COUNT,
-    "ledger_depth.improved": TENSOR,
-    "ledger_depth.taken": TENSOR,
+    "schedule": MAPPING,
     "hard_puzzles": MAPPING,
-    "interval": MEANS,
-    "seconds": SECONDS,
-    "numbers": _mapping(set(NUMBERS)),
-    **{f"numbers.{name}": kind for name, kind in NUMBERS.items()},
+    "progress": _mapping(set(PROGRESS)),
+    **{f"progress.{name}": kind for name, kind in PROGRESS.items()},
+    "watch": _mapping({"seconds"}),
+    "watch.seconds": SECONDS,
     "run": _mapping({"id", "best", "rows", "machine"}),
     "run.id": TEXT,
     "run.best": SEAL,
     "run.rows": ROWS,
     "run.machine": FACTS,
 }
-"""What a checkpoint holds, by place; see `pir.trainer_state.snapshot`."""
+"""What a checkpoint holds, by place; see `pir.training.resume.snapshot`."""
 
 CONTENT = tuple(key for key in KINDS if "." not in key)
 

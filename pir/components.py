@@ -8,16 +8,18 @@ import torch
 from omegaconf import DictConfig
 
 from pir import checkpoint
+from pir.catalog import load_choice
 from pir.config import build
 from pir.device import choose_device, prepare_cpu
 from pir.errors import UserError
 from pir.inputs import refuse_changed
 from pir.loggers import Logger
 from pir.objectives import Objective
-from pir.optim import averaged_weights
+from pir.objectives.build import build_objective
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.run_folder import RunFolder
+from pir.schedules import LaneSchedule
 from pir.terminal import say
 
 
@@ -38,8 +40,16 @@ class Components:
         return cls(puzzle, reasoner.to(device), device)
 
     def build_objective(self, config: DictConfig) -> Objective:
-        """Builds the objective."""
-        return build(config.objective, "objective", Objective)  # type: ignore[type-abstract]
+        """Builds the objective, and its terms with their places in the sum."""
+        return build_objective(config.objective)
+
+    def build_schedule(self, config: DictConfig) -> LaneSchedule:
+        """Builds the lane schedule that `trainer.lanes` names or describes."""
+        chosen: Any = config.trainer.lanes
+        if isinstance(chosen, str):
+            chosen = load_choice("lanes", chosen, setting="trainer.lanes")
+        extra = {"num_steps": self.reasoner.improvement_steps, "device": self.device}
+        return build(chosen, "trainer.lanes", LaneSchedule, **extra)  # type: ignore[type-abstract]
 
     def build_optimizer(self, config: DictConfig) -> torch.optim.Optimizer:
         """Builds the optimizer over the reasoner's named parameters, without the frozen ones."""
@@ -90,10 +100,10 @@ def load_trained(
     prepare_cpu(config.trainer.threads)
     parts = Components.build(config)
     saved, path = best_checkpoint(folder, parts.device)
-    checkpoint.load_weights(parts.reasoner, averaged_weights(saved), path)
-    depth = saved["numbers"]["best_depth"]
+    checkpoint.load_weights(parts.reasoner, checkpoint.averaged_weights(saved), path)
+    depth = saved["progress"]["best_depth"]
     if depth > parts.reasoner.improvement_steps:
-        raise UserError(f"{path} is damaged: numbers.best_depth is {depth}")
+        raise UserError(f"{path} is damaged: progress.best_depth is {depth}")
     parts.reasoner.improvement_steps = depth
     parts.reasoner.eval()
     torch.manual_seed(0)  # stochastic rollouts answer alike in every process
@@ -111,7 +121,7 @@ def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) ->
             reasoner never trains.
     """
     saved, path = best_checkpoint(folder, device)
-    own, theirs = reasoner.state_dict(), averaged_weights(saved)
+    own, theirs = reasoner.state_dict(), checkpoint.averaged_weights(saved)
     common = {n: w for n, w in theirs.items() if n in own and w.shape == own[n].shape}
     if not any(w.ndim > 1 for w in common.values()):  # a bias fits any width
         raise UserError(f"init={folder.path}: no matrix in {path} is one of this model")

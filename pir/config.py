@@ -26,7 +26,7 @@ T = TypeVar("T")
 class TrainerConfig:
     """See configs/trainer/default.yaml for the meaning of every key."""
 
-    lanes: str = MISSING
+    lanes: Any = MISSING
     batch_size: int = MISSING
     replay_share: float = 0.0
     replay_size: int = 10_000

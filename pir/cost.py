@@ -20,8 +20,8 @@ def flops_per_step(reasoner: Reasoner, question: Tensor) -> int:
         question: uint8 of shape (1, L), any one.
     """
     first = torch.ones(1, dtype=torch.int64, device=question.device)
-    state = reasoner.start(question)
+    state, condition = reasoner.start(question), reasoner.context(question)
     # the counter knows no fused attention of the CPU, but the products that it is made of
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        reasoner.read_out(reasoner.improve(question, state, first))
+        reasoner.read_out(reasoner.improve(question, state, first, condition))
     return int(counter.get_total_flops())

@@ -4,6 +4,7 @@ import ctypes
 import sys
 import time
 from contextlib import AbstractContextManager
+from functools import cache
 
 import torch
 
@@ -41,6 +42,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+@cache
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Returns bfloat16 where the device multiplies it natively, else float32.
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from pir.cells import Cells
 from pir.errors import UserError
 from pir.exits import ExitRule
-from pir.improvement import Lanes, Step, improvement_steps
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
+from pir.rollout import Rollout, begin, improve
 from pir.statistics import STATISTICS
 
 
@@ -23,7 +23,7 @@ def steps_until_exit(
     rule: ExitRule,
     threshold: float,
     most: int,
-) -> Iterator[tuple[Tensor, Step]]:
+) -> Iterator[tuple[Tensor, Rollout]]:
     """Improves answers step by step until the rule stops them.
 
     Args:
@@ -41,11 +41,11 @@ def steps_until_exit(
     Raises:
         UserError: if the model lacks a statistic that the rule needs, such as a halt head's.
     """
-    lanes = Lanes.begin(reasoner, puzzle, puzzles)
+    lanes = begin(reasoner, puzzle, puzzles)
     rows = torch.arange(len(puzzles), device=lanes.k.device)
     history = {name: torch.zeros(len(rows), 0, device=rows.device) for name in rule.needs}
     for k in range(1, most + 1):
-        (step,) = improvement_steps(reasoner, puzzle, lanes, 1)
+        lanes, step = improve(reasoner, puzzle, lanes)
         yield rows, step
         if k == most:
             return
@@ -56,7 +56,7 @@ def steps_until_exit(
                 raise UserError(f"the exit rule needs {name}, which this model does not have")
             history[name] = torch.cat([history[name], value[:, None]], 1)
         stays = ~(rule.signal(history)[:, -1] >= threshold)
-        rows, lanes = rows[stays], lanes.keep(stays)
+        rows, lanes = rows[stays], lanes[stays]
         history = {name: values[stays] for name, values in history.items()}
         if not len(rows):
             return

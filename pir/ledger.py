@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Step
+from pir.rollout import Rollout
 from pir.statistics import STATISTICS, finished, parts, puzzle_statistics
 
 OUTCOMES = ("failed", "solved")
@@ -42,7 +42,7 @@ class Ledger:
         self.sums = torch.zeros(len(OUTCOMES), num_steps, width, dtype=dtype, device=device)
 
     @torch.no_grad()
-    def record(self, step: Step, ends: Tensor, solved: Tensor | None = None) -> None:
+    def record(self, step: Rollout, ends: Tensor, solved: Tensor | None = None) -> None:
         """Adds one step.
 
         Args:

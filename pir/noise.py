@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pir.device import own_random_stream
 
-_SEED: ContextVar[int | None] = ContextVar("seed of the random numbers by puzzle", default=None)
+SEED: ContextVar[int | None] = ContextVar("seed of the random numbers by puzzle", default=None)
 
 
 def _signed(word: int) -> int:
@@ -45,11 +45,11 @@ def by_puzzle(seed: int, device: torch.device) -> Iterator[None]:
     """
     with own_random_stream(device):
         torch.manual_seed(seed)
-        token = _SEED.set(seed)
+        token = SEED.set(seed)
         try:
             yield
         finally:
-            _SEED.reset(token)
+            SEED.reset(token)
 
 
 def uniform(question: Tensor, purpose: str, *shape: int, k: Tensor | None = None) -> Tensor:
@@ -64,7 +64,7 @@ def uniform(question: Tensor, purpose: str, *shape: int, k: Tensor | None = None
     Returns:
         float32 of shape (B, *shape); from torch's generator outside of `by_puzzle`.
     """
-    seed = _SEED.get()
+    seed = SEED.get()
     if seed is None:
         return torch.rand(len(question), *shape, device=question.device)
     count = torch.arange(math.prod(shape), device=question.device)
@@ -84,7 +84,7 @@ def normal(
         deviation: before the cut.
         cut: the largest size of a number, in deviations.
     """
-    if _SEED.get() is None:
+    if SEED.get() is None:
         drawn = torch.empty(len(question), *shape, device=question.device)
         bound = cut * deviation
         return nn.init.trunc_normal_(drawn, std=deviation, a=-bound, b=bound)
@@ -96,7 +96,7 @@ def normal(
 def tokens(
     question: Tensor, purpose: str, policy: Tensor, count: int = 1, k: Tensor | None = None
 ) -> Tensor:
-    """Draws tokens from a policy, each by itself; see `uniform`.
+    """Draws tokens from a policy, each by itself, inside of `by_puzzle`; see `uniform`.
 
     Args:
         question: see `uniform`.
@@ -108,9 +108,6 @@ def tokens(
     Returns:
         int64 of shape (B, L, S).
     """
-    if _SEED.get() is None:
-        drawn = policy.flatten(0, 1).multinomial(count, replacement=True)
-        return drawn.view(*policy.shape[:2], count)
     cumulative = policy.cumsum(-1)
     chance = uniform(question, purpose, policy.shape[1], count, k=k)
     # below the total, also where rounding makes that another than 1: no token without a chance

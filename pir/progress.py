@@ -171,3 +171,12 @@ class Stopwatch:
         self.total += min(max(0.0, now - self.read), longest)
         self.read, self.worked = now, worked
         return self.total
+
+    def state_dict(self) -> dict[str, float]:
+        """Returns the seconds so far, for a checkpoint."""
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Goes on from the seconds of a checkpoint."""
+        self.seconds()
+        self.total = state["seconds"]

@@ -11,9 +11,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from pir.errors import UserError
-
-NEVER = -1e4
+MASKED_LOGIT = -1e4
 """Logit of a token that its position may not hold; finite, so that KL terms stay defined."""
 
 
@@ -21,7 +19,7 @@ class Policy(NamedTuple):
     """What a reasoner reads out of its state.
 
     Attributes:
-        logits: float32 of shape (B, L, V); tokens that the position may not hold are at `NEVER`.
+        logits: float32 of shape (B, L, V); `MASKED_LOGIT` at tokens that the position may not hold.
         halt_logit: float32 of shape (B,), the logit of "this answer is right", or None.
         continue_logit: float32 of shape (B,), the logit of "a later answer will be right", or None.
         value: float32 of shape (B,), the score that is expected of the steps to come, or None.
@@ -32,16 +30,10 @@ class Policy(NamedTuple):
     continue_logit: Tensor | None = None
     value: Tensor | None = None
 
-    def halts(self) -> Tensor:
-        """Says where the halt head would stop, bool of shape (B,).
 
-        Raises:
-            UserError: if the model has no halt head.
-        """
-        if self.halt_logit is None:
-            raise UserError("this needs a halt head: set model.halt_head=true")
-        rival = 0.0 if self.continue_logit is None else self.continue_logit
-        return self.halt_logit > rival
+def halts(halt_logit: Tensor, continue_logit: Tensor | None) -> Tensor:
+    """Returns where the halt head would stop, bool of shape (B,); see `Policy`."""
+    return halt_logit > (0.0 if continue_logit is None else continue_logit)
 
 
 class Optimality(IntEnum):
@@ -55,26 +47,6 @@ class Optimality(IntEnum):
     """One that it refuses."""
 
 
-class Condition(NamedTuple):
-    """What a step is told beside question and state; the reasoner chooses what is None.
-
-    Attributes:
-        optimality: int64 of shape (B,), values of `Optimality`; GOOD if None.
-        partial_answer: float32 of shape (B, L, V), one-hot at the cells of an answer that are
-            shown, 0 elsewhere; if None, what the rollout itself has come to.
-    """
-
-    optimality: Tensor | None = None
-    partial_answer: Tensor | None = None
-
-
-SHOWN = ("order", "partial_answer")
-"""Entries of a state that are no latents, but what the next step will be shown."""
-
-NOTHING = Condition()
-"""A step is told nothing."""
-
-
 class Reasoner(nn.Module, ABC):
     """A network that holds a policy over answers in its state and improves it step by step.
 
@@ -83,21 +55,21 @@ class Reasoner(nn.Module, ABC):
 
     Attributes:
         improvement_steps: the number of steps K that it is trained for.
-        reads_own_answer: whether every step but the first reads the answer held now in place of
-            the question (as the code of arXiv:2511.16886 does; its text keeps the question).
-        conditional: whether steps can be conditioned on an optimality token.
-        stochastic: whether rollouts draw their answers, so that samples of answers are rollouts;
-            else they are draws from the policy of one.
+        inputs: names of the conditions that a step reads beside question and latents; those of the
+            built-in reasoners are
+
+            * `optimality`, int64 of shape (B,), values of `Optimality`; GOOD if it is not told;
+            * `partial_answer`, float32 of shape (B, L, V), one-hot at the cells of an answer that
+              are shown, 0 elsewhere; rollouts then draw answers, and samples of answers are ends of
+              rollouts;
+            * `own_answer`, uint8 of shape (B, L), the answer held now, read in place of the
+              question (as the code of arXiv:2511.16886 does; its text keeps the question).
         needs_init: whether it has parts that are never trained, and so needs another run's weights.
-        steps_taken: improvement steps of single lanes so far, for the count of forward passes.
     """
 
     improvement_steps: int
-    reads_own_answer: bool = False
-    conditional: bool = False
-    stochastic: bool = False
+    inputs: frozenset[str] = frozenset()
     needs_init: bool = False
-    steps_taken: int = 0
 
     @property
     @abstractmethod
@@ -110,21 +82,39 @@ class Reasoner(nn.Module, ABC):
 
     @abstractmethod
     def improve(
-        self, question: Tensor, state: TensorDict, k: Tensor, condition: Condition = NOTHING
+        self, question: Tensor, state: TensorDict, k: Tensor, condition: TensorDict | None = None
     ) -> TensorDict:
         """Performs one improvement step.
 
         Args:
             question: uint8 of shape (B, L), injected again at every update.
-            state: the state before the step.
+            state: the latents before the step.
             k: int64 of shape (B,), the number of this step, counted from 1.
-            condition: what else the step is told, injected at every update too; a reasoner
-                ignores what it has no input for.
+            condition: what else the step reads, by name, batch size B: its context and what an
+                objective tells. A reasoner ignores what is not among its `inputs`.
         """
 
     @abstractmethod
     def read_out(self, state: TensorDict) -> Policy:
         """Reads the policy that a state holds."""
+
+    def context(self, question: Tensor) -> TensorDict:
+        """Returns what the first step reads beside question and latents; by default nothing."""
+        return TensorDict(batch_size=question.shape[:1])
+
+    def next_context(
+        self, question: Tensor, context: TensorDict, logits: Tensor, answer: Tensor, k: Tensor
+    ) -> TensorDict:
+        """Returns what the step after step k reads; by default the same.
+
+        Args:
+            question: uint8 of shape (B, L).
+            context: what step k read, without what it was told.
+            logits: float32 of shape (B, L, V), the policy after step k.
+            answer: uint8 of shape (B, L), its most likely answer.
+            k: int64 of shape (B,).
+        """
+        return context
 
     def slots(self, state: TensorDict) -> Tensor:
         """Returns the latent vectors that an analysis tells apart, float32 of shape (B, S, D).
@@ -145,10 +135,4 @@ class Reasoner(nn.Module, ABC):
 
 def latents_of(state: TensorDict) -> list[Tensor]:
     """Returns the latents of a state in the order of their names, float32."""
-    latents = state.exclude(*SHOWN)
-    return [latents[key].float() for key in sorted(latents.keys(True, True))]
-
-
-def mask_logits(logits: Tensor, slot_mask: Tensor) -> Tensor:
-    """Puts the tokens that a position may not hold at `NEVER`; returns float32."""
-    return torch.where(slot_mask, logits.float(), NEVER)
+    return [state[key].float() for key in sorted(state.keys(True, True))]

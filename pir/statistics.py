@@ -8,7 +8,7 @@ u is the policy before the step, c the policy after it, y* the label, A = log c 
 means of cells run over the positions that the policy writes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pir.cells import Cells
 from pir.guidance import Region
-from pir.improvement import Step
+from pir.reasoner import latents_of
+from pir.rollout import Rollout
 
 LIVE_GAIN = 0.01
 """A step is live if it raises the score by more than this."""
@@ -79,7 +80,7 @@ def statistic(
     return add
 
 
-def puzzle_statistics(step: Step) -> Tensor:
+def puzzle_statistics(step: Rollout) -> Tensor:
     """Computes all statistics of one step, float32 of shape (B, sum of the widths)."""
     cells = Cells(step)
     missing = torch.full_like(step.after.score, torch.nan)
@@ -127,7 +128,7 @@ def exact_accuracy(cells: Cells) -> Tensor:
     """The answer equals the label; far below `solved` on puzzles with many answers."""
     step = cells.step
     label: Tensor = step.puzzles["solution"]
-    return ((step.answer == label) | ~step.written).all(1)
+    return ((step.after.answer == label) | ~step.written).all(1)
 
 
 @statistic("share", label=True)
@@ -229,7 +230,16 @@ def flips(cells: Cells) -> Tensor:
 @statistic("share of its norm")
 def state_change(cells: Cells) -> Tensor:
     """Norm of the state's change over that of the state before; 1 from a state of zeros."""
-    return cells.step.state_change()
+    before, after = (latents_of(at.state) for at in (cells.step.before, cells.step.after))
+    size = _square(before)
+    size = torch.where(size > 0, size, _square(after))
+    moved = _square([new - old for new, old in zip(after, before, strict=True)])
+    return (moved / size.clamp(min=1e-12)).sqrt()
+
+
+def _square(latents: Sequence[Tensor]) -> Tensor:
+    """Returns the squared norm over all latents, (B,)."""
+    return torch.stack([latent.flatten(1).square().sum(1) for latent in latents]).sum(0)
 
 
 @statistic("nats per cell")
@@ -241,7 +251,7 @@ def entropy(cells: Cells) -> Tensor:
 @statistic("probability")
 def halt_probability(cells: Cells) -> Tensor:
     """What the halt head gives to the answer being right; nan without one."""
-    logit = cells.step.improved.halt_logit
+    logit = cells.step.after.halt_logit
     if logit is None:
         return torch.full_like(cells.step.after.score, torch.nan)
     return logit.detach().sigmoid()

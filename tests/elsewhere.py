@@ -16,7 +16,8 @@ from pir.evaluation.run import Plan, _Run
 from pir.exits import build_rule
 from pir.run_folder import RunFolder
 from pir.second_device import SECOND, SecondDevice
-from pir.train import Trainer
+from pir.training.resume import resume
+from pir.training.trainer import Trainer
 from tests.conftest import compose_config
 
 CONFIGS = Path(pir.configs.__file__).parent
@@ -88,9 +89,9 @@ def train_and_resume(folder: Path, device: str, *overrides: str, steps: int = 3)
         if budget == steps:
             run.create(config, ["pir", "train"])
         else:
-            trainer.resume()
+            resume(trainer)
         assert trainer.train()
-    assert trainer.optimizer_step == 2 * steps
+    assert trainer.progress.optimizer_step == 2 * steps
     return trainer
 
 

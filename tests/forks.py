@@ -24,7 +24,7 @@ def import_everything() -> None:
     import pir.commands.train
     import pir.evaluation.run
     import pir.sweep
-    import pir.train  # noqa: F401
+    import pir.training.trainer  # noqa: F401
 
 
 def forked(words: list[str], log: Path) -> int:

@@ -34,7 +34,7 @@ OBJECTIVES = (
 
 def loss_curve(objective: str, folder: Path) -> list[float]:
     """Trains 20 steps and returns the loss of every step."""
-    from pir.train import Trainer
+    from pir.training.trainer import Trainer
 
     config = compose_config(
         f"objective={objective}",

@@ -7,13 +7,14 @@ import torch
 from pir.envs.countdown import Countdown
 from pir.envs.queens import Queens
 from pir.envs.sudoku import Sudoku
+from tensordict import TensorDict
 from torch import Tensor
 
-from pir.improvement import Lanes, Step, improvement_steps
 from pir.models.trm import TRM
 from pir.objectives import Term
 from pir.puzzle import PAD, Puzzle
-from pir.reasoner import Policy
+from pir.reasoner import Policy, Reasoner
+from pir.rollout import Lanes, Rollout, begin, gradient_in, improve, stack
 
 PUZZLES: dict[str, Callable[[], Puzzle]] = {
     "countdown": Countdown,
@@ -33,33 +34,65 @@ def make_rollout(
     term: Term | None = None,
     batch: int = 4,
     condition: Callable | None = None,
-    model: TRM | None = None,
+    model: Reasoner | None = None,
+    backprop_steps: int = 1,
     **options: object,
-) -> list[Step]:
-    """Takes steps as training does, with gradient to the parameters of a tiny model."""
+) -> list[Rollout]:
+    """Puts puzzles into lanes and takes steps as training does, with a tiny model."""
     model = make_model(puzzle, **options) if model is None else model
     puzzles = puzzle.sample(batch, "train", seed=6)
     if term is not None:
         puzzles.update(term.prepare(puzzle, puzzles, num_steps))
-    lanes = Lanes.begin(model, puzzle, puzzles)
-    return list(improvement_steps(model, puzzle, lanes, num_steps, condition=condition))
+    lanes = begin(model, puzzle, puzzles)
+    return take_steps(model, puzzle, lanes, num_steps, condition, backprop_steps)
 
 
-def make_leaves(steps: Sequence[Step], scale: float = 3.0) -> list[Step]:
+def take_steps(
+    model: Reasoner,
+    puzzle: Puzzle,
+    lanes: Lanes,
+    num_steps: int,
+    condition: Callable | None = None,
+    backprop_steps: int = 1,
+) -> list[Rollout]:
+    """Takes steps as training does, with gradient to the parameters."""
+    steps = []
+    for k in range(1, num_steps + 1):
+        told = None if condition is None else condition(lanes)
+        with gradient_in(k, num_steps, backprop_steps):
+            lanes, step = improve(model, puzzle, lanes, told, through_time=backprop_steps > 1)
+        steps.append(step)
+    return steps
+
+
+def loss_of(
+    term: Term, puzzle: Puzzle, *steps: Rollout, model: Reasoner | None = None, **experience: Tensor
+) -> Tensor:
+    """Returns the loss of a rollout of some steps, given what was collected, if anything was."""
+    rollout = stack(steps)
+    if experience:
+        rollout.experience = TensorDict(experience, batch_size=rollout.shape)
+    return term.loss(rollout, puzzle, model)
+
+
+def make_leaves(steps: Sequence[Rollout], scale: float = 3.0) -> list[Rollout]:
     """Makes all that the steps read out leaves of the graph, sharper by a factor."""
     for step in steps:
-        parts = [None if p is None else (scale * p.detach()) for p in step.improved]
-        step.improved = Policy(*(None if p is None else p.requires_grad_() for p in parts))
+        for name in Policy._fields:
+            part = getattr(step.after, name)
+            if part is not None:
+                setattr(step.after, name, (scale * part.detach()).requires_grad_())
     return list(steps)
 
 
-def make_step(puzzle: Puzzle, term: Term | None = None, **options: object) -> Step:
+def make_step(puzzle: Puzzle, term: Term | None = None, **options: object) -> Rollout:
     (step,) = make_leaves(make_rollout(puzzle, 1, term, **options))
     return step
 
 
-def leaves(*steps: Step) -> list[Tensor]:
-    return [part for step in steps for part in step.improved if part is not None]
+def leaves(*steps: Rollout) -> list[Tensor]:
+    parts = [getattr(step.after, name) for step in steps for name in Policy._fields]
+    return [part for part in parts if part is not None]
 
 
 def gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -69,7 +102,7 @@ def gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     return list(found)
 
 
-def assert_same(fast: Tensor, slow: Tensor, *steps: Step) -> None:
+def assert_same(fast: Tensor, slow: Tensor, *steps: Rollout) -> None:
     """Compares values, and gradients to all that the steps read out."""
     assert fast.item() == pytest.approx(slow.item(), rel=1e-5, abs=1e-5)
     ours, expected = gradients(fast, leaves(*steps)), gradients(slow, leaves(*steps))
@@ -78,23 +111,23 @@ def assert_same(fast: Tensor, slow: Tensor, *steps: Step) -> None:
     assert sum(a.abs().sum() for a in ours) > 0.01
 
 
-def cells(puzzle: Puzzle, step: Step) -> list[list[int]]:
+def cells(puzzle: Puzzle, step: Rollout) -> list[list[int]]:
     """Lists the written cells of every lane."""
     written = puzzle.written(step.puzzles["question"])
     return [row.nonzero().flatten().tolist() for row in written]
 
 
-def log_policy(policy: Policy) -> Tensor:
-    return policy.logits.double().log_softmax(-1)
+def log_policy(step: Rollout) -> Tensor:
+    return step.after.logits.double().log_softmax(-1)
 
 
 def zero() -> Tensor:
     return torch.zeros((), dtype=torch.float64)
 
 
-def slow_cross_entropy(puzzle: Puzzle, step: Step, target: Tensor) -> Tensor:
+def slow_cross_entropy(puzzle: Puzzle, step: Rollout, target: Tensor) -> Tensor:
     """The mean over written cells with a target, then over lanes."""
-    policy, slow = log_policy(step.improved), zero()
+    policy, slow = log_policy(step), zero()
     for b, written in enumerate(cells(puzzle, step)):
         counted = [cell for cell in written if int(target[b, cell]) != PAD]
         for cell in counted:

@@ -105,16 +105,16 @@ WRONG = {
     ),
     "moments": (("optimizer", "muon", "state", 0), lambda s: {"other": s}, "momentum_buffer is mi"),
     "rate": (("optimizer", "muon", "param_groups", 0, "initial_lr"), lambda _: 1.0, "rates"),
-    "no numbers": (("numbers",), lambda _: {}, "numbers is a mapping of 0"),
-    "depth": (("numbers", "best_depth"), lambda _: 1.5, "numbers.best_depth is 1.5"),
-    "deep": (("numbers", "best_depth"), lambda _: 10**9, "best_depth is 1000000000"),
-    "negative": (("numbers", "optimizer_step"), lambda _: -1, "numbers.optimizer_step is -1"),
-    "bool": (("numbers", "puzzles_seen"), lambda _: True, "numbers.puzzles_seen is True"),
-    "huge": (("numbers", "lane_steps"), lambda _: 10**400, "is no count"),
-    "seconds": (("seconds",), lambda _: [float("nan"), 0.0], "is nan"),
+    "no progress": (("progress",), lambda _: {}, "progress is a mapping of 0"),
+    "depth": (("progress", "best_depth"), lambda _: 1.5, "progress.best_depth is 1.5"),
+    "deep": (("progress", "best_depth"), lambda _: 10**9, "best_depth is 1000000000"),
+    "negative": (("progress", "optimizer_step"), lambda _: -1, "progress.optimizer_step is -1"),
+    "bool": (("progress", "puzzles_seen"), lambda _: True, "progress.puzzles_seen is True"),
+    "huge": (("progress", "lane_steps"), lambda _: 10**400, "is no count"),
+    "seconds": (("watch", "seconds"), lambda _: float("nan"), "is nan"),
     "lanes": (("lanes", "k"), lambda k: k + 100, "lanes.k is out of"),
-    "token": (("lanes", "answer"), lambda a: a.fill_(255), "outside the vocabulary"),
-    "few lanes": (("lanes", "logits"), lambda t: t[:2].clone(), "lanes.logits is 2x"),
+    "token": (("lanes", "now", "answer"), lambda a: a.fill_(255), "outside the vocabulary"),
+    "few lanes": (("lanes", "now", "logits"), lambda t: t[:2].clone(), "lanes.now.logits is 2x"),
     "random": (("random", "cpu"), lambda s: s[:10].clone(), "does not fit"),
     "ledger": (("ledger", "counts"), lambda c: c[0].clone(), "ledger.counts is"),
     "pool": (("hard_puzzles", "_writer", "_cursor"), lambda _: 10**9, "_cursor is"),
@@ -164,15 +164,15 @@ def test_solve_refuses_an_average_that_is_not_a_number(run):
 def poison(trainer, what):
     nan = torch.nan
     if what == "moment":
-        next(iter(trainer.optimizer.adamw.state.values()))["exp_avg"].fill_(nan)
+        next(iter(trainer.state.optimizer.adamw.state.values()))["exp_avg"].fill_(nan)
     elif what == "average":
-        next(iter(trainer.average.parameters())).data.fill_(nan)
+        next(iter(trainer.state.average.parameters())).data.fill_(nan)
     elif what == "buffer":
         trainer.reasoner.y_start.fill_(torch.inf)
     elif what == "state":
-        trainer.lanes.state["z"] = trainer.lanes.state["z"] * nan
+        trainer.state.lanes.now.state["z"].fill_(nan)
     elif what == "interval":
-        trainer.interval["loss"] = nan
+        trainer.progress.interval["loss"] = nan
 
 
 @pytest.mark.parametrize("what", ["moment", "average", "buffer", "state", "interval"])
@@ -190,7 +190,7 @@ def test_nothing_is_saved_unless_all_of_it_is_finite(tmp_path, what):
 def test_masked_logits_may_be_minus_infinity(tmp_path):
     trainer = start(tmp_path / "run", "trainer.max_optimizer_steps=3")
     trainer.train()
-    trainer.lanes.logits[..., 0] = -torch.inf
+    trainer.state.lanes.now.logits[..., 0] = -torch.inf
     trainer.save(trainer.folder.last)
     checkpoint.load(trainer.folder.last, CPU)
 
@@ -222,7 +222,7 @@ def test_a_kill_between_best_and_last_is_no_damage(tmp_path, monkeypatch):
     trainer, saved = start(tmp_path / "cut"), []
 
     def save(path):
-        if saved[-1:] == [trainer.folder.best] and trainer.optimizer_step > 0:
+        if saved[-1:] == [trainer.folder.best] and trainer.progress.optimizer_step > 0:
             raise KeyboardInterrupt
         saved.append(path)
         return type(trainer).save(trainer, path)

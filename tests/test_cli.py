@@ -181,7 +181,7 @@ def test_resume_by_command(pir, pir_here, capsys, monkeypatch, tmp_path):
 def test_a_mistake_leaves_no_run_behind(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     assert main(["train", f"run={tmp_path / 'run'}", "trainer.lanes=odd"]) == 2
-    assert "allowed are staggered" in capsys.readouterr().err
+    assert "allowed are halting, ledger, staggered" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

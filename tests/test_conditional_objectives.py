@@ -5,16 +5,16 @@ import math
 import pytest
 import torch
 
-from pir.errors import UserError
-from pir.improvement import Lanes, improvement_steps
-from pir.objectives import Combined, InputCurriculum, OptimalityGuidance
+from pir.objectives import InputCurriculum, Objective, OptimalityGuidance
 from pir.objectives.guidance import corrupted
-from pir.reasoner import Condition, Optimality
+from pir.reasoner import Optimality
+from pir.rollout import begin, improve
 from tests.objective_steps import (
     PUZZLES,
     assert_same,
     cells,
     log_policy,
+    loss_of,
     make_leaves,
     make_model,
     make_rollout,
@@ -35,22 +35,24 @@ def curriculum_steps(puzzle, term, own):
     """Takes three steps, lanes 0 to 3 with given draws; returns them with what was told."""
     model = make_model(puzzle, partial_answer=True, improvement_steps=3)
     puzzles = puzzle.sample(4, "train", seed=6)
-    objective = Combined({"it": term})
+    objective = Objective({"it": term})
     puzzles = objective.prepare(puzzle, puzzles, 3)
     puzzles["shown_own"] = torch.tensor(own)
-    lanes = Lanes.begin(model, puzzle, puzzles)
-    return list(
-        improvement_steps(model, puzzle, lanes, 3, condition=lambda at: objective.condition(at, 0))
-    )
+    lanes = begin(model, puzzle, puzzles)
+    steps = []
+    for _ in range(3):
+        lanes, step = improve(model, puzzle, lanes, objective.condition(lanes, 0))
+        steps.append(step)
+    return steps
 
 
 def test_input_curriculum_shows_a_growing_part_of_the_label(puzzle):
     steps = curriculum_steps(puzzle, InputCurriculum(), [False] * 4)
-    earlier = torch.zeros_like(steps[0].condition.partial_answer)
+    earlier = torch.zeros_like(steps[0].condition["partial_answer"])
     counts = []
     for k, step in enumerate(steps, start=1):
-        shown, times = step.condition.partial_answer, step.puzzles["times"]
-        order, label = step.state_before["order"], step.puzzles["answer"]
+        shown, times = step.condition["partial_answer"], step.puzzles["times"]
+        order, label = step.before.context["order"], step.puzzles["answer"]
         expected = torch.zeros_like(shown)
         for b, written in enumerate(cells(puzzle, step)):
             first = sorted(written, key=lambda cell, b=b: float(order[b, cell]))
@@ -82,7 +84,8 @@ def test_input_curriculum_draws_sorted_times(puzzle):
 def test_input_curriculum_shows_some_rollouts_their_own_draws(puzzle, own):
     steps = curriculum_steps(puzzle, InputCurriculum(), [lane < own for lane in range(4)])
     for step in steps[1:]:
-        shown, reached = step.condition.partial_answer, step.state_before["partial_answer"]
+        shown = step.condition["partial_answer"]
+        reached = step.before.context["partial_answer"]
         assert torch.equal(shown[:own], reached[:own])
         label = torch.nn.functional.one_hot(step.puzzles["answer"].long(), shown.shape[2])
         assert ((shown[own:] == 0) | (label[own:] == 1)).all()
@@ -92,7 +95,7 @@ def test_input_curriculum_shows_some_rollouts_their_own_draws(puzzle, own):
 def test_input_curriculum_always_asks_for_its_answer(puzzle):
     step = make_leaves(curriculum_steps(puzzle, InputCurriculum(), [False] * 4))[1]
     slow = slow_cross_entropy(puzzle, step, step.puzzles["answer"])
-    assert_same(InputCurriculum().loss(puzzle, step), slow, step)
+    assert_same(loss_of(InputCurriculum(), puzzle, step), slow, step)
 
 
 def test_input_curriculum_shows_every_right_answer_alike(puzzle):
@@ -112,12 +115,6 @@ def test_input_curriculum_shows_every_right_answer_alike(puzzle):
             assert max(abs(count - 100 / len(expected)) for count in counts) <= spread
 
 
-def test_input_curriculum_needs_its_input(puzzle):
-    term = InputCurriculum()
-    with pytest.raises(UserError, match="partial_answer=true"):
-        make_rollout(puzzle, 1, term, condition=lambda lanes: Condition(**term.condition(lanes, 0)))
-
-
 # --- classifier-free guidance ---------------------------------------------------------------------
 
 
@@ -130,13 +127,15 @@ def make_conditional(puzzle, tokens, right=0.0, **settings):
     model = make_model(puzzle, optimality_token=True)
     with torch.no_grad():
         model.conditioning.optimality.weight.normal_(std=3.0)
-    told = Condition(optimality=torch.tensor(tokens))
+    told = {"optimality": torch.tensor(tokens)}
     (step,) = make_rollout(puzzle, model=model, batch=len(tokens), condition=lambda lanes: told)
     step.puzzles["optimality"] = torch.tensor(tokens)
     step.puzzles["learns_good"] = torch.arange(len(tokens)) % 2 == 0
-    label = torch.nn.functional.one_hot(step.puzzles["solution"].long(), step.reference.shape[2])
-    logits = step.improved.logits + right * label
-    step.improved = step.improved._replace(logits=logits)
+    label = torch.nn.functional.one_hot(
+        step.puzzles["solution"].long(), step.before.logits.shape[2]
+    )
+    logits = step.after.logits + right * label
+    step.after.logits = logits
     return term, step
 
 
@@ -173,8 +172,8 @@ def test_answers_that_the_policy_finds_by_itself_come_first(puzzle):
         wrong[b, written[:2]] = int(puzzle.slot_mask[written[0]].nonzero()[0])
     is_wrong = [not is_right for is_right in solved(puzzle, step, wrong)]
     for given, usable in ((right, [True] * 40), (wrong, is_wrong)):
-        behaviour = 100.0 * torch.nn.functional.one_hot(given.long(), step.reference.shape[2])
-        step.improved = step.improved._replace(logits=behaviour)
+        behaviour = 100.0 * torch.nn.functional.one_hot(given.long(), step.before.logits.shape[2])
+        step.after.logits = behaviour
         answers, found = term.answers(puzzle, step)
         lanes = [b for b in range(40) if usable[b] and found[b]]
         assert len(lanes) > 30
@@ -220,8 +219,8 @@ def test_every_rollout_has_a_token(puzzle, negatives, unconditional):
         assert abs(values.float().sum() / max(1, len(values)) - share * (len(values) > 0)) <= (
             5 * spread + 1e-6
         )
-    lanes = Lanes.begin(make_model(puzzle, optimality_token=True), puzzle, puzzles)
-    assert torch.equal(term.condition(lanes, 0)["optimality"], token)
+    lanes = begin(make_model(puzzle, optimality_token=True), puzzle, puzzles)
+    assert torch.equal(term.condition(lanes)["optimality"], token)
 
 
 @pytest.mark.parametrize("all_right", [False, True])
@@ -236,19 +235,12 @@ def test_guidance(puzzle, monkeypatch, all_right):
         )
     (step,) = make_leaves([step])
     torch.manual_seed(3)
-    fast = term.loss(puzzle, step)
+    fast = loss_of(term, puzzle, step)
     torch.manual_seed(3)
     answers, found = term.answers(puzzle, step)
     assert found[:, 0].tolist() == [True, not all_right] * 2
-    slow, policy = zero(), log_policy(step.improved)
+    slow, policy = zero(), log_policy(step)
     for b, written in enumerate(cells(puzzle, step)):
         for cell in written if found[b] else []:
             slow = slow - policy[b, cell, int(answers[b, cell])] / len(written) / 4
     assert_same(fast, slow, step)
-
-
-def test_guidance_needs_its_token(puzzle):
-    term = OptimalityGuidance()
-    (step,) = make_rollout(puzzle, 1, term)
-    with pytest.raises(UserError, match="optimality_token=true"):
-        term.loss(puzzle, step)

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+from tensordict import TensorDict
 
-from pir.errors import UserError
-from pir.improvement import Lanes, improvement_steps
 from pir.models.conditioning import AnswerFlow
-from pir.reasoner import NEVER, Condition, Optimality, Policy
-from tests.objective_steps import PUZZLES, gradients, make_model, make_rollout
+from pir.reasoner import MASKED_LOGIT, Optimality, halts
+from pir.rollout import StepCounter, begin, counted, look_ahead, replay
+from tests.objective_steps import PUZZLES, gradients, make_model, make_rollout, take_steps
 
 
 @pytest.fixture(params=PUZZLES)
@@ -30,7 +30,7 @@ INPUTS = {
 def make_telling(puzzle, **options):
     """Makes a model whose tokens differ, as they do not before training."""
     model = make_model(puzzle, **options)
-    if model.conditional:
+    if "optimality" in model.inputs:
         with torch.no_grad():
             model.conditioning.optimality.weight.normal_()
     return model
@@ -39,10 +39,8 @@ def make_telling(puzzle, **options):
 def some_condition(puzzle, batch, seed=0):
     """Tells the lanes various things."""
     generator = torch.Generator().manual_seed(seed)
-    return Condition(
-        optimality=torch.arange(batch) % 3,
-        partial_answer=torch.rand(batch, *puzzle.slot_mask.shape, generator=generator),
-    )
+    shown = torch.rand(batch, *puzzle.slot_mask.shape, generator=generator)
+    return {"optimality": torch.arange(batch) % 3, "partial_answer": shown}
 
 
 # --- steps again and ahead ------------------------------------------------------------------------
@@ -51,17 +49,17 @@ def some_condition(puzzle, batch, seed=0):
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("told", [False, True])
 def test_a_step_taken_again_is_the_same(puzzle, inputs, told):
-    condition = some_condition(puzzle, 4) if told else Condition()
+    condition = some_condition(puzzle, 4) if told else {}
     model = make_telling(puzzle, **INPUTS[inputs])
     steps = make_rollout(puzzle, 3, model=model, condition=lambda lanes: condition)
     for step in steps:
-        again = step.again()
-        assert torch.equal(again.logits, step.improved.logits)
-        assert not torch.equal(again.logits, step.reference)
+        again = replay(model, step)
+        assert torch.equal(again.logits, step.after.logits)
+        assert not torch.equal(again.logits, step.before.logits)
         parameters = list(model.parameters())
         ours, first = (
             gradients(policy.logits.softmax(-1).square().sum(), parameters)
-            for policy in (again, step.improved)
+            for policy in (again, step.after)
         )
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, first, strict=True))
     assert all(a.any() for a in ours)  # nothing is shown at the first step, so its gradient is 0
@@ -70,45 +68,53 @@ def test_a_step_taken_again_is_the_same(puzzle, inputs, told):
 def test_a_step_taken_again_sees_new_parameters_and_conditions(puzzle):
     model = make_telling(puzzle, optimality_token=True)
     _, step = make_rollout(puzzle, 2, model=model)
-    bad = step.again(Condition(optimality=torch.full((4,), Optimality.BAD)))
-    assert (bad.logits - step.improved.logits).abs().max() > 0.01
+    bad = replay(model, step, optimality=torch.full((4,), Optimality.BAD))
+    assert (bad.logits - step.after.logits).abs().max() > 0.01
     with torch.no_grad():
         model.logit_head.weight.mul_(2)
-    logits = torch.where(puzzle.slot_mask, 2 * step.improved.logits, step.improved.logits)
-    assert torch.allclose(step.again().logits, logits, atol=1e-5)
+    logits = torch.where(puzzle.slot_mask, 2 * step.after.logits, step.after.logits)
+    assert torch.allclose(replay(model, step).logits, logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("inputs", INPUTS)
 def test_looking_ahead_is_the_next_step(puzzle, inputs):
     model = make_telling(puzzle, halt_head=True, continue_head=True, **INPUTS[inputs])
     step, following = make_rollout(puzzle, 2, model=model)
-    ahead = step.look_ahead()
-    for part, expected in zip(ahead[:3], following.improved[:3], strict=True):
-        assert torch.equal(part, expected)
+    ahead = look_ahead(model, step)
+    for name in ("logits", "halt_logit", "continue_logit"):
+        part = getattr(ahead, name)
+        assert torch.equal(part, getattr(following.after, name))
         assert not part.requires_grad
-    assert not torch.equal(ahead.logits, step.improved.logits)
+    assert not torch.equal(ahead.logits, step.after.logits)
 
 
 def test_every_step_that_is_taken_counts(puzzle):
     model = make_model(puzzle, optimality_token=True)
-    assert model.steps_taken == 0
+    counter, outer = StepCounter(), StepCounter()
     *_, step = make_rollout(puzzle, 3, model=model, batch=5)
-    counts = [model.steps_taken]
-    for take in (step.again, step.look_ahead, step.first(2).again):
-        take()
-        counts.append(model.steps_taken)
+    counts = []
+    with counted(outer), counted(counter):
+        for take in (
+            lambda: make_rollout(puzzle, 3, model=model, batch=5),
+            lambda: replay(model, step),
+            lambda: look_ahead(model, step),
+            lambda: replay(model, step[:2]),
+        ):
+            take()
+            counts.append(counter.lane_steps)
     assert counts == [15, 20, 25, 27]
-    assert make_model(puzzle).steps_taken == 0
+    assert outer.lane_steps == 27
+    replay(model, step)
+    assert counter.lane_steps == 27
 
 
 def test_the_first_lanes_of_a_step_are_a_step(puzzle):
     told = some_condition(puzzle, 4)
     model = make_telling(puzzle, **INPUTS["all"])
     _, step = make_rollout(puzzle, 2, model=model, condition=lambda lanes: told)
-    part = step.first(3)
-    assert len(part.condition.partial_answer) == 3
-    assert part.reasoner is model
-    assert torch.allclose(part.again().logits, step.improved.logits[:3], atol=1e-5)
+    part = step[:3]
+    assert len(part.condition["partial_answer"]) == 3
+    assert torch.allclose(replay(model, part).logits, step.after.logits[:3], atol=1e-5)
 
 
 # --- what is told ---------------------------------------------------------------------------------
@@ -120,12 +126,12 @@ def test_tokens_start_as_one_policy(puzzle):
     _, step = make_rollout(puzzle, 2, model=model)
 
     def under(token):
-        return step.again(Condition(optimality=torch.full((4,), token))).logits
+        return replay(model, step, optimality=torch.full((4,), token)).logits
 
-    assert all(torch.equal(under(token), step.improved.logits) for token in Optimality)
+    assert all(torch.equal(under(token), step.after.logits) for token in Optimality)
     with torch.no_grad():
         model.conditioning.optimality.weight.normal_()
-    assert torch.equal(under(Optimality.GOOD), step.again().logits)
+    assert torch.equal(under(Optimality.GOOD), replay(model, step).logits)
     for one, other in ((0, 1), (1, 2), (2, 0)):
         assert (under(one) - under(other)).abs().max() > 0.01
 
@@ -137,27 +143,29 @@ def test_what_is_told_is_injected_at_every_update(puzzle):
     condition = some_condition(puzzle, 4)
     _, step = make_rollout(puzzle, 2, model=model, condition=lambda lanes: condition)
     known, bias = model.conditioning, model.f.bias(model.dtype)
-    told = condition.partial_answer @ known.answer.weight.T
-    told = told + (known.step.weight[1] + known.optimality.weight[condition.optimality])[:, None]
-    x, y, z = model.embed(step.read), step.state_before["y"], step.state_before["z"]
+    told = condition["partial_answer"] @ known.answer.weight.T
+    token = known.optimality.weight[condition["optimality"]]
+    told = told + (known.step.weight[1] + token)[:, None]
+    x, y, z = model.embed(step.puzzles["question"]), step.before.state["y"], step.before.state["z"]
     for _ in range(2):
         for _ in range(3):
             z = model.f(x + told + z + y, bias)
         y = model.f(y + z + told, bias)
-    expected = model.logit_head(y).masked_fill(~puzzle.slot_mask, NEVER)
-    assert torch.allclose(step.improved.logits, expected, atol=1e-4)
+    expected = model.logit_head(y).masked_fill(~puzzle.slot_mask, MASKED_LOGIT)
+    assert torch.allclose(step.after.logits, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("inputs", INPUTS)
 def test_a_lane_does_not_see_what_its_neighbours_are_told(puzzle, inputs):
     model = make_telling(puzzle, improvement_steps=3, **INPUTS[inputs])
-    condition, number = some_condition(puzzle, 4), torch.tensor([1, 2, 3, 7])
+    number = torch.tensor([1, 2, 3, 7])
     question = puzzle.sample(4, "train", seed=6)["question"]
+    condition = model.context(question).update(some_condition(puzzle, 4))
     state = model.start(question)
     together = model.read_out(model.improve(question, state, number, condition)).logits
     for b in range(4):
-        own = Condition(*(part[b : b + 1] for part in condition))
-        alone = model.improve(question[b : b + 1], state[b : b + 1], number[b : b + 1], own)
+        own = (part[b : b + 1] for part in (question, state, number, condition))
+        alone = model.improve(*own)
         assert torch.allclose(model.read_out(alone).logits[0], together[b], atol=1e-5)
 
 
@@ -166,7 +174,7 @@ def test_steps_are_numbered_up_to_the_last(puzzle):
     question = puzzle.sample(1, "train", seed=6)["question"]
     logits = []
     for k in (1, 2, 3, 4, 9):
-        state = model.improve(question, model.start(question), torch.tensor([k]), Condition())
+        state = model.improve(question, model.start(question), torch.tensor([k]))
         logits.append(model.read_out(state).logits)
     for one, other in ((0, 1), (1, 2), (0, 2)):
         assert (logits[one] - logits[other]).abs().max() > 0.01
@@ -179,9 +187,9 @@ def test_what_is_told_changes_the_policy_of_that_lane_alone(puzzle, what):
     model = make_telling(puzzle, **INPUTS["all"])
     told = some_condition(puzzle, 4)
     (step,) = make_rollout(puzzle, model=model, condition=lambda lanes: told)
-    changed = getattr(told, what).clone()
+    changed = told[what].clone()
     changed[1] = {"optimality": 0, "partial_answer": 1.0}[what]
-    moved = (step.again(told._replace(**{what: changed})).logits - step.improved.logits).abs()
+    moved = (replay(model, step, **{what: changed}).logits - step.after.logits).abs()
     assert moved[1].max() > 1e-3
     assert moved[[0, 2, 3]].max() < 1e-5
 
@@ -190,35 +198,32 @@ def test_a_model_ignores_what_it_has_no_input_for(puzzle):
     told = some_condition(puzzle, 4)
     for options in ({}, {"step_embedding": True}):
         model = make_model(puzzle, **options)
-        assert not model.conditional
-        assert not model.stochastic
+        assert not model.inputs
         plain, telling = (
             make_rollout(puzzle, 2, model=model, condition=lambda lanes, told=it: told)[1]
-            for it in (Condition(), told)
+            for it in ({}, told)
         )
-        assert torch.equal(plain.improved.logits, telling.improved.logits)
+        assert torch.equal(plain.after.logits, telling.after.logits)
 
 
 def test_own_answers_are_read_from_the_second_step_on(puzzle):
     model = make_model(puzzle, reads_own_answer=True)
     steps = make_rollout(puzzle, 3, model=model)
-    assert torch.equal(steps[0].read, steps[0].puzzles["question"])
+    question = steps[0].puzzles["question"]
+    assert torch.equal(steps[0].condition["own_answer"], question)
     for earlier, later in ((0, 1), (1, 2)):
-        assert torch.equal(steps[later].read, steps[earlier].answer)
-    assert not torch.equal(steps[1].read, steps[1].puzzles["question"])
-    model.reads_own_answer = False
-    assert all(
-        step.read is step.puzzles["question"] for step in make_rollout(puzzle, 2, model=model)
-    )
+        read, state = steps[earlier].after.answer, steps[later].before.state
+        assert torch.equal(steps[later].condition["own_answer"], read)
+        plain = TensorDict({"own_answer": read}, batch_size=[4])
+        by_hand = model.read_out(model.improve(question, state, steps[later].k, plain)).logits
+        assert torch.equal(by_hand, steps[later].after.logits)
+    assert not torch.equal(steps[1].condition["own_answer"], question)
 
 
 def test_the_halt_head_stops_where_it_beats_its_rival():
-    logits, halt = torch.zeros(3, 1, 2), torch.tensor([-1.0, 1.0, 2.0])
-    assert Policy(logits, halt).halts().tolist() == [False, True, True]
-    rival = torch.tensor([-2.0, 1.5, 1.5])
-    assert Policy(logits, halt, rival).halts().tolist() == [True, False, True]
-    with pytest.raises(UserError, match="halt_head=true"):
-        Policy(logits).halts()
+    halt, rival = torch.tensor([-1.0, 1.0, 2.0]), torch.tensor([-2.0, 1.5, 1.5])
+    assert halts(halt, None).tolist() == [False, True, True]
+    assert halts(halt, rival).tolist() == [True, False, True]
 
 
 # --- the flow of an answer ------------------------------------------------------------------------
@@ -280,31 +285,28 @@ def test_a_rollout_is_told_its_own_partial_answer(puzzle):
     model = make_model(puzzle, partial_answer=True, improvement_steps=3)
     steps = make_rollout(puzzle, 4, model=model)
     for step in steps:
-        assert step.condition == Condition()
-        reached = step.state_before["partial_answer"]
-        told = Condition(partial_answer=reached)
-        assert torch.allclose(step.again(told).logits, step.improved.logits, atol=1e-6)
-        assert not step.state_after["partial_answer"].requires_grad
+        reached = step.before.context["partial_answer"]
+        assert torch.equal(step.condition["partial_answer"], reached)
+        assert not step.after.context["partial_answer"].requires_grad
     count = puzzle.written(steps[0].puzzles["question"]).sum(1)
     for k, step in enumerate(steps, start=1):
         expected = [min(k - 1, 2) * (n + 1) // 3 for n in count.tolist()]
-        assert step.state_before["partial_answer"].sum((1, 2)).tolist() == expected
+        assert step.before.context["partial_answer"].sum((1, 2)).tolist() == expected
 
 
 def test_what_a_rollout_is_told_does_not_enter_its_own_draws(puzzle):
     model = make_model(puzzle, partial_answer=True, improvement_steps=3)
     told = some_condition(puzzle, 4)
     for step in make_rollout(puzzle, 3, model=model, condition=lambda lanes: told):
-        reached = step.state_after["partial_answer"]
+        reached = step.after.context["partial_answer"]
         assert set(reached.unique().tolist()) == {0.0, 1.0}
 
 
 def test_stochastic_rollouts_of_one_puzzle_differ(puzzle):
     for options, stochastic in (({"partial_answer": True}, True), ({}, False)):
         model = make_model(puzzle, **options)
-        assert model.stochastic == stochastic
+        assert ("partial_answer" in model.inputs) == stochastic
         puzzles = puzzle.sample(1, "train", seed=6).expand(2).clone()
-        lanes = Lanes.begin(model, puzzle, puzzles)
-        *_, last = improvement_steps(model, puzzle, lanes, 3)
-        one, other = last.improved.logits
+        *_, last = take_steps(model, puzzle, begin(model, puzzle, puzzles), 3)
+        one, other = last.after.logits
         assert torch.allclose(one, other, atol=1e-5) != stochastic

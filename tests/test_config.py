@@ -3,6 +3,7 @@
 import inspect
 import sys
 import types
+from dataclasses import fields
 from pathlib import Path
 
 import pir.configs
@@ -18,7 +19,8 @@ from pir.errors import UserError
 from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.models.puzzle_model import PuzzleModel
 from pir.models.trm import TRM
-from pir.objectives import Objective
+from pir.objectives import Term, Weighted
+from pir.objectives.build import build_objective
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from tests.conftest import compose_config
@@ -98,6 +100,9 @@ def test_settings_agree_with_the_code(group):
                 assert {"puzzles", "train_puzzles", "skip_faulty"} <= of_file.keys(), file.name
                 assert of_file == {n: getattr(target(), n) for n in of_file}, file.name
             names = [n for n in parameters if n not in ("puzzle", "params", "shared")]
+            if issubclass(target, Term):
+                names += [each.name for each in fields(Weighted) if each.name != "term"]
+                parameters |= inspect.signature(Weighted).parameters
             in_a_group = {"targets"} if file.stem == "dis" and "targets" in names else set()
             assert set(node) - {"_target_"} | in_a_group == set(names), file.name
             for name in names:
@@ -161,9 +166,9 @@ def test_no_setting_can_name_another_class_to_call(key, tmp_path):
     config = OmegaConf.create({"_target_": "pir.envs.countdown.Countdown", key: attack})
     with pytest.raises(UserError):
         build(config, "env", Puzzle)
-    term = {"_target_": "pir.objectives.Combined", "terms": {"a": attack}}
+    term = {"_target_": "pir.objectives.Objective", "terms": {"a": attack}}
     with pytest.raises(UserError, match="subprocess is not imported"):
-        build(OmegaConf.create(term), "objective", Objective)
+        build_objective(OmegaConf.create(term))
     optim = OmegaConf.create({"_target_": "torch.optim.AdamW", "lr": attack})
     with pytest.raises(UserError, match="takes no component"):
         build(optim, "optim", torch.optim.Optimizer, params=[])

@@ -11,15 +11,15 @@ from pir.envs.sudoku import Sudoku
 from pir.envs.torchrl_view import PuzzleEnv
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pir import replay
-from pir.advantages import advantage_weight, group_advantage
-from pir.depth import LedgerDepth
 from pir.early_exit import steps_until_exit
 from pir.exits import ExitRule, FixedDepth, Wait, build_rule, exit_steps
 from pir.models.conditioning import AnswerFlow
 from pir.models.trm import TRM
-from pir.replay import HardPuzzles
+from pir.objectives.advantage_weighted import advantage_weight, group_advantage
+from pir.schedules import ByLedger
 from pir.second_device import SECOND, OtherRounding, SecondDevice
+from pir.training import hard_puzzles
+from pir.training.hard_puzzles import HardPuzzles
 from tests.elsewhere import (
     CONFIGS,
     FAMILIES,
@@ -42,7 +42,7 @@ def test_every_objective_trains_elsewhere(tmp_path, objective):
     options = [] if objective in TELLING else ["trainer.replay_share=0.25"]
     with second_device():
         trainer = train_and_resume(tmp_path, "xpu:0", f"objective={objective}", *options)
-        assert trainer.lanes.logits.device == SECOND
+        assert trainer.state.lanes.now.logits.device == SECOND
         assert all(p.device == SECOND for p in trainer.reasoner.parameters())
 
 
@@ -153,7 +153,7 @@ def test_a_pool_that_is_left_on_another_device_is_found(monkeypatch):
 
     with SecondDevice():
         assert resumed().draw(5)["question"].device.type == "cpu"
-        monkeypatch.setattr(replay, "with_tensors", lambda state, change: state)
+        monkeypatch.setattr(hard_puzzles, "with_tensors", lambda state, change: state)
         with pytest.raises(RuntimeError, match="meet"):
             resumed()
 
@@ -250,7 +250,7 @@ def test_an_advantage_of_nothing_weighs_nothing_whatever_the_rounding():
 def test_the_depth_is_chosen_by_counts():
     """A third is a third: 8 of 24, whatever the quotient is rounded to."""
     for taken in (24, 27, 48, 81, 243, 768):
-        depth = LedgerDepth(3, torch.device("cpu"))
+        depth = ByLedger(3, torch.device("cpu"))
         depth.improved[1], depth.taken[1] = taken // 3, taken
         with OtherRounding():
             depth._decide()

@@ -11,6 +11,7 @@ from pir.envs.countdown import Countdown
 from pir.envs.queens import BLANK, Queens
 from pir.envs.sudoku import Sudoku
 
+from pir.cells import Cells
 from pir.cli import main
 from pir.cost import flops_per_step
 from pir.evaluation.breadth import breadth, noisy_start
@@ -26,13 +27,13 @@ from pir.evaluation.rollouts import evaluate
 from pir.evaluation.run import fixed_point_rate, steps_to_solve
 from pir.evaluation.sampling import sample_rollouts
 from pir.guidance import gain, guided_log_policy
-from pir.improvement import Lanes, improvement_steps
 from pir.ledger import Ledger
 from pir.models.looped import Looped
 from pir.models.trm import TRM
 from pir.puzzle import instances
-from pir.reasoner import Condition
+from pir.rollout import begin, improve
 from pir.run_folder import read_rows
+from pir.statistics import STATISTICS
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,12 @@ def made():
     return model, puzzle, puzzle.sample(40, "test", seed=0)
 
 
-def steps_of(model, puzzle, puzzles, count):
+def steps_of(model, puzzle, puzzles, count, told=None):
     with torch.no_grad():
-        lanes = Lanes.begin(model, puzzle, puzzles)
-        yield from improvement_steps(model, puzzle, lanes, count)
+        lanes = begin(model, puzzle, puzzles)
+        for _ in range(count):
+            lanes, step = improve(model, puzzle, lanes, told)
+            yield step
 
 
 def test_values_of_single_puzzles_average_to_the_ledger(made):
@@ -80,7 +83,7 @@ def test_guidance_sweep_reads_out_guided_policies(made):
     for step in steps_of(model, puzzle, puzzles, 3):
         k = int(step.k[0])
         for w in (0.0, 0.5, 1.0, 2.0):
-            log_policy = guided_log_policy(step.reference, step.improved.logits, w)
+            log_policy = guided_log_policy(step.before.logits, step.after.logits, w)
             answer = puzzle.clamp(puzzles["question"], log_policy.argmax(-1))
             solved = puzzle.verify(puzzles["question"], answer).solved
             of_label = log_policy.gather(2, label[..., None]).squeeze(-1)
@@ -97,21 +100,22 @@ def test_optimality_sweep_goes_from_any_to_good_answers(made):
     model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32", optimality_token=True).eval()
     with torch.no_grad():
         model.conditioning.optimality.weight.normal_(std=3.0)
-    sweep, none = OptimalitySweep(puzzle, [0.0, 1.0, 3.0], 2), OptimalitySweep(puzzle, [1.0], 2)
+    sweep, none = (
+        OptimalitySweep(model, puzzle, [0.0, 1.0, 3.0], 2),
+        OptimalitySweep(plain, puzzle, [1.0], 2),
+    )
     result = evaluate(model, puzzle, puzzles, 2, 15, [sweep])
     evaluate(plain, puzzle, puzzles, 2, 15, [none])
     assert none.rows(3) == []
     rows = {(row["w"], row["k"]): row for row in sweep.rows(3)}
     assert rows[1.0, 2]["forward_passes"] == 2 * 2 * 3
-    told = Condition(optimality=torch.zeros(40, dtype=torch.int64))
-    with torch.no_grad():
-        lanes = Lanes.begin(model, puzzle, puzzles)
-        untold = list(improvement_steps(model, puzzle, lanes, 2, condition=lambda _: told))
+    told = {"optimality": torch.zeros(40, dtype=torch.int64)}
+    untold = list(steps_of(model, puzzle, puzzles, 2, told))
     for step, other in zip(steps_of(model, puzzle, puzzles, 2), untold, strict=True):
         k = int(step.k[0])
         for w in (0.0, 1.0, 3.0):
-            base = other.improved.logits
-            logits = base + w * (step.improved.logits - base)
+            base = other.after.logits
+            logits = base + w * (step.after.logits - base)
             answer = puzzle.clamp(puzzles["question"], logits.argmax(-1))
             solved = puzzle.verify(puzzles["question"], answer).solved.float().mean()
             assert rows[w, k]["solved"] == pytest.approx(float(solved))
@@ -147,16 +151,14 @@ def test_step_sizes(made):
     still = evaluate(model, puzzle, puzzles, 2, 40, step_size=0.0)
     assert still.values["state_change"].abs().max() == 0
     half = next(steps_of(model, puzzle, puzzles, 1))
-    (scaled,) = improvement_steps(
-        model, puzzle, Lanes.begin(model, puzzle, puzzles), 1, step_size=0.5
-    )
-    middle = (half.state_before["y"] + half.state_after["y"]) / 2
-    torch.testing.assert_close(scaled.state_after["y"], middle)
+    _, scaled = improve(model, puzzle, begin(model, puzzle, puzzles), step_size=0.5)
+    middle = (half.before.state["y"] + half.after.state["y"]) / 2
+    torch.testing.assert_close(scaled.after.state["y"], middle)
 
 
 def test_cells_and_latents(made):
     model, puzzle, puzzles = made
-    cells, latents = CellSample(per_step=20), LatentSample(2, 2, puzzles=10)
+    cells, latents = CellSample(per_step=20), LatentSample(model, 2, 2, puzzles=10)
     result = evaluate(model, puzzle, puzzles, 2, 25, [cells, latents])
     rows = cells.with_outcome(result.solved[:, -1])
     assert [row["k"] for row in rows] == [1] * 20 + [2] * 20
@@ -171,12 +173,12 @@ def test_cells_and_latents(made):
         assert row["region"] == expected
         assert 0 <= row["best_w"] <= 8
     first = next(steps_of(model, puzzle, puzzles, 1))
-    policies = (p.log_softmax(-1) for p in (first.reference, first.improved.logits))
+    policies = (p.log_softmax(-1) for p in (first.before.logits, first.after.logits))
     every = gain(*policies, puzzles["solution"])[first.written]
     assert all((every - row["gain"]).abs().min() < 1e-5 for row in rows[:20])
     states = latents.arrays["latents"]
     assert states.shape == (10, 3, 32)
-    pooled = torch.cat([first.state_after[key].mean(1) for key in ("y", "z")], 1)
+    pooled = torch.cat([first.after.state[key].mean(1) for key in ("y", "z")], 1)
     torch.testing.assert_close(states[:, 1], pooled[:10])
 
 
@@ -224,9 +226,10 @@ def test_puzzles_with_one_blank(made):
 def test_a_start_of_zeros_is_changed_whole_and_gets_noise_too(made):
     _, puzzle, puzzles = made
     model = Looped(puzzle, hidden_size=64, heads=2, dtype="float32", recall=True)
-    first, second = steps_of(model, puzzle, puzzles, 2)
-    assert first.state_change() == pytest.approx(1.0)
-    assert (second.state_change() < 2).all()
+    change = STATISTICS["state_change"].compute
+    first, second = (change(Cells(step)) for step in steps_of(model, puzzle, puzzles, 2))
+    assert first == pytest.approx(1.0)
+    assert (second < 2).all()
     question = puzzles["question"]
     noisy = noisy_start(model, question, 0.5)["h"]
     assert not model.start(question)["h"].any()

@@ -6,19 +6,26 @@ import pytest
 import torch
 
 from pir.components import load_trained
-from pir.depth import RandomDepth
 from pir.errors import UserError
-from pir.improvement import Lanes, improvement_steps
 from pir.models.looped import Looped
 from pir.models.trm import TRM
-from pir.objectives import Combined, ExitDistribution, ExitImprovement, LastStep, Progressive
+from pir.objectives import (
+    ExitDistribution,
+    ExitImprovement,
+    LastStep,
+    Objective,
+    Progressive,
+    RandomDepth,
+)
 from pir.objectives.halting import exit_distribution
+from pir.rollout import StepCounter, counted, replay
 from pir.run_folder import RunFolder
 from tests.objective_steps import (
     PUZZLES,
     assert_same,
     gradients,
     leaves,
+    loss_of,
     make_leaves,
     make_model,
     make_rollout,
@@ -46,12 +53,12 @@ def slow_exits(logits):
 def test_the_exit_distribution_sums_to_one():
     torch.manual_seed(0)
     halts = 3 * torch.randn(5, 7)
-    exits = exit_distribution(list(halts))
+    exits = exit_distribution(halts)
     assert torch.allclose(exits.sum(0), torch.ones(7), atol=1e-6)
     for lane in range(7):
         slow = torch.tensor(slow_exits(halts[:, lane].tolist()))
         assert torch.allclose(exits[:, lane], slow, atol=1e-6)
-    assert torch.equal(exit_distribution([halts[0]]), torch.ones(1, 7))
+    assert torch.equal(exit_distribution(halts[:1]), torch.ones(1, 7))
 
 
 def test_a_gate_that_is_sure_keeps_the_gradient_finite(puzzle):
@@ -59,8 +66,8 @@ def test_a_gate_that_is_sure_keeps_the_gradient_finite(puzzle):
     steps = make_leaves(make_rollout(puzzle, 3, halt_head=True))
     halts = ([40.0, -200.0, 0.0, 40.0], [0.0, 200.0, -40.0, 40.0], [1.0, 0.0, 0.0, 0.0])
     for step, logit in zip(steps, halts, strict=True):
-        step.improved = step.improved._replace(halt_logit=torch.tensor(logit).requires_grad_())
-    loss = ExitDistribution().rollout_loss(puzzle, steps, {})
+        step.after.halt_logit = torch.tensor(logit).requires_grad_()
+    loss = loss_of(ExitDistribution(), puzzle, *steps)
     assert loss.isfinite()
     assert all(g.isfinite().all() for g in gradients(loss, leaves(*steps)))
 
@@ -72,28 +79,27 @@ def test_exit_distribution_is_the_expected_loss_less_the_entropy(puzzle):
     for b in range(4):
         stays, last = torch.ones((), dtype=torch.float64), len(steps) - 1
         for t, step in enumerate(steps):
-            leaves = step.improved.halt_logit[b].double().sigmoid()
+            leaves = step.after.halt_logit[b].double().sigmoid()
             p = stays if t == last else stays * leaves
             stays = stays * (1 - leaves)
-            nll = slow_cross_entropy(puzzle, step.first(b + 1), step.puzzles["solution"][: b + 1])
+            nll = slow_cross_entropy(puzzle, step[: b + 1], step.puzzles["solution"][: b + 1])
             if b:
-                before = slow_cross_entropy(puzzle, step.first(b), step.puzzles["solution"][:b])
+                before = slow_cross_entropy(puzzle, step[:b], step.puzzles["solution"][:b])
                 nll = nll * (b + 1) - before * b
             slow = slow + (p * nll + 0.3 * p * p.log()) / 4
-    assert_same(term.rollout_loss(puzzle, steps, {}), slow, *steps)
-    with pytest.raises(UserError, match="halt_head=true"):
-        term.rollout_loss(puzzle, make_rollout(puzzle, 2), {})
+    assert_same(loss_of(term, puzzle, *steps), slow, *steps)
 
 
 def test_equal_losses_leave_the_uniform_exit(puzzle):
     """Then the entropy decides, and its gradient vanishes where every exit is as likely."""
     steps = make_leaves(make_rollout(puzzle, 3, halt_head=True))
+    logits = steps[0].after.logits
     for step, chance in zip(steps, (1 / 3, 1 / 2, 1.0), strict=True):
         logit = math.log(chance / (1 - chance)) if chance < 1 else 50.0
         halt = torch.full((4,), logit).requires_grad_()
-        step.improved = steps[0].improved._replace(halt_logit=halt)
-    loss = ExitDistribution(beta=0.5).rollout_loss(puzzle, steps, {})
-    for gradient in gradients(loss, [step.improved.halt_logit for step in steps]):
+        step.after.logits, step.after.halt_logit = logits, halt
+    loss = loss_of(ExitDistribution(beta=0.5), puzzle, *steps)
+    for gradient in gradients(loss, [step.after.halt_logit for step in steps]):
         assert gradient.abs().max() < 1e-6
 
 
@@ -105,23 +111,25 @@ def test_the_gate_learns_what_a_step_gained_and_nothing_else_learns(puzzle, kind
     )
     steps = make_rollout(puzzle, 3, model=model)
     for step in steps:  # sharper policies, of which some steps gain more than others
-        step.improved = step.improved._replace(logits=3 * step.improved.logits.detach())
-        step.reference = 3 * step.reference
-    assert not ExitImprovement().loss(puzzle, steps[0]).item()  # nothing lies before it
+        step.after.logits = 3 * step.after.logits.detach()
+        step.before.logits = 3 * step.before.logits
+    assert not loss_of(
+        ExitImprovement(), puzzle, steps[0], model=model
+    ).item()  # nothing lies before it
     slow, goes_on = zero(), []
     for step in steps[1:]:
         label = step.puzzles["solution"]
         for b in range(4):
             nll = []
-            for logits in (step.reference, step.improved.logits):
+            for logits in (step.before.logits, step.after.logits):
                 policy = logits[b].double().log_softmax(-1)
                 cells = step.written[b].nonzero().flatten().tolist()
                 nll.append(-sum(float(policy[c, int(label[b, c])]) for c in cells) / len(cells))
             goes_on.append(1 / (1 + math.exp(-50 * (max(0.0, nll[0] - nll[1]) - 0.005))))
-            stay = (-step.improved.halt_logit[b].double()).sigmoid()
+            stay = (-step.after.halt_logit[b].double()).sigmoid()
             slow = slow - (goes_on[-1] * stay.log() + (1 - goes_on[-1]) * (1 - stay).log()) / 8
     assert max(goes_on) > min(goes_on) + 0.1
-    loss = ExitImprovement().rollout_loss(puzzle, steps, {})
+    loss = loss_of(ExitImprovement(), puzzle, *steps, model=model)
     assert loss.item() == pytest.approx(slow.item(), rel=1e-4)
     names = [name for name, _ in model.named_parameters()]
     ours = dict(zip(names, gradients(loss, list(model.parameters())), strict=True))
@@ -135,32 +143,34 @@ def test_the_gate_learns_what_a_step_gained_and_nothing_else_learns(puzzle, kind
 def test_the_last_step_alone_counts(puzzle):
     steps = make_leaves(make_rollout(puzzle, 3))
     slow = slow_cross_entropy(puzzle, steps[2], steps[2].puzzles["solution"])
-    loss = LastStep().rollout_loss(puzzle, steps, {})
+    loss = loss_of(LastStep(), puzzle, *steps)
     assert_same(loss, slow, *steps)
-    assert not any(g.any() for g in gradients(loss, [s.improved.logits for s in steps[:2]]))
+    assert not any(g.any() for g in gradients(loss, [s.after.logits for s in steps[:2]]))
 
 
 def explicit(model, step, count):
     """Takes a step and those after it, one by one."""
-    state = step.state_before
+    state = step.before.state
     for later in range(count):
-        state = model.improve(step.read, state, step.k + later)
+        question = step.puzzles["question"]
+        state = model.improve(question, state, step.k + later, step.condition)
     return model.read_out(state)
 
 
 def test_a_step_again_and_further_ones(puzzle):
     model = make_model(puzzle)
     steps = make_rollout(puzzle, 3, model=model)
-    taken = model.steps_taken
-    ahead = steps[0].again(count=3)
-    assert model.steps_taken == taken + 3 * 4
-    assert torch.equal(ahead.logits, steps[2].improved.logits)
+    counter = StepCounter()
+    with counted(counter):
+        ahead = replay(model, steps[0], count=3)
+    assert counter.lane_steps == 3 * 4
+    assert torch.equal(ahead.logits, steps[2].after.logits)
     ours, slow = (
         gradients(policy.logits.softmax(-1).square().sum(), list(model.parameters()))
         for policy in (ahead, explicit(model, steps[0], 3))
     )
     assert all(torch.equal(a, b) for a, b in zip(ours, slow, strict=True))
-    one = gradients(steps[2].improved.logits.softmax(-1).square().sum(), list(model.parameters()))
+    one = gradients(steps[2].after.logits.softmax(-1).square().sum(), list(model.parameters()))
     assert not all(torch.allclose(a, b) for a, b in zip(ours, one, strict=True))
 
 
@@ -174,7 +184,7 @@ def test_progressive_goes_on_from_a_random_step(puzzle):
         count = 1 + int(torch.randint(4 - skipped, ()))
         seen.add((skipped, count))
         torch.manual_seed(seed)
-        loss = Progressive().rollout_loss(puzzle, steps, {})
+        loss = loss_of(Progressive(), puzzle, *steps, model=model)
         step = steps[skipped]
         slow = explicit(model, step, count)
         written = step.written
@@ -182,26 +192,18 @@ def test_progressive_goes_on_from_a_random_step(puzzle):
         expected = (torch.where(written, nll.squeeze(-1), 0).sum(1) / written.sum(1)).mean()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert len(seen) > 4
-    own = make_rollout(puzzle, 2, model=make_model(puzzle, reads_own_answer=True))
-    with pytest.raises(UserError, match="reads_own_answer=false"):
-        Progressive().rollout_loss(puzzle, own, {})
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 9])
 def test_gradient_goes_back_through_the_window(puzzle, window):
     """Of 3 steps the last `window` are one graph, from a state that is cut off."""
     model = make_model(puzzle)
-    puzzles = puzzle.sample(4, "train", seed=6)
-    steps = list(
-        improvement_steps(
-            model, puzzle, Lanes.begin(model, puzzle, puzzles), 3, backprop_steps=window
-        )
-    )
+    steps = make_rollout(puzzle, 3, model=model, backprop_steps=window)
     plain = make_rollout(puzzle, 3, model=model)
     for step, other in zip(steps, plain, strict=True):
-        assert torch.equal(step.improved.logits, other.improved.logits)
-        assert not step.state_before["y"].requires_grad
-    assert [s.improved.logits.requires_grad for s in steps] == [
+        assert torch.equal(step.after.logits, other.after.logits)
+        assert not step.before.state["y"].requires_grad
+    assert [s.after.logits.requires_grad for s in steps] == [
         window == 1 or number > 3 - window for number in (1, 2, 3)
     ]
     inside = min(window, 3)
@@ -210,7 +212,7 @@ def test_gradient_goes_back_through_the_window(puzzle, window):
     def gradient(policy):
         return gradients(policy.logits.softmax(-1).square().sum(), parameters)
 
-    ours = gradient(steps[2].improved)
+    ours = gradient(steps[2].after)
     slow = gradient(explicit(model, plain[3 - inside], inside))
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(ours, slow, strict=True))
     if window > 1:
@@ -248,7 +250,7 @@ def test_random_depth(monkeypatch):
 )
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(UserError, match=message):
-        Combined({"a": ExitImprovement()}, **options)
+        Objective({"a": ExitImprovement()}, **options)
 
 
 PUBLISHED = {
@@ -273,7 +275,7 @@ def test_published_training_resumes_to_the_bit(tmp_path, objective):
     start(tmp_path / "parts", *words, "trainer.max_optimizer_steps=3").train()
     go_on(tmp_path / "parts", *words).train()
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
-    assert (whole.improvement_step == 8 * 3) == (objective != "recurrent_depth")
+    assert (whole.progress.improvement_step == 8 * 3) == (objective != "recurrent_depth")
 
 
 def test_the_second_stage_trains_the_gate_alone(tmp_path):

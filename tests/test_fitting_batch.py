@@ -11,6 +11,7 @@ from pir.batch_size import MOST, bytes_per_puzzle, fitting_batch, memory_at_hand
 from pir.errors import UserError
 from pir.models.trm import TRM
 from pir.reasoner import Policy, Reasoner
+from pir.rollout import StepCounter, counted
 from tests.small_reasoners import SMALL
 
 QUESTION = torch.zeros(3, 5, dtype=torch.uint8)
@@ -58,10 +59,11 @@ def test_attention_counts_with_the_square_of_the_length():
 def test_the_estimate_leaves_random_numbers_and_counts_alone():
     puzzle = Countdown()
     model = TRM(puzzle, partial_answer=True, **SMALL)
-    before = torch.random.get_rng_state()
-    assert bytes_per_puzzle(model, puzzle.sample(1, "test", seed=0)["question"]) > 0
+    before, counter = torch.random.get_rng_state(), StepCounter()
+    with counted(counter):
+        assert bytes_per_puzzle(model, puzzle.sample(1, "test", seed=0)["question"]) > 0
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert model.steps_taken == 0
+    assert counter.lane_steps == 0
 
 
 def test_the_default_fits_and_a_setting_decides(monkeypatch):

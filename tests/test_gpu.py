@@ -53,7 +53,7 @@ def test_every_label_is_solved_with_score_one(name):
 def test_every_objective_trains_and_resumes(tmp_path, objective):
     options = [] if objective in TELLING else ["trainer.replay_share=0.25"]
     trainer = train_and_resume(tmp_path, str(DEVICE), f"objective={objective}", *options, steps=6)
-    assert trainer.lanes.logits.device == DEVICE
+    assert trainer.state.lanes.now.logits.device == DEVICE
 
 
 @pytest.mark.parametrize("lanes", ["ledger", "halting", "synchronous"])

@@ -160,5 +160,5 @@ def test_a_day_that_jumps_by_does_not_end_a_run(tmp_path, monkeypatch):
     fake = types.SimpleNamespace(monotonic=jumping, process_time=time.process_time)
     monkeypatch.setattr(progress, "time", fake)
     assert trainer.train()
-    assert trainer.optimizer_step == 12
-    assert 0 <= trainer.watch.seconds() < 60
+    assert trainer.progress.optimizer_step == 12
+    assert 0 <= trainer.state.watch.seconds() < 60

@@ -23,9 +23,9 @@ from tensordict import TensorDict
 from pir.errors import UserError
 from pir.evaluation.probes import LatentSample, spread
 from pir.evaluation.rollouts import evaluate
-from pir.improvement import Lanes, improvement_steps
 from pir.models.dual import Dual
 from pir.models.trm import TRM
+from pir.rollout import begin, improve
 from tests.run_folders import write_run
 
 NAN = float("nan")
@@ -169,7 +169,7 @@ def small(network, puzzle, **settings):
 def test_slots_are_kept_as_the_reasoner_tells_them_apart(puzzle, network):
     model = small(network, puzzle)
     puzzles = puzzle.sample(30, "test", seed=0)
-    sample = LatentSample(3, 2)
+    sample = LatentSample(model, 3, 2)
     evaluate(model, puzzle, puzzles, 3, 20, [sample])
     arrays = sample.arrays
     count = 4 if network is Dual else 2 * puzzles["question"].shape[1]  # y and z of every token
@@ -177,17 +177,13 @@ def test_slots_are_kept_as_the_reasoner_tells_them_apart(puzzle, network):
     assert arrays["slots"].dtype == torch.float16
     assert arrays["slot_steps"].tolist() == [0, 1, 2, 3]
     assert arrays["slot_index"].tolist() == list(range(count))
-    steps = improvement_steps(model, puzzle, Lanes.begin(model, puzzle, puzzles), 2)
     with torch.no_grad():
-        first = next(steps)
-        states = [first.state_before, first.state_after, next(steps).state_after]
+        lanes, first = improve(model, puzzle, begin(model, puzzle, puzzles))
+        _, second = improve(model, puzzle, lanes)
+    states = [first.before.state, first.after.state, second.after.state]
     for k, state in enumerate(states):
         expected = model.slots(state).half()
         torch.testing.assert_close(arrays["slots"][:, k], expected, atol=2e-3, rtol=2e-3)
-
-
-ORDER = torch.ones(2, 9)
-"""What a rollout will be shown is no latent."""
 
 
 def test_latents_of_several_widths_keep_the_widest():
@@ -196,7 +192,6 @@ def test_latents_of_several_widths_keep_the_widest():
             "a": torch.ones(2, 3, 4),
             "b": torch.ones(2, 5),
             "c": torch.ones(2),
-            "order": torch.ones(2, 9),
         },
         batch_size=[2],
     )
@@ -207,7 +202,7 @@ def test_latents_of_several_widths_keep_the_widest():
 
 def test_long_evaluations_are_thinned(puzzle):
     model = small(TRM, puzzle)
-    sample = LatentSample(64, 6)
+    sample = LatentSample(model, 64, 6)
     evaluate(model, puzzle, puzzle.sample(5, "test", seed=0), 64, 5, [sample])
     steps = sample.arrays["slot_steps"].tolist()
     assert len(steps) <= 18
@@ -230,7 +225,7 @@ def test_long_evaluations_are_thinned(puzzle):
     ],
 )
 def test_the_file_stays_small(num_steps, slots, width, kept, puzzles):
-    sample = LatentSample(num_steps, min(6, num_steps))
+    sample = LatentSample(None, num_steps, min(6, num_steps))
     index, count = sample._thinned(slots, width)
     assert (len(index), count) == (kept, puzzles)
     assert {0, slots - 1} == {index[0], index[-1]}

@@ -1,26 +1,21 @@
 """The ledger against a slow reference, and the identities behind its definitions."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
 from tensordict import TensorDict
 
 import pir.statistics
 from pir.cells import IDLE_KL
 from pir.errors import UserError
-from pir.improvement import Step
 from pir.ledger import Ledger
-from pir.models.trm import TRM
-from pir.puzzle import Verdict
-from pir.reasoner import NOTHING, Policy
+from pir.rollout import Iterate, Rollout, changed
 from pir.statistics import STATISTICS, finished, puzzle_statistics, statistic
 
 
-def make_step(seed: int = 0, batch: int = 7, length: int = 4, vocabulary: int = 5) -> Step:
+def make_step(seed: int = 0, batch: int = 7, length: int = 4, vocabulary: int = 5) -> Rollout:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -40,26 +35,34 @@ def make_step(seed: int = 0, batch: int = 7, length: int = 4, vocabulary: int = 
         TensorDict({"y": normal(batch, length, 3), "z": normal(batch, 2)}, batch_size=[batch])
         for _ in range(2)
     ]
-    return Step(
+    halt_logit = normal(batch)
+
+    def iterate(state: TensorDict, logits: torch.Tensor, score: torch.Tensor) -> Iterate:
+        return Iterate(
+            state=state,
+            context=TensorDict(batch_size=[batch]),
+            logits=logits,
+            answer=logits.argmax(-1).to(torch.uint8),
+            score=score,
+            solved=score == 1,
+            halt_logit=halt_logit,
+            batch_size=[batch],
+        )
+
+    return Rollout(
         k=k,
         puzzles=TensorDict({"solution": solution.to(torch.uint8)}, batch_size=[batch]),
         written=written,
-        reference=reference,
-        improved=Policy(improved, normal(batch)),
-        previous=reference.argmax(-1).to(torch.uint8),
-        answer=improved.argmax(-1).to(torch.uint8),
-        before=Verdict(before, before == 1),
-        after=Verdict(after, after == 1),
+        condition=TensorDict(batch_size=[batch]),
+        before=iterate(states[0], reference, before),
+        after=iterate(states[1], improved, after),
         first_solved=torch.where(after == 1, k, 0),
-        state_before=states[0],
-        state_after=states[1],
-        read=torch.zeros(batch, length, dtype=torch.uint8),
-        condition=NOTHING,
-        reasoner=TRM(Countdown(), hidden_size=4, heads=1),
+        experience=TensorDict(batch_size=[batch]),
+        batch_size=[batch],
     )
 
 
-def slow_statistics(step: Step, b: int) -> dict[str, float]:
+def slow_statistics(step: Rollout, b: int) -> dict[str, float]:
     """One puzzle's statistics, by loops over cells and tokens, as docs/metrics.md defines them."""
     cells = [i for i in range(step.written.shape[1]) if step.written[b, i]]
     totals = dict.fromkeys(
@@ -68,8 +71,8 @@ def slow_statistics(step: Step, b: int) -> dict[str, float]:
     regions = dict.fromkeys(["harmful", "overshoot", "sized_right", "under_sized"], 0)
     bins = [0.0] * 10
     for i in cells:
-        u = step.reference[b, i].double().softmax(0).tolist()
-        c = step.improved.logits[b, i].double().softmax(0).tolist()
+        u = step.before.logits[b, i].double().softmax(0).tolist()
+        c = step.after.logits[b, i].double().softmax(0).tolist()
         label, now = int(step.puzzles["solution"][b, i]), c.index(max(c))
         earlier = u.index(max(u))
         gain = math.log(c[label]) - math.log(u[label])
@@ -98,7 +101,7 @@ def slow_statistics(step: Step, b: int) -> dict[str, float]:
     answer_bins[min(9, int(probability * 10))] = probability - float(step.after.solved[b])
     flat = [
         torch.cat([state[key][b].flatten() for key in ("y", "z")]).double()
-        for state in (step.state_before, step.state_after)
+        for state in (step.before.state, step.after.state)
     ]
     per_cell = {name: value / len(cells) for name, value in totals.items()}
     return {
@@ -121,7 +124,7 @@ def slow_statistics(step: Step, b: int) -> dict[str, float]:
         "flips": per_cell["flips"],
         "state_change": float((flat[1] - flat[0]).norm() / flat[0].norm()),
         "entropy": per_cell["entropy"],
-        "halt_probability": 1 / (1 + math.exp(-float(step.improved.halt_logit[b]))),
+        "halt_probability": 1 / (1 + math.exp(-float(step.after.halt_logit[b]))),
         "advantage_margin": per_cell["A"] - per_cell["kl"],
         "advantage_margin_0": per_cell["A"] + per_cell["reverse"],
         "dead": float(gain <= 0),
@@ -175,10 +178,10 @@ def test_dead_steps_are_idle_busy_or_overshoot():
 REGIONS = ("harmful", "overshoot", "sized_right", "under_sized")
 
 
-def rollouts(count: int, length: int = 3) -> list[Step]:
+def rollouts(count: int, length: int = 3) -> list[Rollout]:
     """Steps 1 to `length` of `count` puzzles each, one step after the other."""
     steps = [make_step(seed, batch=count) for seed in range(length)]
-    return [replace(step, k=torch.full((count,), k + 1)) for k, step in enumerate(steps)]
+    return [changed(step, k=torch.full((count,), k + 1)) for k, step in enumerate(steps)]
 
 
 def test_rows_are_means_per_step_and_outcome():
@@ -222,7 +225,7 @@ def test_rollouts_of_unequal_length():
 
 def test_puzzles_without_a_label_still_have_a_ledger():
     step = make_step(0)
-    bare = replace(step, puzzles=TensorDict({}, batch_size=[7]))
+    bare = changed(step, puzzles=TensorDict({}, batch_size=[7]))
     with_label, without = (finished(puzzle_statistics(s)) for s in (step, bare))
     for name, kind in STATISTICS.items():
         if kind.label:

@@ -9,9 +9,9 @@ from pir.envs.graph import Graph
 from pir.envs.maze import Maze
 
 from pir.errors import UserError
-from pir.models.layers import Attention, Convolution, rms_norm
+from pir.models.network import Attention, Convolution, rms_norm
 from pir.models.trm import TRM
-from pir.reasoner import NEVER
+from pir.reasoner import MASKED_LOGIT
 
 SMALL = {"hidden_size": 16, "heads": 2, "dtype": "float32"}
 
@@ -36,8 +36,8 @@ def test_logits_keep_to_the_slot_mask(mixer):
     logits = model.read_out(run(model, question, 2)).logits
     assert logits.shape == (5, *puzzle.slot_mask.shape)
     assert logits.dtype == torch.float32
-    assert (logits[:, ~puzzle.slot_mask] == NEVER).all()
-    assert (logits[:, puzzle.slot_mask] > NEVER / 2).all()
+    assert (logits[:, ~puzzle.slot_mask] == MASKED_LOGIT).all()
+    assert (logits[:, puzzle.slot_mask] > MASKED_LOGIT / 2).all()
 
 
 @pytest.mark.parametrize("mixer", ["attention", "mlp"])
@@ -60,7 +60,7 @@ def test_bfloat16_is_close_to_float32():
     other.load_state_dict(model.state_dict())
     assert all(p.dtype == torch.float32 for p in other.parameters())
     exact, rounded = (m.read_out(run(m, question, 2)).logits for m in (model, other))
-    allowed = exact > NEVER
+    allowed = exact > MASKED_LOGIT
     assert (exact - rounded)[allowed].abs().max() < 0.15
     assert (exact - rounded)[allowed].abs().mean() < 0.02
 

@@ -11,25 +11,24 @@ import torch
 from pir.envs.countdown import Countdown
 
 from pir.errors import UserError
-from pir.improvement import Lanes, sample_answers
 from pir.objectives import (
     PPO,
     AdvantageWeighted,
-    Combined,
     DeepSupervision,
     GroupRelative,
     GuidedLikelihood,
     Halting,
     InputCurriculum,
     MarginHinge,
+    Objective,
     OptimalityGuidance,
     QHalting,
-    RolloutTerm,
     SetLikelihood,
     Term,
+    Weighted,
 )
 from pir.puzzle import PAD
-from pir.reasoner import Condition
+from pir.rollout import StepCounter, begin, counted, sample_answers, stack
 from pir.targets import TargetGenerator
 from tests.objective_steps import (
     PUZZLES,
@@ -38,6 +37,7 @@ from tests.objective_steps import (
     gradients,
     leaves,
     log_policy,
+    loss_of,
     make_leaves,
     make_model,
     make_rollout,
@@ -63,7 +63,7 @@ def any_puzzle(request):
 def test_deep_supervision(any_puzzle):
     step = make_step(any_puzzle)
     slow = slow_cross_entropy(any_puzzle, step, step.puzzles["solution"])
-    assert_same(DeepSupervision().loss(any_puzzle, step), slow, step)
+    assert_same(loss_of(DeepSupervision(), any_puzzle, step), slow, step)
 
 
 class OneMore(TargetGenerator):
@@ -90,7 +90,7 @@ def test_deep_supervision_of_a_path(any_puzzle):
     step.k = torch.tensor([2, 1, 3, 7])
     chosen = torch.stack([paths[0, 1], paths[1, 0], paths[2, 2], paths[3, 2]])
     step_targets = slow_cross_entropy(any_puzzle, step, chosen)
-    loss = term.loss(any_puzzle, step)
+    loss = loss_of(term, any_puzzle, step)
     assert_same(loss, step_targets, step)
     lanes = gradients(loss, leaves(step))[0].flatten(1).abs().sum(1)
     assert (lanes > 0).tolist() == [True, False, True, True]  # lane 1 has no target yet
@@ -110,17 +110,17 @@ def test_set_likelihood_sums_over_all_that_the_verifier_accepts(puzzle):
         answers = question.repeat(len(pairs), 1)
         answers[:, 4:] = pairs.to(torch.uint8)
         solved = puzzle.verify(question.expand_as(answers), answers).solved
-        policy = log_policy(step.improved)[b]
+        policy = log_policy(step)[b]
         right = [policy[4, i] + policy[5, j] for i, j in pairs[solved].tolist()]
         slow = slow - torch.stack(right).logsumexp(0) / 4
-    assert_same(term.loss(puzzle, step), slow, step)
+    assert_same(loss_of(term, puzzle, step), slow, step)
 
 
 def test_set_likelihood_is_the_log_of_the_expected_reward(puzzle):
     term = SetLikelihood(limit=64)
     step = make_step(puzzle, term, batch=1)
-    expected_reward = math.exp(-term.loss(puzzle, step).item())
-    logits = step.improved.logits.detach()
+    expected_reward = math.exp(-loss_of(term, puzzle, step).item())
+    logits = step.after.logits.detach()
     answers = sample_answers(puzzle, step.puzzles["question"], logits, 20_000)
     question = step.puzzles["question"].expand(20_000, -1)
     share = puzzle.verify(question, answers[0]).solved.float().mean().item()
@@ -134,7 +134,7 @@ def test_set_likelihood_leaves_out_what_is_not_valid(puzzle):
     assert step.puzzles["solutions_valid"].sum(1).max() > 1
     step.puzzles["solutions_valid"] = torch.tensor([[True, False, False, False]] * 4)
     first = slow_cross_entropy(puzzle, step, step.puzzles["solutions"][:, 0])
-    assert_same(term.loss(puzzle, step), 2 * first, step)
+    assert_same(loss_of(term, puzzle, step), 2 * first, step)
 
 
 @pytest.mark.parametrize("why", ["not enumerated", "unique"])
@@ -145,8 +145,8 @@ def test_set_likelihood_falls_back_on_the_label(puzzle, monkeypatch, why):
     else:
         monkeypatch.delattr(Countdown, "solutions")
     step = make_step(puzzle, SetLikelihood())
-    loss = SetLikelihood().loss(puzzle, step).item()
-    assert loss == pytest.approx(2 * DeepSupervision().loss(puzzle, step).item(), rel=1e-5)
+    loss = loss_of(SetLikelihood(), puzzle, step).item()
+    assert loss == pytest.approx(2 * loss_of(DeepSupervision(), puzzle, step).item(), rel=1e-5)
 
 
 # --- halting --------------------------------------------------------------------------------------
@@ -159,48 +159,39 @@ def cross_entropy(logit, worth):
 
 def some_right(step):
     """Lets the verifier accept every other lane, as a tiny model solves nothing."""
-    step.after = step.after._replace(solved=torch.arange(len(step.k)) % 2 == 0)
+    step.after.solved = torch.arange(len(step.k)) % 2 == 0
     return step
 
 
 def test_halting(puzzle):
     step = some_right(make_step(puzzle, halt_head=True))
     slow = zero()
-    for logit, right in zip(step.improved.halt_logit, [1, 0, 1, 0], strict=True):
+    for logit, right in zip(step.after.halt_logit, [1, 0, 1, 0], strict=True):
         slow = slow + cross_entropy(logit, right) / 4
-    assert_same(Halting().loss(puzzle, step), slow, step)
-    with pytest.raises(UserError, match="halt_head=true"):
-        Halting().loss(puzzle, make_step(puzzle))
+    assert_same(loss_of(Halting(), puzzle, step), slow, step)
 
 
 def test_q_halting(puzzle):
     """The next step's heads say what going on is worth; lanes 0 and 2 are at their last step."""
     model = make_model(puzzle, halt_head=True, continue_head=True, improvement_steps=2)
     with torch.no_grad():  # so that going on is the better act in one of lanes 1 and 3
-        ahead = make_rollout(puzzle, 2, model=model)[1].improved
+        ahead = make_rollout(puzzle, 2, model=model)[1].after
         gap = ahead.continue_logit - ahead.halt_logit
         model.continue_head.bias -= (gap[1] + gap[3]) / 2
     step, following = make_rollout(puzzle, 2, model=model)
-    halt = following.improved.halt_logit.detach().double().sigmoid()
-    go_on = following.improved.continue_logit.detach().double().sigmoid()
+    halt = following.after.halt_logit.detach().double().sigmoid()
+    go_on = following.after.continue_logit.detach().double().sigmoid()
     assert (go_on > halt)[1] != (go_on > halt)[3]
     step.k = torch.tensor([2, 1, 3, 1])
     some_right(*make_leaves([step]))
     slow = zero()
     for b, right in enumerate([1, 0, 1, 0]):
         worth = halt[b] if b in (0, 2) else max(halt[b], go_on[b])
-        slow = slow + cross_entropy(step.improved.halt_logit[b], right) / 8
-        slow = slow + cross_entropy(step.improved.continue_logit[b], worth) / 8
-    loss = QHalting().loss(puzzle, step)
+        slow = slow + cross_entropy(step.after.halt_logit[b], right) / 8
+        slow = slow + cross_entropy(step.after.continue_logit[b], worth) / 8
+    loss = loss_of(QHalting(), puzzle, step, model=model)
     assert_same(loss, slow, step)
     assert not any(g.any() for g in gradients(loss, list(model.parameters())))
-
-
-@pytest.mark.parametrize("missing", ["halt_head", "continue_head"])
-def test_q_halting_needs_both_heads(puzzle, missing):
-    step = make_step(puzzle, **({"halt_head": True, "continue_head": True} | {missing: False}))
-    with pytest.raises(UserError, match=f"model.{missing}=true"):
-        QHalting().loss(puzzle, step)
 
 
 # --- the advantage margin -------------------------------------------------------------------------
@@ -208,8 +199,8 @@ def test_q_halting_needs_both_heads(puzzle, missing):
 
 def test_guided_likelihood_at_full_weight_is_deep_supervision(any_puzzle):
     step = make_step(any_puzzle)
-    fast = GuidedLikelihood(scales=(1.0, 1.0)).loss(any_puzzle, step)
-    plain = DeepSupervision().loss(any_puzzle, step)
+    fast = loss_of(GuidedLikelihood(scales=(1.0, 1.0)), any_puzzle, step)
+    plain = loss_of(DeepSupervision(), any_puzzle, step)
     assert fast.item() == pytest.approx(plain.item(), abs=1e-6)
     (a,), (b,) = gradients(fast, leaves(step)), gradients(plain, leaves(step))
     assert torch.allclose(a, b, atol=1e-6)
@@ -219,10 +210,10 @@ def test_guided_likelihood_at_full_weight_is_deep_supervision(any_puzzle):
 def test_guided_likelihood(any_puzzle, scales):
     step = make_step(any_puzzle)
     torch.manual_seed(3)
-    fast = GuidedLikelihood(scales=scales).loss(any_puzzle, step)
+    fast = loss_of(GuidedLikelihood(scales=scales), any_puzzle, step)
     torch.manual_seed(3)
     weights = [scales[0] + (scales[1] - scales[0]) * w for w in torch.rand(4, 1)[:, 0].tolist()]
-    c, u = log_policy(step.improved).exp(), step.reference.double().softmax(-1)
+    c, u = log_policy(step).exp(), step.before.logits.double().softmax(-1)
     slow = zero()
     for b, written in enumerate(cells(any_puzzle, step)):
         w = weights[b]
@@ -236,10 +227,12 @@ def test_guided_likelihood(any_puzzle, scales):
 
 def test_margin_hinge(any_puzzle):
     step = make_step(any_puzzle)
-    label = torch.nn.functional.one_hot(step.puzzles["solution"].long(), step.reference.shape[2])
+    label = torch.nn.functional.one_hot(
+        step.puzzles["solution"].long(), step.before.logits.shape[2]
+    )
     with torch.no_grad():
-        step.improved.logits[:2] = (step.reference + 1.5 * label)[:2]
-    c, u = log_policy(step.improved).exp(), step.reference.double().softmax(-1)
+        step.after.logits[:2] = (step.before.logits + 1.5 * label)[:2]
+    c, u = log_policy(step).exp(), step.before.logits.double().softmax(-1)
     slow, met, short = zero(), 0, 0
     for b, written in enumerate(cells(any_puzzle, step)):
         for cell in written:
@@ -253,51 +246,55 @@ def test_margin_hinge(any_puzzle):
             met, short = met + int(lacking <= 0), short + int(lacking > 0)
     assert met > 0
     assert short > 0
-    assert_same(MarginHinge(target=0.3).loss(any_puzzle, step), slow, step)
+    assert_same(loss_of(MarginHinge(target=0.3), any_puzzle, step), slow, step)
 
 
 def test_margin_hinge_lets_a_token_off_that_is_sure_already(puzzle):
     step = make_step(puzzle)
-    label = torch.nn.functional.one_hot(step.puzzles["solution"].long(), step.reference.shape[2])
-    step.reference = step.improved.logits.detach() + 40 * label
-    step.improved = step.improved._replace(logits=step.reference.clone().requires_grad_())
-    assert MarginHinge(target=0.3).loss(puzzle, step).item() == pytest.approx(0, abs=1e-6)
+    label = torch.nn.functional.one_hot(
+        step.puzzles["solution"].long(), step.before.logits.shape[2]
+    )
+    step.before.logits = step.after.logits.detach() + 40 * label
+    step.after.logits = step.before.logits.clone().requires_grad_()
+    assert loss_of(MarginHinge(target=0.3), puzzle, step).item() == pytest.approx(0, abs=1e-6)
 
 
 # --- the weighted sum -----------------------------------------------------------------------------
 
 
-class Watch(RolloutTerm):
-    """Keeps what it is asked, and has a loss that depends on its experience."""
+class Watch(Term):
+    """Keeps what it is asked, and has a loss of the last step."""
+
+    tells = ("optimality",)
+    whole_rollouts = True
 
     def __init__(self):
-        super().__init__()
         self.asked, self.seen = 0, []
 
     def prepare(self, puzzle, puzzles, num_steps):
         return {"watched": torch.full((len(puzzles),), num_steps)}
 
-    def condition(self, lanes, optimizer_step):
-        return {"optimality": torch.full_like(lanes.k, optimizer_step)}
+    def condition(self, lanes):
+        return {"optimality": lanes.k + 5}
 
-    def experience(self, puzzle, steps):
+    def collect(self, rollout, puzzle):
         self.asked += 1
-        return {"logits": steps[-1].improved.logits.detach()}
+        return {"logits": rollout.after.logits.detach()}
 
-    def rollout_loss(self, puzzle, steps, experience):
-        self.seen.append((list(steps), experience))
-        return steps[-1].improved.logits.softmax(-1).square().sum()
+    def loss(self, rollout, puzzle, reasoner):
+        self.seen.append(rollout)
+        return rollout[-1].after.logits.softmax(-1).square().sum()
 
 
-def test_combined_weighs_and_schedules_its_terms(puzzle):
-    step = make_step(puzzle)
-    objective = Combined(
-        {"a": DeepSupervision(weight=0.5, until_step=10), "b": DeepSupervision(from_step=5)}
+def test_an_objective_weighs_and_schedules_its_terms(puzzle):
+    step, plain = make_step(puzzle), DeepSupervision()
+    objective = Objective(
+        {"a": Weighted(plain, weight=0.5, until_step=10), "b": Weighted(plain, from_step=5)}
     )
-    whole = DeepSupervision().loss(puzzle, step).item()
+    whole = loss_of(plain, puzzle, step).item()
     at = {}
     for optimizer_step in (0, 4, 5, 9, 10):
-        (losses,) = objective.updates(puzzle, [step], optimizer_step)
+        (losses,) = objective.losses(stack([step]), puzzle, None, optimizer_step)
         at[optimizer_step] = {name: loss.item() for name, loss in losses.items()}
     assert at[0] == at[4] == {"a": pytest.approx(whole / 2)}
     assert at[5] == at[9] == {"a": pytest.approx(whole / 2), "b": pytest.approx(whole)}
@@ -305,67 +302,74 @@ def test_combined_weighs_and_schedules_its_terms(puzzle):
     assert objective.names == ("a", "b")
 
 
-def test_combined_asks_its_terms_by_schedule(puzzle):
+def test_an_objective_asks_its_terms_by_schedule(puzzle):
     """Every term prepares all puzzles; only those that act are heard before a step."""
-    late = Watch()
-    late.from_step = 5
-    objective = Combined({"now": DeepSupervision(), "late": late}, update="rollout")
+    late = Weighted(Watch(), from_step=5)
+    objective = Objective({"now": DeepSupervision(), "late": late}, update="rollout")
     puzzles = objective.prepare(puzzle, puzzle.sample(3, "train", seed=0), 4)
     assert puzzles["watched"].tolist() == [4, 4, 4]
-    lanes = Lanes.begin(make_model(puzzle), puzzle, puzzles)
-    assert objective.condition(lanes, 4) == Condition()
-    told = objective.condition(lanes, 5)
-    assert told.optimality.tolist() == [5, 5, 5]
-    assert told.partial_answer is None
+    lanes = begin(make_model(puzzle), puzzle, puzzles)
+    assert objective.condition(lanes, 4) == {}
+    assert objective.condition(lanes, 5)["optimality"].tolist() == [5, 5, 5]
 
 
 def test_a_rollout_costs_the_mean_of_its_steps(puzzle):
-    steps = make_leaves(make_rollout(puzzle, 3))
-    (losses,) = Combined({"a": DeepSupervision()}, update="rollout").updates(puzzle, steps, 0)
-    each = [DeepSupervision().loss(puzzle, step).item() for step in steps]
+    steps, plain = make_leaves(make_rollout(puzzle, 3)), DeepSupervision()
+    objective = Objective({"a": plain}, update="rollout")
+    (losses,) = objective.losses(stack(steps), puzzle, None, 0)
+    each = [loss_of(plain, puzzle, step).item() for step in steps]
     assert max(each) - min(each) > 1e-3
     assert losses["a"].item() == pytest.approx(sum(each) / 3)
 
 
 def test_epochs_take_the_steps_again_with_new_parameters(puzzle):
-    watch, steps = Watch(), make_rollout(puzzle, 3)
-    model, held = steps[0].reasoner, [step.improved.logits.clone() for step in steps]
-    taken = model.steps_taken
-    objective = Combined({"a": DeepSupervision(), "b": watch}, update="rollout", epochs=3)
+    watch, model, plain = Watch(), make_model(puzzle), DeepSupervision()
+    rollout = stack(make_rollout(puzzle, 3, model=model))
+    held, counter = rollout.after.logits.clone(), StepCounter()
+    objective = Objective({"a": plain, "b": watch}, update="rollout", epochs=3)
     losses = []
-    for update in objective.updates(puzzle, steps, 0):
-        losses.append(update["a"].item())
-        by_hand = [DeepSupervision().loss(puzzle, step).item() for step in watch.seen[-1][0]]
-        assert losses[-1] == pytest.approx(sum(by_hand) / 3)
-        model.zero_grad()
-        sum(update.values()).backward()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter -= 0.1 * parameter.grad
+    with counted(counter):
+        for update in objective.losses(rollout, puzzle, model, 0):
+            losses.append(update["a"].item())
+            by_hand = [loss_of(plain, puzzle, step).item() for step in watch.seen[-1].unbind(0)]
+            assert losses[-1] == pytest.approx(sum(by_hand) / 3)
+            model.zero_grad()
+            sum(update.values()).backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.1 * parameter.grad
     assert losses[0] - losses[1] > 1e-3  # the update before it took effect
     assert losses[1] - losses[2] > 1e-3
     assert watch.asked == 1
-    assert model.steps_taken == taken + 2 * 3 * 4
-    for seen, experience in watch.seen:
-        assert torch.equal(experience["logits"], held[2])
-        for again, step in zip(seen, steps, strict=True):
-            assert again.state_before is step.state_before
-            assert again.reference is step.reference
+    assert counter.lane_steps == 2 * 3 * 4
+    for seen in watch.seen:
+        assert torch.equal(seen.experience["logits"], held)
+        assert torch.equal(seen.before.state["z"], rollout.before.state["z"])
+        assert torch.equal(seen.before.logits, rollout.before.logits)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Combined({}), "objective.terms is empty"),
-        (lambda: Combined({"a": DeepSupervision()}, update="never"), "update=never: allowed are"),
-        (lambda: Combined({"a": DeepSupervision()}, epochs=2), "epochs=2: 1, or more with"),
-        (lambda: Combined({"a": Watch()}, update="rollout", epochs=0), "epochs=0"),
-        (lambda: Combined({"a": Watch()}), "terms.a needs objective.update=rollout"),
-        (lambda: Combined({"a": PPO()}), "terms.a needs objective.update=rollout"),
-        (lambda: Combined({"a": GroupRelative()}), "terms.a needs objective.update=rollout"),
-        (lambda: Combined({"a": DeepSupervision(until_step=10)}), "acts at optimizer step 10"),
-        (lambda: Combined({"a": DeepSupervision(from_step=5)}), "acts at optimizer step 0"),
-        (lambda: Combined({"a": DeepSupervision(weight=0.0)}), "acts at optimizer step 0"),
+        (lambda: Objective({}), "objective.terms is empty"),
+        (lambda: Objective({"a": DeepSupervision()}, update="never"), "update=never: allowed are"),
+        (lambda: Objective({"a": DeepSupervision()}, epochs=2), "epochs=2: 1, or more with"),
+        (lambda: Objective({"a": Watch()}, update="rollout", epochs=0), "epochs=0"),
+        (lambda: Objective({"a": Watch()}), "terms.a needs objective.update=rollout"),
+        (lambda: Objective({"a": PPO()}), "terms.a needs objective.update=rollout"),
+        (lambda: Objective({"a": GroupRelative()}), "terms.a needs objective.update=rollout"),
+        (
+            lambda: Objective({"a": Weighted(DeepSupervision(), until_step=10)}),
+            "acts at optimizer step 10",
+        ),
+        (
+            lambda: Objective({"a": Weighted(DeepSupervision(), from_step=5)}),
+            "acts at optimizer step 0",
+        ),
+        (
+            lambda: Objective({"a": Weighted(DeepSupervision(), weight=0.0)}),
+            "acts at optimizer step 0",
+        ),
     ],
 )
 def test_terms_that_do_not_fit_are_refused(make, message):
@@ -376,8 +380,7 @@ def test_terms_that_do_not_fit_are_refused(make, message):
 @pytest.mark.parametrize(
     ("term", "settings", "message"),
     [
-        (DeepSupervision, {"weight": -1.0}, "weight is -1.0"),
-        (Halting, {"weight": -1.0}, "weight is -1.0"),
+        (Weighted, {"term": DeepSupervision(), "weight": -1.0}, "weight is -1.0"),
         (SetLikelihood, {"limit": 0}, "limit is 0"),
         (InputCurriculum, {"pseudo_target": -0.1}, "pseudo_target=-0.1"),
         (InputCurriculum, {"pseudo_target": 1.1}, "pseudo_target=1.1"),
@@ -409,6 +412,6 @@ def test_terms_that_do_not_fit_are_refused(make, message):
         (PPO, {"critic": -0.1}, "critic=-0.1"),
     ],
 )
-def test_settings_out_of_range_are_refused(term: type[Term], settings, message):
+def test_settings_out_of_range_are_refused(term, settings, message):
     with pytest.raises(UserError, match=message):
         term(**settings)

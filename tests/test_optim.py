@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pir.optim import MuonAdamW, averaged, learning_rate_factor
+from pir.training.optim import MuonAdamW, averaged, learning_rate_factor
 
 
 def test_learning_rate_curve():

@@ -8,16 +8,17 @@ from pir.envs.countdown import Countdown
 from pir.envs.sudoku import Sudoku
 
 from pir.errors import UserError
-from pir.improvement import Lanes, improvement_steps
 from pir.models.dual import Dual, SoftEmbedding
 from pir.models.feedforward import FeedForward
 from pir.models.hrm import HRM
-from pir.models.layers import rms_norm
 from pir.models.looped import Looped
+from pir.models.network import rms_norm
 from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.speakers import Transformer
 from pir.models.trm import TRM
-from pir.reasoner import NEVER
+from pir.reasoner import MASKED_LOGIT
+from pir.rollout import begin
+from tests.objective_steps import take_steps
 from tests.small_reasoners import GPT2, QWEN3, SMALL, language_model, logits, run, start
 
 
@@ -75,9 +76,9 @@ def test_recurrent_depth_by_hand_and_through_the_last_eight_steps(puzzle):
     puzzles = puzzle.sample(3, "train", seed=0)
     question = puzzles["question"]
     torch.manual_seed(1)
-    lanes = Lanes.begin(model, puzzle, puzzles)
-    s = lanes.state["s"]
-    *_, last = improvement_steps(model, puzzle, lanes, 12, backprop_steps=8)
+    lanes = begin(model, puzzle, puzzles)
+    s = lanes.now.state["s"]
+    *_, last = take_steps(model, puzzle, lanes, 12, backprop_steps=8)
     assert 0.5 < s.std() < 0.7
 
     def core(s):
@@ -88,10 +89,10 @@ def test_recurrent_depth_by_hand_and_through_the_last_eight_steps(puzzle):
             s = core(s)
     for _ in range(8):
         s = core(s)
-    slow = model.logit_head(model.coda(s)).masked_fill(~puzzle.slot_mask, NEVER)
-    assert torch.allclose(last.improved.logits, slow, atol=1e-5)
+    slow = model.logit_head(model.coda(s)).masked_fill(~puzzle.slot_mask, MASKED_LOGIT)
+    assert torch.allclose(last.after.logits, slow, atol=1e-5)
     ours, expected = (
-        gradients(model, found.softmax(-1).square().sum()) for found in (last.improved.logits, slow)
+        gradients(model, found.softmax(-1).square().sum()) for found in (last.after.logits, slow)
     )
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, expected, strict=True))
 
@@ -101,17 +102,17 @@ def test_loops_by_hand_and_through_all_of_them(puzzle, recall):
     torch.manual_seed(0)
     model = Looped(puzzle, recall=recall, **SMALL)
     puzzles = puzzle.sample(3, "train", seed=0)
-    lanes = Lanes.begin(model, puzzle, puzzles)
-    *_, last = improvement_steps(model, puzzle, lanes, 3, backprop_steps=3)
+    lanes = begin(model, puzzle, puzzles)
+    *_, last = take_steps(model, puzzle, lanes, 3, backprop_steps=3)
     x = model.embed(puzzles["question"])
     h = torch.zeros_like(x) if recall else x
     for _ in range(3):
         h = model.f(model.adapter(torch.cat([h, x], -1)) if recall else h)
     ours, slow = (
         gradients(model, found.softmax(-1).square().sum())
-        for found in (last.improved.logits, logits(model, {"h": h}))
+        for found in (last.after.logits, logits(model, {"h": h}))
     )
-    assert torch.allclose(last.improved.logits, logits(model, {"h": h}), atol=1e-5)
+    assert torch.allclose(last.after.logits, logits(model, {"h": h}), atol=1e-5)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, slow, strict=True))
 
 
@@ -136,7 +137,7 @@ def test_soft_embedding_is_one_network(puzzle):
 def test_a_cache_is_attended_to_beside_ones_own_tokens(make, plain, monkeypatch):
     """Layer by layer: keys and values of both, queries of the reader; relations on the board."""
     if not plain:
-        monkeypatch.setattr("pir.models.layers.LONGEST_PLAIN", {})
+        monkeypatch.setattr("pir.models.network.LONGEST_PLAIN", {})
     torch.manual_seed(0)
     puzzle = make()
     question = puzzle.sample(5, "train", seed=0)["question"]

@@ -13,9 +13,9 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.evaluation.rollouts import evaluate
 from pir.evaluation.sampling import PolicySample, Sampled, judge
-from pir.improvement import sample_answers
 from pir.models.trm import TRM
 from pir.puzzle import Puzzle
+from pir.rollout import sample_answers
 from tests import slow_checkers as slow
 
 COUNTS = {4: 2, 5: 10, 6: 4, 7: 40, 8: 92, 9: 352, 10: 724}

@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 from pir.envs.countdown import Countdown
+from tensordict import TensorDict
 
 from pir import plugins
 from pir.components import load_trained
 from pir.errors import UserError
-from pir.improvement import Lanes, improvement_steps
 from pir.models.dual import Dual, SoftEmbedding
 from pir.models.feedforward import FeedForward
 from pir.models.hrm import HRM
 from pir.models.looped import Looped
 from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.trm import TRM
-from pir.reasoner import NEVER, Condition
+from pir.reasoner import MASKED_LOGIT
+from pir.rollout import begin, improve
 from pir.run_folder import RunFolder
 from tests.conftest import TINY
 from tests.small_reasoners import GPT2, QWEN3, SMALL, language_model, logits, run, start
@@ -105,8 +106,8 @@ def test_compiled_is_eager(build, question):
     torch._dynamo.reset()
     compiled = torch.compile(model.improve, backend="aot_eager")
     values, slopes = [], []
-    for improve in (model.improve, compiled):
-        value = loss(improve)
+    for step in (model.improve, compiled):
+        value = loss(step)
         values.append(value)
         slopes.append(torch.autograd.grad(value, parameters, materialize_grads=True))
     assert torch.allclose(*values, rtol=1e-5)
@@ -115,10 +116,11 @@ def test_compiled_is_eager(build, question):
 
 def test_gradient_reaches_all_that_is_trained_and_nothing_else(build, question, puzzle):
     model = build(halt_head=True, continue_head=True, value_head=True)
-    lanes = Lanes.begin(model, puzzle, puzzle.sample(5, "train", seed=0))
-    for step in improvement_steps(model, puzzle, lanes, 2):
-        policy = step.improved
-        (policy.logits.logsumexp(-1).sum() + sum(head.sum() for head in policy[1:])).backward()
+    lanes = begin(model, puzzle, puzzle.sample(5, "train", seed=0))
+    for _ in range(2):
+        lanes, step = improve(model, puzzle, lanes)
+        heads = (step.after.halt_logit, step.after.continue_logit, step.after.value)
+        (step.after.logits.logsumexp(-1).sum() + sum(head.sum() for head in heads)).backward()
     for name, p in model.named_parameters():
         assert p.requires_grad == (p.grad is not None and bool(p.grad.any())), name
 
@@ -128,8 +130,8 @@ def test_logits_keep_to_the_slot_mask(build, question, puzzle):
     found = logits(model, run(model, question, 1))
     assert found.shape == (5, *puzzle.slot_mask.shape)
     assert found.dtype == torch.float32
-    assert (found[:, ~puzzle.slot_mask] == NEVER).all()
-    assert (found[:, puzzle.slot_mask] > NEVER / 2).all()
+    assert (found[:, ~puzzle.slot_mask] == MASKED_LOGIT).all()
+    assert (found[:, puzzle.slot_mask] > MASKED_LOGIT / 2).all()
 
 
 def test_what_is_told_is_heard(build, question, puzzle):
@@ -142,7 +144,8 @@ def test_what_is_told_is_heard(build, question, puzzle):
         nothing = torch.zeros(5, *puzzle.slot_mask.shape)
         told = {"optimality": torch.zeros(5, dtype=torch.int64), "partial_answer": nothing} | told
         torch.manual_seed(4)
-        improved = model.improve(question, state, torch.full((5,), k), Condition(**told))
+        condition = TensorDict(told, batch_size=[5])
+        improved = model.improve(question, state, torch.full((5,), k), condition)
         return logits(model, improved)
 
     plain = after(2)

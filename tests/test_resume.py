@@ -14,6 +14,7 @@ import torch
 from pir import checkpoint
 from pir.errors import NonFiniteLossError, UserError
 from pir.run_folder import RunFolder, read_rows
+from pir.training.resume import resume
 from tests.conftest import TINY
 from tests.training_runs import ROW_FILES, assert_same_run, go_on, start
 
@@ -22,7 +23,9 @@ from tests.training_runs import ROW_FILES, assert_same_run, go_on, start
 @pytest.mark.parametrize("objective", ["awr", "set_likelihood"])
 def test_resume_is_exact(tmp_path, monkeypatch, lanes, objective):
     for name, value in (("DECIDE_EVERY", 3), ("DECIDE_BY", 1), ("WORTH", 0.0), ("DYING", -1.0)):
-        monkeypatch.setattr(f"pir.depth.{name}", value)  # the depth grows at every decision
+        monkeypatch.setattr(
+            f"pir.schedules.by_ledger.{name}", value
+        )  # the depth grows at every decision
     options = [f"trainer.lanes={lanes}", f"objective={objective}", "model.halt_head=true"]
     options.append("+objective.terms.halt={_target_: pir.objectives.Halting}")
     if lanes == "ledger":
@@ -48,7 +51,7 @@ def test_objectives_that_draw_or_roll_out_resume_exactly(tmp_path, objective, re
     start(tmp_path / "whole", *options).train()
     start(tmp_path / "parts", *options, "trainer.max_optimizer_steps=6").train()
     trainer = go_on(tmp_path / "parts", *options)
-    assert not replay or len(trainer.hard_puzzles.buffer) > 0
+    assert not replay or len(trainer.state.hard_puzzles.buffer) > 0
     trainer.train()
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
@@ -57,7 +60,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path):
     start(tmp_path / "whole").train()
     trainer = start(tmp_path / "cut")
     (tmp_path / "cut/improvement.csv").write_text("optimizer_step,k\n0,1\n")
-    trainer.resume()
+    resume(trainer)
     trainer.train()
     cut = (tmp_path / "cut/improvement.csv").read_text().splitlines()
     assert len(cut) == len((tmp_path / "whole/improvement.csv").read_text().splitlines())
@@ -79,7 +82,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     assert f"go on with: pir train resume='{folder}'" in errors
     assert "Traceback" not in errors
     saved = checkpoint.load(RunFolder(folder).last, torch.device("cpu"))
-    assert saved["numbers"]["optimizer_step"] > 0
+    assert saved["progress"]["optimizer_step"] > 0
 
 
 def test_rows_after_the_checkpoint_are_dropped_and_cut_rows_too(tmp_path):
@@ -124,8 +127,8 @@ def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
         (lambda p: p.write_bytes(b""), "damaged"),
         (lambda p: torch.save({"weights": {}}, p), "no checkpoint written by pir"),
         (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 99}, p), "version 99"),
-        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 4}, p), "version 4;"),
-        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 5}, p), "missing"),
+        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 5}, p), "version 5;"),
+        (lambda p: torch.save({"format": "pir checkpoint", "schema_version": 6}, p), "missing"),
         (lambda p: p.unlink(), "there is no such checkpoint"),
     ],
 )
@@ -169,7 +172,7 @@ def test_the_evaluation_at_a_budgets_end_is_kept_apart(tmp_path):
     trainer = start(tmp_path / "run", "trainer.max_optimizer_steps=7")
     trainer.train()
     best = trainer.folder.best.read_bytes()
-    trainer.best_solved = -1.0
+    trainer.progress.best_solved = -1.0
     trainer._keep_if_best(trainer._evaluate_validation(), trainer.folder.end)
     assert trainer.folder.end.exists()
     assert trainer.folder.best.read_bytes() == best

@@ -1,14 +1,19 @@
 """Losses that learn from scored samples, each against a slow reference: value and gradient."""
 
 import math
-from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
-from pir.errors import UserError
-from pir.improvement import sample_answers
-from pir.objectives import PPO, AdvantageWeighted, Combined, DeepSupervision, GroupRelative
+from pir.objectives import (
+    PPO,
+    AdvantageWeighted,
+    DeepSupervision,
+    GroupRelative,
+    Objective,
+)
+from pir.rollout import changed, replay, sample_answers, stack
 from tests.objective_steps import (
     PUZZLES,
     assert_same,
@@ -16,6 +21,7 @@ from tests.objective_steps import (
     gradients,
     leaves,
     log_policy,
+    loss_of,
     make_leaves,
     make_model,
     make_rollout,
@@ -60,18 +66,18 @@ def answer_advantages(puzzle, step, answers, b, advantage):
 def test_advantage_weighted_samples(puzzle, monkeypatch, weights, advantage):
     """Puzzles, or cells, whose samples are all alike are left out: all of lane 0."""
     step = make_step(puzzle)
-    step.before = step.before._replace(score=torch.tensor([0.0, 0.1, 0.3, 0.5]))
-    answers = sample_answers(puzzle, step.puzzles["question"], step.improved.logits.detach(), 6)
+    step.before.score = torch.tensor([0.0, 0.1, 0.3, 0.5])
+    answers = sample_answers(puzzle, step.puzzles["question"], step.after.logits.detach(), 6)
     answers[0] = answers[0, :1]
 
     def draw(of, question, logits, count):
         assert (of, count) == (puzzle, 6)
-        assert question is step.puzzles["question"]
-        assert logits is step.improved.logits
+        assert torch.equal(question, step.puzzles["question"])
+        assert torch.equal(logits, step.after.logits)
         return answers
 
     monkeypatch.setattr("pir.objectives.advantage_weighted.sample_answers", draw)
-    policy, slow, weighed = log_policy(step.improved), zero(), set()
+    policy, slow, weighed = log_policy(step), zero(), set()
     for b, written in enumerate(cells(puzzle, step)):
         found = answer_advantages(puzzle, step, answers, b, advantage)
         for cell in written:
@@ -83,7 +89,7 @@ def test_advantage_weighted_samples(puzzle, monkeypatch, weights, advantage):
     assert len(weighed) >= 3
     assert max(weighed) == (4.0 if weights == "exponential" else 1.1)
     term = AdvantageWeighted(samples=6, weights=weights, advantage=advantage, beta=0.05, clip=4.0)
-    fast = term.loss(puzzle, step)
+    fast = loss_of(term, puzzle, step)
     assert_same(fast, slow, step)
     assert not gradients(fast, leaves(step))[0][0].any()
 
@@ -94,9 +100,9 @@ def test_advantage_weighted_label(puzzle, weights):
     step = make_step(puzzle)
     term = AdvantageWeighted(weights=weights, advantage="label_gain", beta=0.05, clip=4.0)
     before = torch.get_rng_state()
-    fast = term.loss(puzzle, step)
+    fast = loss_of(term, puzzle, step)
     assert torch.equal(torch.get_rng_state(), before)
-    c, u = log_policy(step.improved), step.reference.double().log_softmax(-1)
+    c, u = log_policy(step), step.before.logits.double().log_softmax(-1)
     slow = zero()
     for b, written in enumerate(cells(puzzle, step)):
         label = {cell: int(step.puzzles["solution"][b, cell]) for cell in written}
@@ -111,7 +117,7 @@ def test_advantage_weighted_label(puzzle, weights):
 def test_sampled_answers_keep_the_question(puzzle):
     step = make_step(puzzle)
     question = step.puzzles["question"]
-    answers = sample_answers(puzzle, question, step.improved.logits, 5)
+    answers = sample_answers(puzzle, question, step.after.logits, 5)
     assert answers.shape == (4, 5, puzzle.length)
     written = puzzle.written(question)[:, None].expand(answers.shape)
     repeated = question[:, None].expand(answers.shape)
@@ -130,7 +136,7 @@ def slow_credits(credit, steps, b):
     if credit == "exit":
         result, survival = [], 1.0
         for index, step in enumerate(steps):
-            leave = 1 / (1 + math.exp(-step.improved.halt_logit[b].item()))
+            leave = 1 / (1 + math.exp(-step.after.halt_logit[b].item()))
             leave = 1.0 if index == count - 1 else leave
             result.append(leave * survival)
             survival *= 1 - leave
@@ -147,7 +153,7 @@ def slow_credits(credit, steps, b):
 def test_credits(puzzle, credit, num_steps):
     steps = make_leaves(make_rollout(puzzle, num_steps, halt_head=True), scale=6)
     with torch.no_grad():
-        found = GroupRelative(credit=credit).credits(steps)
+        found = GroupRelative(credit=credit).credits(stack(steps))
     expected = torch.tensor([slow_credits(credit, steps, b) for b in range(4)]).T
     assert found.shape == (num_steps, 4)
     assert torch.allclose(found, expected, atol=1e-6)
@@ -156,7 +162,7 @@ def test_credits(puzzle, credit, num_steps):
 
 def slow_group_relative(puzzle, steps, old, answers, credit, clip):
     """Returns the loss, and how often the surrogate was cut for a ratio too low and too high."""
-    policies, slow, cut = [log_policy(step.improved) for step in steps], zero(), [0, 0]
+    policies, slow, cut = [log_policy(step) for step in steps], zero(), [0, 0]
     for b, written in enumerate(cells(puzzle, steps[0])):
         question = steps[0].puzzles["question"][b]
         scores = [score_of(puzzle, question, answer) for answer in answers[b]]
@@ -182,17 +188,17 @@ def test_group_relative(puzzle, credit):
     steps = make_leaves(make_rollout(puzzle, 3, halt_head=credit == "exit"))
     term = GroupRelative(samples=6, credit=credit)
     torch.manual_seed(3)
-    experience = term.experience(puzzle, steps)
+    experience = term.collect(stack(steps), puzzle)
     torch.manual_seed(3)
-    question, last = steps[2].puzzles["question"], steps[2].improved.logits.detach()
+    question, last = steps[2].puzzles["question"], steps[2].after.logits.detach()
     answers = sample_answers(puzzle, question, last, 6)
     assert not any(value.requires_grad for value in experience.values())
-    old = [log_policy(step.improved).detach() for step in steps]
-    first = term.rollout_loss(puzzle, steps, experience)
+    old = [log_policy(step).detach() for step in steps]
+    first = loss_of(term, puzzle, *steps, **experience)
     slow, cut = slow_group_relative(puzzle, steps, old, answers, credit, (0.2, 0.28))
     assert cut == [0, 0]
     assert_same(first, slow, *steps)
-    reached = [bool(gradients(first, [step.improved.logits])[0].any()) for step in steps]
+    reached = [bool(gradients(first, [step.after.logits])[0].any()) for step in steps]
     assert reached == [credit != "last", credit != "last", True]
 
 
@@ -200,21 +206,23 @@ def test_group_relative(puzzle, credit):
 def test_group_relative_clips_in_later_epochs(puzzle, credit):
     steps = make_leaves(make_rollout(puzzle, 3))
     term = GroupRelative(samples=6, credit=credit, clip=(0.1, 0.3))
-    experience = term.experience(puzzle, steps)
-    old = [log_policy(step.improved).detach() for step in steps]
+    experience = term.collect(stack(steps), puzzle)
+    old = [log_policy(step).detach() for step in steps]
     torch.manual_seed(2)
     for step in steps:
         with torch.no_grad():
-            step.improved.logits.add_(torch.randn(step.improved.logits.shape))
-    loss = term.rollout_loss(puzzle, steps, experience)
-    slow, cut = slow_group_relative(puzzle, steps, old, experience["answers"], credit, (0.1, 0.3))
+            step.after.logits.add_(torch.randn(step.after.logits.shape))
+    loss = loss_of(term, puzzle, *steps, **experience)
+    slow, cut = slow_group_relative(
+        puzzle, steps, old, experience["answers"][0], credit, (0.1, 0.3)
+    )
     assert min(cut) > 0
     assert_same(loss, slow, *steps)
 
 
-def test_credit_by_exit_needs_a_halt_head(puzzle):
-    with pytest.raises(UserError, match="halt_head=true"):
-        GroupRelative(credit="exit").experience(puzzle, make_rollout(puzzle, 2))
+def test_credit_by_exit_needs_a_halt_head():
+    needs = {credit: GroupRelative(credit=credit).outputs for credit in CREDITS}
+    assert needs == dict.fromkeys(CREDITS, ()) | {"exit": ("halt_logit",)}
 
 
 # --- proximal policy optimisation -----------------------------------------------------------------
@@ -241,9 +249,9 @@ def slow_advantages(rewards, values, gamma, lmbda):
 class SlowPPO:
     """Everything that PPO keeps of a rollout, and its loss, in plain numbers."""
 
-    def __init__(self, puzzle, steps, actions):
-        self.puzzle, self.actions = puzzle, actions
-        self.old = [log_policy(step.improved).detach() for step in steps]
+    def __init__(self, puzzle, model, steps, actions):
+        self.puzzle, self.model, self.actions = puzzle, model, actions
+        self.old = [log_policy(step).detach() for step in steps]
         question, values = steps[0].puzzles["question"], self.values(steps)
         self.advantage, self.target = {}, {}
         for b in range(4):
@@ -261,14 +269,14 @@ class SlowPPO:
 
     def values(self, steps):
         """Lists V of the states before the steps; the first is that of the start."""
-        start = steps[0].reasoner.read_out(steps[0].state_before).value
-        return [start.double()] + [step.improved.value.double() for step in steps[:-1]]
+        start = self.model.read_out(steps[0].before.state).value
+        return [start.double()] + [step.after.value.double() for step in steps[:-1]]
 
     def loss(self, steps):
         """Returns the loss, and how often the surrogate was cut too low and too high."""
         slow, cut, values = zero(), [0, 0], self.values(steps)
         for (k, b), advantage in self.advantage.items():
-            policy, written = log_policy(steps[k].improved)[b], cells(self.puzzle, steps[k])[b]
+            policy, written = log_policy(steps[k])[b], cells(self.puzzle, steps[k])[b]
             picked = [(cell, int(self.actions[k][b, cell])) for cell in written]
             ratio = sum(policy[at] - self.old[k][b][at] for at in picked).exp()
             gain = ratio * advantage
@@ -283,39 +291,43 @@ class SlowPPO:
 
 
 def test_ppo(puzzle):
-    steps = make_leaves(make_rollout(puzzle, 4, value_head=True))
-    term, head = PPO(**PPO_SETTINGS), list(steps[0].reasoner.value_head.parameters())
+    model = make_model(puzzle, value_head=True)
+    steps = make_leaves(make_rollout(puzzle, 4, model=model))
+    term, head = PPO(**PPO_SETTINGS), list(model.value_head.parameters())
+    for earlier, later in pairwise(steps):  # as they follow on one another
+        later.before.value = earlier.after.value.detach()
     torch.manual_seed(3)
-    experience = term.experience(puzzle, steps)
+    experience = term.collect(stack(steps), puzzle)
     torch.manual_seed(3)
     question = steps[0].puzzles["question"]
     actions = [
-        sample_answers(puzzle, question, step.improved.logits.detach(), 1)[:, 0] for step in steps
+        sample_answers(puzzle, question, step.after.logits.detach(), 1)[:, 0] for step in steps
     ]
     assert not any(value.requires_grad for value in experience.values())
-    slow = SlowPPO(puzzle, steps, actions)
+    slow = SlowPPO(puzzle, model, steps, actions)
     expected, cut = slow.loss(steps)
     assert cut == [0, 0]
-    fast = term.rollout_loss(puzzle, steps, experience)
+    fast = loss_of(term, puzzle, *steps, model=model, **experience)
     assert_same(fast, expected, *steps)
     for a, b in zip(gradients(fast, head), gradients(expected, head), strict=True):
         assert torch.allclose(a, b, atol=1e-6)  # by way of the value of the start
         assert a.any()
     with torch.no_grad():  # lanes 0 and 1 grow surer of what they did, 2 and 3 less so
         for step, action in zip(steps, actions, strict=True):
-            did = torch.nn.functional.one_hot(action.long(), step.reference.shape[2])
-            step.improved.logits.add_(torch.tensor([0.8, 0.4, -0.4, -0.8])[:, None, None] * did)
-            step.improved.value.add_(0.5)
+            did = torch.nn.functional.one_hot(action.long(), step.before.logits.shape[2])
+            step.after.logits.add_(torch.tensor([0.8, 0.4, -0.4, -0.8])[:, None, None] * did)
+            step.after.value.add_(0.5)
     later, cut = slow.loss(steps)
     assert min(cut) > 0
-    assert_same(term.rollout_loss(puzzle, steps, experience), later, *steps)
+    assert_same(loss_of(term, puzzle, *steps, model=model, **experience), later, *steps)
 
 
 def test_ppo_reaches_the_value_head_and_the_policy(puzzle):
-    steps = make_rollout(puzzle, 3, value_head=True)
-    term, model = PPO(entropy=0.0), steps[0].reasoner
+    term, model = PPO(entropy=0.0), make_model(puzzle, value_head=True)
+    steps = make_rollout(puzzle, 3, model=model)
     parameters = dict(model.named_parameters())
-    loss = term.rollout_loss(puzzle, steps, term.experience(puzzle, steps))
+    kept = term.collect(stack(steps), puzzle)
+    loss = loss_of(term, puzzle, *steps, model=model, **kept)
     found = dict(zip(parameters, gradients(loss, list(parameters.values())), strict=True))
     assert found["value_head.weight"].any()
     assert found["logit_head.weight"].any()
@@ -326,7 +338,7 @@ def test_ppo_by_default_lets_no_later_gain_be_worth_less(puzzle):
     """Undiscounted and with lambda = 1 the target is the sum of the rewards to come."""
     steps = make_rollout(puzzle, 3, value_head=True)
     term = PPO(lmbda=1.0)
-    experience = term.experience(puzzle, steps)
+    experience = term.collect(stack(steps), puzzle)
     question = steps[0].puzzles["question"]
     for b in range(4):
         to_come = 0.0
@@ -336,11 +348,6 @@ def test_ppo_by_default_lets_no_later_gain_be_worth_less(puzzle):
             assert experience["value_target"][k, b].item() == pytest.approx(to_come, abs=1e-5)
 
 
-def test_ppo_needs_a_value_head(puzzle):
-    with pytest.raises(UserError, match="value_head=true"):
-        PPO().experience(puzzle, make_rollout(puzzle, 2))
-
-
 # --- several updates per rollout ------------------------------------------------------------------
 
 
@@ -348,19 +355,23 @@ def test_ppo_needs_a_value_head(puzzle):
 def test_later_epochs_compare_with_the_policy_that_acted(puzzle, make):
     """The second update has the ratios of the steps taken again to those of the rollout."""
     term, kept = make(), {}
-    keep = term.experience
-    term.experience = lambda *args: kept.setdefault("it", keep(*args))
+    collect = term.collect
+    term.collect = lambda *args: kept.setdefault("it", collect(*args))
     model = make_model(puzzle, value_head=True)
     steps = make_rollout(puzzle, 2, model=model)
-    objective = Combined({"reward": term, "label": DeepSupervision()}, "rollout", epochs=2)
-    updates = objective.updates(puzzle, steps, 0)
+    objective = Objective({"reward": term, "label": DeepSupervision()}, "rollout", epochs=2)
+    updates = objective.losses(stack(steps), puzzle, model, 0)
     sum(next(updates).values()).backward()
     torch.optim.SGD(model.parameters(), lr=0.3).step()
     second = next(updates)["reward"]
-    again = [replace(step, improved=step.again()) for step in steps]
-    assert (again[0].improved.logits - steps[0].improved.logits).abs().max() > 0.01
-    by_hand = term.rollout_loss(puzzle, again, kept["it"])
+    again = []
+    for step in steps:
+        policy = replay(model, step)._asdict()
+        known = {name: part for name, part in policy.items() if part is not None}
+        again.append(changed(step, after=step.after.replace(**known)))
+    assert (again[0].after.logits - steps[0].after.logits).abs().max() > 0.01
+    by_hand = loss_of(term, puzzle, *again, model=model, **kept["it"])
     assert second.item() == pytest.approx(by_hand.item(), rel=1e-5, abs=1e-6)
-    unmoved = term.rollout_loss(puzzle, steps, kept["it"])
+    unmoved = loss_of(term, puzzle, *steps, model=model, **kept["it"])
     assert abs(second.item() - unmoved.item()) > 1e-4
     assert next(updates, None) is None

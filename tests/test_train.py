@@ -9,7 +9,7 @@ import torch
 from pir.components import load_trained
 from pir.errors import UserError
 from pir.run_folder import RunFolder, read_rows
-from pir.train import Trainer
+from pir.training.trainer import Trainer
 from tests.conftest import compose_config
 from tests.golden import FILE, OBJECTIVES, loss_curve
 from tests.training_runs import assert_same_run, start
@@ -63,12 +63,12 @@ def test_every_forward_pass_counts(tmp_path):
     rollouts = ("trainer.lanes=synchronous", "objective.update=rollout", "objective.epochs=3")
     one = start(tmp_path / "epochs", *rollouts, "trainer.max_optimizer_steps=3")
     one.train()
-    assert (one.optimizer_step, one.forward_passes) == (3, 3 * 16 * 2 * 2)
+    assert (one.progress.optimizer_step, one.forward_passes) == (3, 3 * 16 * 2 * 2)
     ahead = ("objective=deep_supervision", "model.continue_head=true")
     ahead += ("objective.terms.halting._target_=pir.objectives.QHalting",)
     two = start(tmp_path / "ahead", *ahead, "trainer.max_optimizer_steps=3")
     two.train()
-    assert (two.optimizer_step, two.forward_passes) == (3, 3 * 16 * 2 * 2)
+    assert (two.progress.optimizer_step, two.forward_passes) == (3, 3 * 16 * 2 * 2)
 
 
 def test_failed_puzzles_come_back(tmp_path):
@@ -76,11 +76,11 @@ def test_failed_puzzles_come_back(tmp_path):
     trainer.train()
     fresh = start(tmp_path / "plain")
     fresh.train()
-    assert trainer.puzzles_seen < fresh.puzzles_seen
-    kept = trainer.hard_puzzles.buffer[:]
+    assert trainer.progress.puzzles_seen < fresh.progress.puzzles_seen
+    kept = trainer.state.hard_puzzles.buffer[:]
     assert len(kept) == 6
     assert trainer.puzzle.verify(kept["question"], kept["solution"]).solved.all()
-    seen = trainer.puzzle.sample(trainer.puzzles_seen, "train", seed=trainer.config.seed)
+    seen = trainer.puzzle.sample(trainer.progress.puzzles_seen, "train", seed=trainer.config.seed)
     questions = {tuple(question) for question in seen["question"].tolist()}
     assert all(tuple(question) in questions for question in kept["question"].tolist())
 
@@ -93,8 +93,8 @@ def test_the_ledger_chooses_the_trained_depth(tmp_path):
     rows = read_rows(trainer.folder.improvement)
     best = max(rows, key=lambda row: float(row["solved"]))  # the first of several
     parts, _, _ = load_trained(trainer.folder, "cpu")
-    assert parts.reasoner.improvement_steps == trainer.best_depth == int(best["k"])
-    assert trainer.best_solved == float(best["solved"])
+    assert parts.reasoner.improvement_steps == trainer.progress.best_depth == int(best["k"])
+    assert trainer.progress.best_solved == float(best["solved"])
     fixed = start(tmp_path / "fixed", "model.improvement_steps=3")
     fixed.train()
     assert load_trained(fixed.folder, "cpu")[0].reasoner.improvement_steps == 3
@@ -105,17 +105,17 @@ def test_rollout_updates_once_per_rollout(tmp_path):
         start(tmp_path / "refused", "objective.update=rollout")
     trainer = start(tmp_path / "run", "objective.update=rollout", "trainer.lanes=synchronous")
     trainer.train()
-    assert trainer.optimizer_step == 12
-    assert trainer.improvement_step == 12 * 2
+    assert trainer.progress.optimizer_step == 12
+    assert trainer.progress.improvement_step == 12 * 2
 
 
 def test_staggered_lanes_keep_every_step_in_every_update(tmp_path):
     trainer = start(tmp_path / "run", "trainer.log_every=100")
     trainer.train()
     ended_at_first_step, ended_at_last_step = 8, 11 * 8
-    counts = trainer.ledger.counts.sum(0).tolist()
+    counts = trainer.state.ledger.counts.sum(0).tolist()
     assert counts == [ended_at_first_step + ended_at_last_step, ended_at_last_step]
-    assert trainer.puzzles_seen == 16 + 11 * 8
+    assert trainer.progress.puzzles_seen == 16 + 11 * 8
 
 
 def test_same_seed_same_rows(tmp_path):
@@ -145,12 +145,12 @@ def test_settings_that_do_not_fit_are_refused_at_once(tmp_path, monkeypatch, ove
         Trainer(compose_config(*overrides), RunFolder(tmp_path / "run"))
 
 
-def test_rehearsal_changes_nothing(tmp_path):
+def test_the_first_lane_changes_nothing(tmp_path):
     trainer = start(tmp_path / "run", "objective=awr")
     state = torch.get_rng_state()
-    trainer._rehearse()
+    trainer._one_lane()
     assert torch.equal(state, torch.get_rng_state())
-    assert trainer.puzzles_seen == 0
+    assert trainer.progress.puzzles_seen == 0
 
 
 def test_budgets_end_a_run(tmp_path):
@@ -159,11 +159,11 @@ def test_budgets_end_a_run(tmp_path):
     assert passes.forward_passes == 224  # 16 lanes x 2 passes a step, the step that reaches 200
     minutes = start(tmp_path / "minutes", "trainer.max_minutes=1e-6")
     minutes.train()
-    assert minutes.optimizer_step == 0
+    assert minutes.progress.optimizer_step == 0
     options = ["trainer.patience=2", "optim.lr=0", "optim.adamw_lr=0", "trainer.eval_every=2"]
     patience = start(tmp_path / "patience", *options)
     patience.train()
-    assert patience.optimizer_step == 4
+    assert patience.progress.optimizer_step == 4
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from pir.components import load_trained
 from pir.errors import UserError
 from pir.run_folder import RunFolder
-from pir.train import Trainer
+from pir.training.trainer import Trainer
 from tests import conftest
 from tests.conftest import compose_config
 
@@ -60,7 +60,11 @@ def test_one_network_in_both_roles_begins_with_a_base_too(tmp_path):
     soft = Trainer(compose_config("model=soft_embedding"), RunFolder(tmp_path / "soft"))
     soft.warm_start(base.folder)
     theirs = load_trained(base.folder, "cpu")[0].reasoner.base.state_dict()
-    for role in (soft.reasoner.base, soft.reasoner.coprocessor, soft.average.module.coprocessor):
+    for role in (
+        soft.reasoner.base,
+        soft.reasoner.coprocessor,
+        soft.state.average.module.coprocessor,
+    ):
         assert all(torch.equal(theirs[name], w) for name, w in role.state_dict().items())
 
 

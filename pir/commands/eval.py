@@ -115,7 +115,7 @@ def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
         names = known
     for name in names:
         check_choice("eval.exit", str(name), ("all", *known))
-    return {name: build_rule(load_choice("exit", name, sources), f"exit={name}") for name in names}
+    return {name: build_rule(load_choice("exit", name), f"exit={name}") for name in names}
 
 
 def evaluation_text(result: dict[str, Any]) -> str:

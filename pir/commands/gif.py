@@ -22,9 +22,9 @@ def run(config: DictConfig) -> None:
     from pir.analysis.draw import save_animation
     from pir.components import load_trained
     from pir.evaluation.rollouts import EVALUATION_SEED
-    from pir.improvement import Lanes, improvement_steps
     from pir.noise import by_puzzle
     from pir.puzzle import SPLITS
+    from pir.rollout import begin, improve
 
     check_choice("split", config.split, SPLITS)
     folder = RunFolder(config.run)
@@ -38,10 +38,11 @@ def run(config: DictConfig) -> None:
     pictures, captions = [puzzle.picture(question, question)], ["the question"]
     with torch.no_grad(), by_puzzle(EVALUATION_SEED, parts.device):
         batch = TensorDict({"question": question[None]}, batch_size=[1]).to(parts.device)
-        lanes = Lanes.begin(reasoner, puzzle, batch)
+        lanes = begin(reasoner, puzzle, batch)
         count = config.improvement_steps or reasoner.improvement_steps
-        for step in improvement_steps(reasoner, puzzle, lanes, count):
-            pictures.append(puzzle.picture(question, step.answer[0].cpu()))
+        for _ in range(count):
+            lanes, step = improve(reasoner, puzzle, lanes)
+            pictures.append(puzzle.picture(question, step.after.answer[0].cpu()))
             solved, score = bool(step.after.solved[0]), float(step.after.score[0])
             captions.append(
                 f"step {int(step.k[0])}: {'solved' if solved else f'score {score:.2f}'}"

@@ -164,13 +164,14 @@ def improve(
             for rows, step in steps_until_exit(
                 reasoner, puzzle, some, stop.rule, stop.threshold, stop.most
             ):
+                after = step.after.cpu()
                 for place, row in enumerate((first + rows).tolist()):
                     steps[row].append(
                         {
                             "k": int(step.k[place]),
-                            "answer": puzzle.format_answer(batch[row], step.answer[place].cpu()),
-                            "solved": bool(step.after.solved[place]),
-                            "score": round(float(step.after.score[place]), 4),
+                            "answer": puzzle.format_answer(batch[row], after.answer[place]),
+                            "solved": bool(after.solved[place]),
+                            "score": round(float(after.score[place]), 4),
                         }
                     )
     return steps

@@ -27,7 +27,7 @@ from pir.interrupt import stoppable
 from pir.run_folder import RunFolder, write_json
 from pir.run_lock import new_run
 from pir.terminal import say
-from pir.trainer_settings import CHANGEABLE
+from pir.training.settings import CHANGEABLE
 
 
 def run(config: DictConfig) -> None:
@@ -75,10 +75,11 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
         make_absolute(config)
         files = record(config)
 
-    from pir.train import Trainer
+    from pir.training.resume import resume
+    from pir.training.trainer import Trainer
 
     trainer = Trainer(config, folder)
-    if not (resuming and trainer.resume()):
+    if not (resuming and resume(trainer)):
         if resuming:
             say("there is no checkpoint yet: the run starts anew", error=True)
         if config.init is not None:
@@ -96,7 +97,7 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
     if not trainer.train():
         raise KeyboardInterrupt
     try:
-        _finish(folder, trainer.progress())
+        _finish(folder, trainer.totals())
     except KeyboardInterrupt:
         say("the run has ended and is saved; its test was interrupted", error=True)
         raise
@@ -159,7 +160,7 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
         "forward_passes": trained["forward_passes"],
         **progress,
         "checkpoint": result["checkpoint"],
-        "validation_solved": tested["numbers"]["best_solved"],
+        "validation_solved": tested["progress"]["best_solved"],
         "test_puzzles": result["puzzles"],
         "solved": trained["solved"],
         "solved_interval": [trained["solved_low"], trained["solved_high"]],

@@ -11,7 +11,7 @@ from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, Evaluation, evaluate
 from pir.noise import normal
 from pir.puzzle import Puzzle
-from pir.reasoner import SHOWN, Reasoner
+from pir.reasoner import Reasoner
 
 
 def noisy_start(reasoner: Reasoner, question: Tensor, noise: float) -> TensorDict:
@@ -30,8 +30,7 @@ def noisy_start(reasoner: Reasoner, question: Tensor, noise: float) -> TensorDic
         size = torch.where(size > 0, size, 1.0).view(-1, *[1] * (values.ndim - 1))
         return (values + noise * size * drawn).to(values.dtype)
 
-    state = reasoner.start(question)
-    return state.update(state.exclude(*SHOWN).named_apply(disturbed))
+    return reasoner.start(question).named_apply(disturbed)
 
 
 def breadth(

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
-from pir.improvement import sample_answers, verify_answers
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle, instances
-from pir.reasoner import Reasoner, mask_logits
+from pir.reasoner import MASKED_LOGIT, Reasoner
+from pir.rollout import sample_answers, verify_answers
 
 PUZZLES = 500
 """Held-out puzzles that the floors and the puzzles with one blank are measured on."""
@@ -24,7 +24,7 @@ def masked_random(puzzle: Puzzle, puzzles: TensorDict) -> dict[str, Any]:
     """Answers with tokens drawn evenly among those that each position may hold."""
     question = puzzles["question"][:PUZZLES]
     mask = puzzle.slot_mask.to(question.device)
-    logits = mask_logits(torch.zeros_like(mask, dtype=torch.float32), mask)
+    logits = torch.where(mask, 0.0, MASKED_LOGIT)
     every = logits.expand(len(question), *logits.shape)
     with by_puzzle(EVALUATION_SEED, question.device):
         answers = sample_answers(puzzle, question, every, RANDOM_ANSWERS)

@@ -7,10 +7,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.evaluation.rollouts import EVALUATION_SEED
-from pir.improvement import Lanes, improvement_steps
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
-from pir.reasoner import SHOWN, Reasoner, latents_of
+from pir.reasoner import Reasoner, latents_of
+from pir.rollout import Lanes, begin, improve
 
 PUZZLES = 256
 """Puzzles that it is measured on."""
@@ -36,22 +36,20 @@ def path_independence(
     depth, device = reasoner.improvement_steps, puzzles["question"].device
     alignment, same = [], []
     with by_puzzle(EVALUATION_SEED, device):
-        batches = [Lanes.begin(reasoner, puzzle, part) for part in puzzles.split(batch_size)]
-        for own in batches:
-            _improve(reasoner, puzzle, own, depth)
+        batches = [begin(reasoner, puzzle, part) for part in puzzles.split(batch_size)]
+        batches = [_improved(reasoner, puzzle, own, depth) for own in batches]
         # the last puzzle comes before the first one
-        earlier = batches[-1].state[-1:]
+        earlier = batches[-1].now.state[-1:]
         for own in batches:
-            before = cast(TensorDict, torch.cat([earlier, own.state[:-1]]))
-            earlier = own.state[-1:]
-            swapped = own.state.clone().update(before.exclude(*SHOWN))
-            other = Lanes.begin(reasoner, puzzle, own.puzzles, swapped)
-            other.k = own.k.clone()
-            _improve(reasoner, puzzle, own, depth)
-            _improve(reasoner, puzzle, other, depth)
-            here, there = (_flat(lanes.state) for lanes in (own, other))
+            swapped = cast(TensorDict, torch.cat([earlier, own.now.state[:-1]]))
+            earlier = own.now.state[-1:]
+            other = begin(reasoner, puzzle, own.puzzles, swapped)
+            other.k, other.now.context = own.k, own.now.context
+            own = _improved(reasoner, puzzle, own, depth)
+            other = _improved(reasoner, puzzle, other, depth)
+            here, there = (_flat(lanes.now.state) for lanes in (own, other))
             alignment.append(torch.cosine_similarity(here, there, dim=1))
-            same.append((own.answer == other.answer).all(1))
+            same.append((own.now.answer == other.now.answer).all(1))
     return {
         "alignment": float(torch.cat(alignment).mean()),
         "same_answer": float(torch.cat(same).float().mean()),
@@ -59,9 +57,10 @@ def path_independence(
     }
 
 
-def _improve(reasoner: Reasoner, puzzle: Puzzle, lanes: Lanes, num_steps: int) -> None:
-    for _ in improvement_steps(reasoner, puzzle, lanes, num_steps):
-        pass
+def _improved(reasoner: Reasoner, puzzle: Puzzle, lanes: Lanes, num_steps: int) -> Lanes:
+    for _ in range(num_steps):
+        lanes, _ = improve(reasoner, puzzle, lanes)
+    return lanes
 
 
 def _flat(state: TensorDict) -> Tensor:

@@ -4,7 +4,6 @@ None of them changes the course of the rollouts.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,11 +13,11 @@ from torch import Tensor
 from pir.cells import Cells
 from pir.device import own_random_stream
 from pir.guidance import Region, best_weight, guided_log_policy, margin
-from pir.improvement import Lanes, Step, improvement_steps, sample_answers
 from pir.intervals import wilson_interval
 from pir.noise import uniform_of
 from pir.puzzle import Puzzle, Verdict
-from pir.reasoner import Condition, Optimality, Reasoner, latents_of
+from pir.reasoner import Optimality, Reasoner, latents_of
+from pir.rollout import Rollout, begin, changed, improve, sample_answers
 
 REGION_NAMES = {-1: "still", **{region.value: region.name.lower() for region in Region}}
 
@@ -37,7 +36,7 @@ class _Sweep:
         self.sums = torch.zeros(len(self.settings), num_steps, len(columns), dtype=torch.float64)
         self.puzzles = 0
 
-    def add(self, index: int, step: Step, values: Sequence[Tensor]) -> None:
+    def add(self, index: int, step: Rollout, values: Sequence[Tensor]) -> None:
         """Adds values, each (B,), of a setting at a step."""
         if index == 0 and int(step.k[0]) == 1:
             self.puzzles += len(step.k)
@@ -75,14 +74,14 @@ class GuidanceSweep:
             weights, num_steps, ("solved", "score", "drawn_solved", "nll", "margin")
         )
 
-    def see(self, step: Step, first: int) -> None:
+    def see(self, step: Rollout, first: int) -> None:
         """See `Observer.see`."""
         if not self.sweep.settings:
             return
         cells = Cells(step)
         question = step.puzzles["question"]
         for index, w in enumerate(self.sweep.settings):
-            logits = step.reference.lerp(step.improved.logits, w)  # exact at w = 0 and 1
+            logits = step.before.logits.lerp(step.after.logits, w)  # exact at w = 0 and 1
             answer = self.puzzle.clamp(question, logits.argmax(-1))
             verdict = self.puzzle.verify(question, answer)
             drawn = sample_answers(self.puzzle, question, logits, 1, step.k)[:, 0]
@@ -99,22 +98,31 @@ class OptimalitySweep(GuidanceSweep):
     """The same between the unconditional policy (w = 0) and that of good answers (w = 1).
 
     The unconditional policy has rollouts of its own beside those that are evaluated.
+
+    Args:
+        reasoner: takes the steps.
+        puzzle: see `GuidanceSweep`.
+        weights: see `GuidanceSweep`.
+        num_steps: see `GuidanceSweep`.
     """
 
-    def see(self, step: Step, first: int) -> None:
+    def __init__(
+        self, reasoner: Reasoner, puzzle: Puzzle, weights: Sequence[float], num_steps: int
+    ) -> None:
+        """Starts without sums."""
+        super().__init__(puzzle, weights, num_steps)
+        self.reasoner = reasoner
+
+    def see(self, step: Rollout, first: int) -> None:
         """See `Observer.see`."""
-        if not self.sweep.settings or not step.reasoner.conditional:
+        if not self.sweep.settings or "optimality" not in self.reasoner.inputs:
             return
         with own_random_stream(step.k.device):
             if int(step.k[0]) == 1:
-                lanes = Lanes.begin(step.reasoner, self.puzzle, step.puzzles)
-                told = Condition(optimality=torch.full_like(step.k, Optimality.NONE))
-                count = self.sweep.sums.shape[1]
-                self.untold = improvement_steps(
-                    step.reasoner, self.puzzle, lanes, count, condition=lambda _: told
-                )
-            reference = next(self.untold).improved.logits
-        super().see(replace(step, reference=reference), first)
+                self.unconditional = begin(self.reasoner, self.puzzle, step.puzzles)
+            told = {"optimality": torch.full_like(step.k, Optimality.NONE)}
+            self.unconditional, _ = improve(self.reasoner, self.puzzle, self.unconditional, told)
+        super().see(changed(step, before=self.unconditional.now), first)
 
     def rows(self, passes_per_step: int) -> list[dict[str, Any]]:
         """Returns the table, of twice the forward passes; empty without optimality tokens."""
@@ -138,14 +146,14 @@ class StepSizeProbe:
         self.reasoner, self.puzzle = reasoner, puzzle
         self.sweep = _Sweep(step_sizes, num_steps, ("solved", "score"))
 
-    def see(self, step: Step, first: int) -> None:
+    def see(self, step: Rollout, first: int) -> None:
         """See `Observer.see`."""
         for index, alpha in enumerate(self.sweep.settings):
             verdict = self._verdict(step, alpha)
             self.sweep.add(index, step, [verdict.solved, verdict.score])
 
-    def _verdict(self, step: Step, alpha: float) -> Verdict:
-        state = step.state_before.lerp(step.state_after, alpha)
+    def _verdict(self, step: Rollout, alpha: float) -> Verdict:
+        state = step.before.state.lerp(step.after.state, alpha)
         question = step.puzzles["question"]
         answer = self.reasoner.read_out(state).logits.argmax(-1)
         return self.puzzle.verify(question, self.puzzle.clamp(question, answer))
@@ -165,7 +173,7 @@ class CellSample:
         self.per_step = per_step
         self.kept: dict[int, list[tuple[float, dict[str, Any]]]] = {}
 
-    def see(self, step: Step, first: int) -> None:
+    def see(self, step: Rollout, first: int) -> None:
         """See `Observer.see`."""
         cells = Cells(step)
         if not cells.labelled:
@@ -218,6 +226,7 @@ class LatentSample:
     fewer than `puzzles`, slots are halved down to `FEWEST_SLOTS` first.
 
     Args:
+        reasoner: takes the steps.
         num_steps: steps K of the evaluation.
         depth: a step, from 1, that is never left out: the trained depth.
         puzzles: how many are averaged over tokens, M.
@@ -227,8 +236,9 @@ class LatentSample:
     MOST_NUMBERS = 2**22
     """8 MiB as float16."""
 
-    def __init__(self, num_steps: int, depth: int, puzzles: int = 64) -> None:
-        """Has seen nothing."""
+    def __init__(self, reasoner: Reasoner, num_steps: int, depth: int, puzzles: int = 64) -> None:
+        """Starts without states."""
+        self.reasoner = reasoner
         self.puzzles = puzzles
         self.kept_steps = sorted({0, depth, *(k + 1 for k in spread(num_steps, self.MOST_STEPS))})
         self.kept_slots: list[int] = []
@@ -236,19 +246,19 @@ class LatentSample:
         self.states: dict[int, list[Tensor]] = {}
         self.slots: dict[int, list[Tensor]] = {}
 
-    def see(self, step: Step, first: int) -> None:
+    def see(self, step: Rollout, first: int) -> None:
         """See `Observer.see`."""
         if int(step.k[0]) == 1:
-            self._keep(step.reasoner, step.state_before, 0, first)
-        self._keep(step.reasoner, step.state_after, int(step.k[0]), first)
+            self._keep(step.before.state, 0, first)
+        self._keep(step.after.state, int(step.k[0]), first)
 
-    def _keep(self, reasoner: Reasoner, state: TensorDict, k: int, first: int) -> None:
+    def _keep(self, state: TensorDict, k: int, first: int) -> None:
         if first < self.puzzles:
             pooled = self._pooled(state[: self.puzzles - first])
             self.states.setdefault(k, []).append(pooled)
         if first >= self.slot_puzzles or k not in self.kept_steps:
             return
-        slots = reasoner.slots(state[: self.slot_puzzles - first])
+        slots = self.reasoner.slots(state[: self.slot_puzzles - first])
         if not self.kept_slots:
             self.kept_slots, self.slot_puzzles = self._thinned(*slots.shape[1:])
         # float16 ends at 65504; what a state that runs away holds beyond it becomes infinite

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from pir.device import time_on
 from pir.errors import UserError
-from pir.improvement import Lanes, Step, improvement_steps
 from pir.ledger import Ledger
 from pir.memory import require_memory
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
+from pir.rollout import Rollout, begin, improve
 
 EVALUATION_SEED = 0
 
@@ -50,7 +50,7 @@ def held_out(puzzle: Puzzle, split: str, count: int, device: torch.device) -> Te
 class Observer(Protocol):
     """Something that looks at every step of an evaluation, without changing its course."""
 
-    def see(self, step: Step, first: int) -> None:
+    def see(self, step: Rollout, first: int) -> None:
         """Looks at a step of the puzzles from number `first` on, all at the same k."""
 
 
@@ -97,7 +97,7 @@ def evaluate(
         num_steps: improvement steps K, as many as you like.
         batch_size: puzzles improved at once, at least 1; changes speed and memory only.
         observers: see every step.
-        step_size: share of every change of the state that is made, see `improvement_steps`.
+        step_size: share of every change of the state that is made, see `improve`.
         start: gives the state before the first step; the reasoner's own by default.
         seed: of the random numbers that reasoners draw (`pir.noise`).
     """
@@ -114,11 +114,10 @@ def evaluate(
         for first in range(0, len(puzzles), batch_size):
             batch = puzzles[first : first + batch_size]
             state = None if start is None else start(batch["question"])
-            lanes = Lanes.begin(reasoner, puzzle, batch, state)
-            steps = improvement_steps(reasoner, puzzle, lanes, num_steps, step_size)
+            lanes = begin(reasoner, puzzle, batch, state)
             for k in range(1, num_steps + 1):
                 started = time_on(device)
-                step = next(steps)
+                lanes, step = improve(reasoner, puzzle, lanes, step_size=step_size)
                 seconds += time_on(device) - started
                 if k <= trained:
                     outcome = step.after.solved
@@ -127,6 +126,6 @@ def evaluate(
                 for observer in observers:
                     observer.see(step, first)
             values.append({name: v.cpu() for name, v in ledger.values(len(batch)).items()})
-            answers.append(lanes.answer.cpu())
+            answers.append(lanes.now.answer.cpu())
         joined = {name: torch.cat([part[name] for part in values]) for name in values[0]}
         return Evaluation(ledger, joined, torch.cat(answers), seconds)

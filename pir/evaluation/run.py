@@ -139,10 +139,10 @@ class _Run:
         """Measures everything that the plan asks for, and writes it."""
         plan, count = self.plan, len(self.sample)
         guidance = GuidanceSweep(self.puzzle, plan.guidance, self.num_steps)
-        optimality = OptimalitySweep(self.puzzle, plan.guidance, self.num_steps)
+        optimality = OptimalitySweep(self.reasoner, self.puzzle, plan.guidance, self.num_steps)
         probe = StepSizeProbe(self.reasoner, self.puzzle, plan.step_size, self.num_steps)
         cells, policy = CellSample(), PolicySample(self.depth)
-        latents = LatentSample(self.num_steps, self.depth)
+        latents = LatentSample(self.reasoner, self.num_steps, self.depth)
         observers = (guidance, optimality, probe, cells, latents, policy)
         result = self._evaluate(self.sample, observers)
         outcome = result.solved[:, self.depth - 1]
@@ -195,7 +195,8 @@ class _Run:
             "per_step": per_step,
         }
         if plan.samples and not self.puzzle.unique:
-            if self.reasoner.stochastic:
+            draws = "partial_answer" in self.reasoner.inputs  # then rollouts differ
+            if draws:
                 sampled = sample_rollouts(
                     self.reasoner,
                     self.puzzle,
@@ -207,7 +208,7 @@ class _Run:
             else:
                 sampled = policy.draw(self.puzzle, plan.samples)
             content["samples"] = plan.samples
-            content["sampled_from"] = "rollouts" if self.reasoner.stochastic else "policy"
+            content["sampled_from"] = "rollouts" if draws else "policy"
             content["sampled_solved"], content["coverage"], content["sampled_puzzles"] = sampled
         ratings = self.puzzle.rating(self.sample["question"]).cpu()
         states = latents.arrays

@@ -11,10 +11,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
-from pir.improvement import Step, sample_answers, verify_answers
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
+from pir.rollout import Rollout, sample_answers, verify_answers
 
 SAMPLED_PUZZLES = 500
 """Puzzles of which answers are sampled; listing all answers of more would take long."""
@@ -50,12 +50,12 @@ class PolicySample:
         self.k = k
         self.policies: list[tuple[Tensor, Tensor]] = []
 
-    def see(self, step: Step, first: int) -> None:
+    def see(self, step: Rollout, first: int) -> None:
         """See `pir.evaluation.rollouts.Observer`."""
         room = SAMPLED_PUZZLES - first
         if room > 0 and int(step.k[0]) == self.k:
             question = step.puzzles["question"]
-            self.policies.append((question[:room], step.improved.logits[:room]))
+            self.policies.append((question[:room], step.after.logits[:room]))
 
     def draw(self, puzzle: Puzzle, samples: int) -> Sampled:
         """Draws `samples` answers per puzzle, every token by itself."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pir.errors import UserError
-from pir.models.layers import Linear
+from pir.models.network import Linear
 from pir.models.speakers import Backbone, Cache, Speaker
 
 

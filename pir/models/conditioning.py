@@ -2,13 +2,15 @@
 
 import torch
 import torch.nn.functional as F
+from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pir import noise
 from pir.errors import UserError
-from pir.models.layers import Linear
+from pir.models.network import Linear
 from pir.puzzle import Puzzle
-from pir.reasoner import Condition, Optimality
+from pir.reasoner import Optimality
+from pir.rollout import draw_tokens
 
 
 class Conditioning(nn.Module):
@@ -39,24 +41,23 @@ class Conditioning(nn.Module):
         if self.answer is not None:
             nn.init.normal_(self.answer.weight, std=0.7)
 
-    def forward(self, k: Tensor, condition: Condition) -> Tensor:
+    def forward(self, k: Tensor, condition: TensorDict) -> Tensor:
         """Returns the sum, float32 of shape (B, 1, D) or, with a partial answer, (B, L, D).
 
         Args:
             k: int64 of shape (B,), the number of the step.
-            condition: with a partial answer if one is read.
+            condition: see `Reasoner.inputs`; with a partial answer if one is read.
         """
         told = torch.zeros(len(k), 1, 1, device=k.device)
         if self.step is not None:
             told = told + self.step((k - 1).clamp(max=self.step.num_embeddings - 1))[:, None]
         if self.optimality is not None:
-            token = condition.optimality
+            token = condition.get("optimality")
             if token is None:
                 token = torch.full_like(k, Optimality.GOOD)
             told = told + self.optimality(token)[:, None]
         if self.answer is not None:
-            assert condition.partial_answer is not None
-            told = told + self.answer(condition.partial_answer)
+            told = told + self.answer(condition["partial_answer"])
         return told
 
 
@@ -108,7 +109,7 @@ class AnswerFlow:
         """
         fresh = self.shown(order, k + 1) & ~self.shown(order, k)
         policy = (logits / self.temperature).softmax(-1)
-        drawn = noise.tokens(question, "partial_answer", policy, k=k)[..., 0]
+        drawn = draw_tokens(question, "partial_answer", policy, k=k)[..., 0]
         tokens = F.one_hot(drawn, logits.shape[-1]).float()
         return {"order": order, "partial_answer": torch.where(fresh[..., None], tokens, shown)}
 
@@ -122,11 +123,3 @@ class AnswerFlow:
         place = (order * all_and_one).round().long()
         steps_before = (k - 1).clamp(max=self.num_steps - 1)[:, None]
         return place * self.num_steps <= steps_before * all_and_one
-
-
-def part(order: Tensor, time: Tensor) -> Tensor:
-    """Returns which cells are shown, bool of shape (B, L), at times t of shape (B,), any numbers.
-
-    Of n written cells 0 to n are shown, every number equally often at even times.
-    """
-    return order <= time[:, None]

@@ -13,7 +13,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.models.layers import truncated_normal
+from pir.models.network import truncated_normal
 from pir.models.puzzle_model import PuzzleModel, Shared, at_least_one
 from pir.puzzle import Puzzle
 

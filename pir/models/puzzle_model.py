@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from pir.device import fast_dtype
 from pir.errors import UserError
 from pir.models.conditioning import AnswerFlow, Conditioning
-from pir.models.layers import Linear
-from pir.models.network import Network
+from pir.models.network import Linear, Network
 from pir.puzzle import PAD, Puzzle
-from pir.reasoner import NOTHING, Condition, Policy, Reasoner, mask_logits
+from pir.reasoner import MASKED_LOGIT, Policy, Reasoner
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -58,7 +57,8 @@ class PuzzleModel(Reasoner):
         partial_answer: whether it is told a part of an answer, which grows over a rollout (Looped
             Flows); rollouts then draw random numbers.
         draw_temperature: of the draws by which that part grows, see `AnswerFlow`.
-        reads_own_answer: see `Reasoner`.
+        reads_own_answer: whether every step but the first reads the answer held now in place of
+            the question.
         dtype: of activations and products: "float32", "bfloat16", or "auto" for bfloat16 where the
             device is fast at it. Parameters are float32 in any case.
 
@@ -118,8 +118,12 @@ class PuzzleModel(Reasoner):
         self.flow = None
         if partial_answer:
             self.flow = AnswerFlow(puzzle, improvement_steps, draw_temperature)
-        self.conditional, self.stochastic = optimality_token, partial_answer
-        self.reads_own_answer = reads_own_answer
+        read = {
+            "optimality": optimality_token,
+            "partial_answer": partial_answer,
+            "own_answer": reads_own_answer,
+        }
+        self.inputs = frozenset(name for name, is_read in read.items() if is_read)
         self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
 
     def network(
@@ -166,35 +170,47 @@ class PuzzleModel(Reasoner):
 
     def start(self, question: Tensor) -> TensorDict:
         """See `Reasoner.start`."""
-        state = self.first_latents(question)
-        if self.flow is not None:
-            state |= self.flow.start(question)
-        return TensorDict(state, batch_size=question.shape[:1])
+        return TensorDict(self.first_latents(question), batch_size=question.shape[:1])
 
     def improve(
-        self, question: Tensor, state: TensorDict, k: Tensor, condition: Condition = NOTHING
+        self, question: Tensor, state: TensorDict, k: Tensor, condition: TensorDict | None = None
     ) -> TensorDict:
         """See `Reasoner.improve`."""
-        x, told = self.embed(question), None
+        condition = self.context(question) if condition is None else condition
+        x, told = self.embed(condition.get("own_answer", question)), None
         if self.conditioning is not None:
-            if self.flow is not None and condition.partial_answer is None:
-                condition = condition._replace(partial_answer=state["partial_answer"])
             told = self.conditioning(k, condition).to(self.dtype)
             x = x + told
-        improved = TensorDict(self.step(x, told, state, k), batch_size=state.batch_size)
+        return TensorDict(self.step(x, told, state, k), batch_size=state.batch_size)
+
+    def context(self, question: Tensor) -> TensorDict:
+        """Shows nothing of an answer yet; see `Reasoner.context`."""
+        context = super().context(question)
+        if "own_answer" in self.inputs:
+            context["own_answer"] = question
         if self.flow is not None:
-            with torch.no_grad():
-                logits = self.read_out(improved).logits
-                shown = state["partial_answer"]
-                improved.update(self.flow.advance(question, state["order"], shown, logits, k))
-        return improved
+            context.update(self.flow.start(question))
+        return context
+
+    def next_context(
+        self, question: Tensor, context: TensorDict, logits: Tensor, answer: Tensor, k: Tensor
+    ) -> TensorDict:
+        """Shows the answer held now, or a larger part of one; see `Reasoner.next_context`."""
+        following = context.clone(recurse=False)
+        if "own_answer" in self.inputs:
+            following["own_answer"] = answer
+        if self.flow is not None:
+            order, shown = context["order"], context["partial_answer"]
+            following.update(self.flow.advance(question, order, shown, logits, k))
+        return following
 
     def read_out(self, state: TensorDict) -> Policy:
         """Reads logits off every token, and the other estimates off their mean."""
         y = self.answer(state)
         heads = (self.halt_head, self.continue_head, self.value_head)
         estimates = [None if head is None else head(y.float().mean(1))[..., 0] for head in heads]
-        return Policy(mask_logits(self.logit_head(y), self.slot_mask), *estimates)
+        logits = torch.where(self.slot_mask, self.logit_head(y).float(), MASKED_LOGIT)
+        return Policy(logits, *estimates)
 
     def embed(self, question: Tensor) -> Tensor:
         """Embeds a question, with positions and owners: (B, L, D)."""

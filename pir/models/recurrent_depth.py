@@ -14,7 +14,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir import noise
-from pir.models.layers import Linear
+from pir.models.network import Linear
 from pir.models.puzzle_model import PuzzleModel, Shared, at_least_one
 from pir.puzzle import Puzzle
 

@@ -5,8 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from pir.models.layers import KeysValues
-from pir.models.network import Network
+from pir.models.network import KeysValues, Network
 
 Cache = list[KeysValues]
 """Keys and values by layer."""

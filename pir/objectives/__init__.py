@@ -1,7 +1,7 @@
 """The objectives: what makes an improvement step count. One file per idea, combined by config."""
 
+from pir.objective import Objective, RandomDepth, Term, Weighted
 from pir.objectives.advantage_weighted import AdvantageWeighted
-from pir.objectives.base import Combined, Objective, RolloutTerm, Term
 from pir.objectives.deep_supervision import DeepSupervision
 from pir.objectives.exit_distribution import ExitDistribution, ExitImprovement
 from pir.objectives.group_relative import GroupRelative
@@ -16,7 +16,6 @@ from pir.objectives.through_time import LastStep, Progressive
 __all__ = [
     "PPO",
     "AdvantageWeighted",
-    "Combined",
     "DeepSupervision",
     "ExitDistribution",
     "ExitImprovement",
@@ -30,7 +29,8 @@ __all__ = [
     "OptimalityGuidance",
     "Progressive",
     "QHalting",
-    "RolloutTerm",
+    "RandomDepth",
     "SetLikelihood",
     "Term",
+    "Weighted",
 ]

@@ -1,22 +1,28 @@
-"""Advantage-weighted regression: answers are learned the more, the better they are."""
+"""Advantage-weighted regression: answers are learned the more, the better they are.
+
+Shapes: B puzzles, S answers to each, L cells. Every advantage is centred: its mean over the answers
+(or, of a label's gain, over the written cells) is 0, or it is measured against a stated baseline.
+"""
 
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from pir.advantages import (
-    Weights,
-    advantage_weight,
-    conflict_advantage,
-    group_advantage,
-    label_gain,
-)
 from pir.config import check_choice
 from pir.errors import UserError
-from pir.improvement import Step, sample_answers, verify_answers
-from pir.objectives.base import Term, cell_log_probs, mean_over_written, token_log_probs
+from pir.guidance import gain
+from pir.objective import Term, cell_log_probs, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
+from pir.rollout import Rollout, sample_answers, verify_answers
+
+Weights = Literal["exponential", "indicator"]
+UNCONDITIONAL = 0.1
+"""What the indicator leaves to answers without advantage (CFGRL, arXiv:2505.23458)."""
+
+NO_ADVANTAGE = 1e-6
+"""What the rounding of means can make of an advantage of 0; no score differs by so little."""
 
 Advantage = Literal["group", "previous", "conflicts", "label_gain"]
 
@@ -40,29 +46,22 @@ class AdvantageWeighted(Term):
     no information and are left out.
 
     Args:
-        weight: see `Term`.
         samples: answers S per puzzle and step, at least 2.
         advantage: which one.
         weights: "exponential" or "indicator".
         beta: temperature of the exponential, in units of the advantage.
         clip: largest exponential weight.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
 
     def __init__(
         self,
-        weight: float = 1.0,
         samples: int = 16,
         advantage: Advantage = "group",
         weights: Weights = "exponential",
         beta: float = 0.2,
         clip: float = 20.0,
-        from_step: int = 0,
-        until_step: int | None = None,
     ) -> None:
         """Checks and keeps the settings."""
-        super().__init__(weight, from_step, until_step)
         if samples < 2:
             raise UserError(f"objective: samples={samples}; at least 2")
         check_choice("objective: advantage", advantage, get_args(Advantage))
@@ -72,21 +71,22 @@ class AdvantageWeighted(Term):
         self.samples, self.advantage, self.weights = samples, advantage, weights
         self.beta, self.clip = beta, clip
 
-    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over lanes and samples, in nats per answer; per cell for label_gain."""
         if self.advantage == "label_gain":
-            weight = self._weight(label_gain(step))
-            log_probs = token_log_probs(step.improved.logits, step.puzzles["solution"])
-            return -mean_over_written(weight * log_probs, step)
+            weight = self._weight(label_gain(rollout))
+            log_probs = token_log_probs(rollout.after.logits, rollout.puzzles["solution"])
+            return -mean_over_written(weight * log_probs, rollout)
+        steps = rollout.flatten(0, 1)
         with torch.no_grad():
-            question = step.puzzles["question"]
-            answers = sample_answers(puzzle, question, step.improved.logits, self.samples)
-            weight = self.answer_weights(puzzle, step, answers)
-        return -(weight * cell_log_probs(step, answers)).sum(-1).mean()
+            question = steps.puzzles["question"]
+            answers = sample_answers(puzzle, question, steps.after.logits, self.samples)
+            weight = self.answer_weights(puzzle, steps, answers)
+        return -(weight * cell_log_probs(steps, answers)).sum(-1).mean()
 
-    def answer_weights(self, puzzle: Puzzle, step: Step, answers: Tensor) -> Tensor:
+    def answer_weights(self, puzzle: Puzzle, steps: Rollout, answers: Tensor) -> Tensor:
         """Returns the weights of sampled answers (B, S, L): (B, S, 1), or (B, S, L) per cell."""
-        question = step.puzzles["question"]
+        question = steps.puzzles["question"]
         if self.advantage == "conflicts":
             advantage = conflict_advantage(puzzle, question, answers)
         else:
@@ -94,9 +94,56 @@ class AdvantageWeighted(Term):
             if self.advantage == "group":
                 advantage = group_advantage(score)[..., None]
             else:
-                advantage = (score - step.before.score[:, None])[..., None]
+                advantage = (score - steps.before.score[:, None])[..., None]
         told_apart = advantage.amax(1, keepdim=True) > advantage.amin(1, keepdim=True)
         return torch.where(told_apart, self._weight(advantage), 0.0)
 
     def _weight(self, advantage: Tensor) -> Tensor:
         return advantage_weight(advantage, self.weights, self.beta, self.clip)
+
+
+# ---------------------------------------------------------------- advantages and weights
+
+
+def group_advantage(score: Tensor) -> Tensor:
+    """Returns scores (B, S) less the mean of their puzzle's answers."""
+    return score - score.mean(1, keepdim=True)
+
+
+def standardised(advantage: Tensor) -> Tensor:
+    """Returns group advantages (B, S) in standard deviations of their puzzle's answers (GRPO)."""
+    spread = advantage.square().mean(1, keepdim=True).sqrt()
+    return advantage / (spread + 1e-4)
+
+
+def conflict_advantage(puzzle: Puzzle, question: Tensor, answers: Tensor) -> Tensor:
+    """Credits cells: 1 for a cell without conflict, less the mean of that cell over the answers.
+
+    Args:
+        puzzle: marks the conflicts.
+        question: uint8 of shape (B, L).
+        answers: uint8 of shape (B, S, L).
+
+    Returns:
+        float32 of shape (B, S, L).
+    """
+    repeated = question.repeat_interleave(answers.shape[1], 0)
+    conflicts = puzzle.conflicts(repeated, answers.flatten(0, 1)).view(answers.shape)
+    return -(conflicts.float() - conflicts.float().mean(1, keepdim=True))
+
+
+def label_gain(rollout: Rollout) -> Tensor:
+    """Returns log c(y*) - log u(y*) of every cell less its mean over written cells, (..., L)."""
+    before = rollout.before.logits.log_softmax(-1)
+    after = rollout.after.logits.detach().log_softmax(-1)
+    written = rollout.written
+    gained = torch.where(written, gain(before, after, rollout.puzzles["solution"]), 0.0)
+    mean = gained.sum(-1, keepdim=True) / written.sum(-1, keepdim=True).clamp(min=1)
+    return gained - mean
+
+
+def advantage_weight(advantage: Tensor, weights: Weights, beta: float, clip: float) -> Tensor:
+    """Returns min(exp(A / beta), clip) or 1{A > 0} + 0.1, of the advantage's shape."""
+    if weights == "indicator":
+        return (advantage > NO_ADVANTAGE) + UNCONDITIONAL
+    return (advantage / beta).exp().clamp(max=clip)

@@ -1,12 +1,12 @@
 """Deep supervision and deep improvement supervision: after every step, cross-entropy."""
 
-import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.improvement import Step
-from pir.objectives.base import Term, lane_means, token_log_probs
+from pir.objective import Term, lane_means, token_log_probs
 from pir.puzzle import PAD, Puzzle
+from pir.reasoner import Reasoner
+from pir.rollout import Rollout
 from pir.targets import TargetGenerator
 
 
@@ -19,22 +19,12 @@ class DeepSupervision(Term):
     L = sum_s CE(c_s, y_s) with y_s ever nearer to y*).
 
     Args:
-        weight: see `Term`.
         targets: makes the targets y_1 .. y_K; None for the label at every step. Cells without a
             target yet (PAD) are left out of the mean.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        targets: TargetGenerator | None = None,
-        from_step: int = 0,
-        until_step: int | None = None,
-    ) -> None:
+    def __init__(self, targets: TargetGenerator | None = None) -> None:
         """Keeps the generator."""
-        super().__init__(weight, from_step, until_step)
         self.targets = targets
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
@@ -43,18 +33,18 @@ class DeepSupervision(Term):
             return {}
         return {"targets": self.targets.targets(puzzle, puzzles, num_steps)}
 
-    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean cross-entropy in nats per cell."""
-        target, counted = self.target(step), step.written
+        target, counted = self.target(rollout), rollout.written
         if self.targets is not None:
             counted = counted & (target != PAD)
-        return -lane_means(token_log_probs(step.improved.logits, target), counted).mean()
+        return -lane_means(token_log_probs(rollout.after.logits, target), counted).mean()
 
-    def target(self, step: Step) -> Tensor:
-        """Returns what every lane's step is asked for, uint8 of shape (B, L)."""
+    def target(self, rollout: Rollout) -> Tensor:
+        """Returns what every step is asked for, uint8 of shape (K, B, L)."""
         if self.targets is None:
-            label: Tensor = step.puzzles["solution"]
+            label: Tensor = rollout.puzzles["solution"]
             return label
-        paths: Tensor = step.puzzles["targets"]
-        index = (step.k - 1).clamp(max=paths.shape[1] - 1)
-        return paths[torch.arange(len(paths), device=index.device), index]
+        paths: Tensor = rollout.puzzles["targets"]  # (K, B, number of targets, L)
+        index = (rollout.k - 1).clamp(max=paths.shape[-2] - 1)
+        return paths.take_along_dim(index[..., None, None], -2).squeeze(-2)

@@ -4,53 +4,44 @@ First the network learns with its gate: the loss at every loop, weighted by the 
 leaving there. Then the gate alone learns from what every loop in fact gained.
 """
 
-from collections.abc import Mapping, Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pir.errors import UserError
 from pir.exits import worth_going_on
-from pir.improvement import Step
-from pir.objectives.base import RolloutTerm, Term, label_nll
-from pir.objectives.halting import exit_log_probs, halt_logits
+from pir.objective import Term, label_nll
+from pir.objectives.halting import exit_log_probs
 from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
+from pir.rollout import Rollout
 
 
-class ExitDistribution(RolloutTerm):
+class ExitDistribution(Term):
     """Stage I: sum_t p(t) L_t - beta H(p), L_t the loss of step t, p the distribution of the exit.
 
     The entropy is, up to a constant, minus the divergence of p from a uniform prior over depths;
     without it p collapses to the last step (section 3.3). L_t is -log c_t(y*), in nats per cell.
 
     Args:
-        weight: see `Term`.
         beta: weight of the entropy, at least 0; published 0.1, later 0.05.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        beta: float = 0.1,
-        from_step: int = 0,
-        until_step: int | None = None,
-    ) -> None:
+    outputs = ("halt_logit",)
+    whole_rollouts = True
+
+    def __init__(self, beta: float = 0.1) -> None:
         """Keeps beta."""
-        super().__init__(weight, from_step, until_step)
         if not beta >= 0:
             raise UserError(f"objective: beta={beta}; at least 0")
         self.beta = beta
 
-    def rollout_loss(
-        self, puzzle: Puzzle, steps: Sequence[Step], experience: Mapping[str, Tensor]
-    ) -> Tensor:
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over lanes, in nats."""
-        log_exits = exit_log_probs(halt_logits(steps))
-        losses = torch.stack([label_nll(step, step.improved.logits) for step in steps])
-        return (log_exits.exp() * (losses + self.beta * log_exits)).sum(0).mean()
+        log_exits = exit_log_probs(rollout.after.halt_logit)
+        losses = label_nll(rollout.after.logits, rollout)
+        loss: Tensor = (log_exits.exp() * (losses + self.beta * log_exits)).sum(0).mean()
+        return loss
 
 
 class ExitImprovement(Term):
@@ -62,20 +53,17 @@ class ExitImprovement(Term):
     (`RecurrentDepth`), the coda.
     """
 
-    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
-        """Returns the mean over the lanes at a step after the first, in nats."""
-        halt_logits([step])  # refuses a model without a halt head
-        logit = step.reasoner.read_out(step.state_after).halt_logit
+    outputs = ("halt_logit",)
+
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
+        """Returns the mean over the steps after the first, in nats."""
+        steps = rollout.flatten(0, 1)
+        logit = reasoner.read_out(steps.after.state.detach()).halt_logit
         assert logit is not None
         with torch.no_grad():
-            before, after = (label_nll(step, c) for c in (step.reference, step.improved.logits))
+            before, after = (label_nll(at.logits, steps) for at in (steps.before, steps.after))
             goes_on = worth_going_on((before - after).clamp(min=0))
         losses = F.binary_cross_entropy_with_logits(-logit, goes_on, reduction="none")
-        later = step.k > 1
-        return torch.where(later, losses, 0.0).sum() / later.sum().clamp(min=1)
-
-    def rollout_loss(
-        self, puzzle: Puzzle, steps: Sequence[Step], experience: Mapping[str, Tensor]
-    ) -> Tensor:
-        """Returns the mean over the steps after the first."""
-        return super().rollout_loss(puzzle, steps[1:] or steps, experience)
+        later = steps.k > 1
+        loss: Tensor = torch.where(later, losses, 0.0).sum() / later.sum().clamp(min=1)
+        return loss

@@ -1,23 +1,23 @@
 """Group-relative policy gradient, with credit for every step of the rollout."""
 
-from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from pir.advantages import group_advantage, standardised
 from pir.config import check_choice
 from pir.errors import UserError
-from pir.improvement import Step, sample_answers, verify_answers
-from pir.objectives.base import RolloutTerm, cell_log_probs
-from pir.objectives.halting import exit_distribution, halt_logits
+from pir.objective import Term, cell_log_probs
+from pir.objectives.advantage_weighted import group_advantage, standardised
+from pir.objectives.halting import exit_distribution
 from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
+from pir.rollout import Rollout, sample_answers, verify_answers
 
 Credit = Literal["uniform", "progressive", "exit", "last"]
 
 
-class GroupRelative(RolloutTerm):
+class GroupRelative(Term):
     """-sum_k omega_k mean min(r A, clip(r, 1 - low, 1 + high) A), answers drawn at the last step.
 
     S answers are drawn from the last policy of a rollout and scored; A is the score less the mean
@@ -29,25 +29,20 @@ class GroupRelative(RolloutTerm):
     that the halt head, as a gate, ends the rollout there) or "last". No label is used.
 
     Args:
-        weight: see `Term`.
         samples: answers S per puzzle, at least 2.
         clip: how far a ratio may fall below and rise above 1.
         credit: weights of the steps.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
+
+    whole_rollouts = True
 
     def __init__(
         self,
-        weight: float = 1.0,
         samples: int = 16,
         clip: tuple[float, float] = (0.2, 0.28),
         credit: Credit = "uniform",
-        from_step: int = 0,
-        until_step: int | None = None,
     ) -> None:
         """Checks and keeps the settings."""
-        super().__init__(weight, from_step, until_step)
         if samples < 2:
             raise UserError(f"objective: samples={samples}; at least 2")
         if not (0 < clip[0] <= 1 and clip[1] > 0):
@@ -56,50 +51,43 @@ class GroupRelative(RolloutTerm):
             )
         check_choice("objective: credit", credit, get_args(Credit))
         self.samples, self.clip, self.credit = samples, clip, credit
+        self.outputs = ("halt_logit",) if credit == "exit" else ()
 
     @torch.no_grad()
-    def experience(self, puzzle: Puzzle, steps: Sequence[Step]) -> dict[str, Tensor]:
+    def collect(self, rollout: Rollout, puzzle: Puzzle) -> dict[str, Tensor]:
         """Draws and scores answers; keeps their log-probabilities under every step's policy."""
-        question, last = steps[-1].puzzles["question"], steps[-1].improved.logits
+        question, last = rollout.puzzles["question"][-1], rollout.after.logits[-1]
         answers = sample_answers(puzzle, question, last, self.samples)
         score = verify_answers(puzzle, question, answers).score
+        every_step = (len(rollout), *answers.shape)
+        answers = answers.expand(every_step)
         return {
             "answers": answers,
-            "advantage": standardised(group_advantage(score)),
-            "log_probs": torch.stack([cell_log_probs(step, answers) for step in steps]),
-            "credit": self.credits(steps),
+            "advantage": standardised(group_advantage(score)).expand(every_step[:-1]),
+            "log_probs": cell_log_probs(rollout, answers),
+            "credit": self.credits(rollout),
         }
 
-    def credits(self, steps: Sequence[Step]) -> Tensor:
-        """Returns omega, float32 of shape (K, B), which sums to one over the steps.
-
-        Raises:
-            UserError: if credit is "exit" and the model has no halt head.
-        """
-        count = len(steps)
-        k = torch.arange(1, count + 1, device=steps[0].k.device, dtype=torch.float32)
+    def credits(self, rollout: Rollout) -> Tensor:
+        """Returns omega, float32 of shape (K, B), which sums to one over the steps."""
         if self.credit == "exit":
-            halts = halt_logits(steps)
-            return exit_distribution(halts)
+            return exit_distribution(rollout.after.halt_logit)
+        count = len(rollout)
+        k = torch.arange(1, count + 1, device=rollout.k.device, dtype=torch.float32)
         weights = {
             "uniform": torch.ones_like(k),
             "progressive": k,
             "last": (k == count).float(),
         }[self.credit]
-        return (weights / weights.sum())[:, None].expand(-1, len(steps[0].k))
+        return (weights / weights.sum())[:, None].expand(rollout.shape)
 
-    def rollout_loss(
-        self, puzzle: Puzzle, steps: Sequence[Step], experience: Mapping[str, Tensor]
-    ) -> Tensor:
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over puzzles and answers, summed over cells and steps."""
-        advantage = experience["advantage"][..., None]
-        low, high = self.clip
-        total = torch.zeros((), device=advantage.device)
-        for index, step in enumerate(steps):
-            now = cell_log_probs(step, experience["answers"])
-            ratio = (now - experience["log_probs"][index]).exp()
-            clipped = ratio.clamp(1 - low, 1 + high)
-            surrogate = torch.minimum(ratio * advantage, clipped * advantage)
-            per_answer = torch.where(step.written[:, None], surrogate, 0.0).sum(-1)
-            total = total - (experience["credit"][index, :, None] * per_answer).mean()
+        kept, (low, high) = rollout.experience, self.clip
+        advantage = kept["advantage"][..., None]
+        ratio = (cell_log_probs(rollout, kept["answers"]) - kept["log_probs"]).exp()
+        clipped = ratio.clamp(1 - low, 1 + high)
+        surrogate = torch.minimum(ratio * advantage, clipped * advantage)
+        per_answer = torch.where(rollout.written[:, :, None], surrogate, 0.0).sum(-1)
+        total: Tensor = -(kept["credit"][..., None] * per_answer).mean((1, 2)).sum()
         return total

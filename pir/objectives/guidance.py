@@ -5,10 +5,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Lanes, Step, sample_answers, verify_answers
-from pir.objectives.base import Term, mean_over_written, token_log_probs
+from pir.objective import Term, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
-from pir.reasoner import Optimality
+from pir.reasoner import Optimality, Reasoner
+from pir.rollout import Lanes, Rollout, sample_answers, verify_answers
 
 
 class OptimalityGuidance(Term):
@@ -25,25 +25,20 @@ class OptimalityGuidance(Term):
     their own, as the state that a token has led to gives the token away.
 
     Args:
-        weight: see `Term`.
         negatives: share of rollouts that learn wrong answers.
         unconditional: share of rollouts that are told nothing.
         samples: answers S drawn per puzzle and step.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
+
+    tells = ("optimality",)
 
     def __init__(
         self,
-        weight: float = 1.0,
         negatives: float = 0.25,
         unconditional: float = 0.1,
         samples: int = 8,
-        from_step: int = 0,
-        until_step: int | None = None,
     ) -> None:
         """Checks and keeps the settings."""
-        super().__init__(weight, from_step, until_step)
         for name, share in {"negatives": negatives, "unconditional": unconditional}.items():
             if not 0 <= share < 1:
                 raise UserError(f"objective: {name}={share}; must lie in [0, 1)")
@@ -58,31 +53,26 @@ class OptimalityGuidance(Term):
         untold = torch.rand(len(puzzles)) < self.unconditional
         return {"learns_good": good, "optimality": torch.where(untold, Optimality.NONE, token)}
 
-    def condition(self, lanes: Lanes, optimizer_step: int) -> dict[str, Tensor]:
+    def condition(self, lanes: Lanes) -> dict[str, Tensor]:
         """Tells every lane its token."""
         return {"optimality": lanes.puzzles["optimality"]}
 
-    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
-        """Returns the mean over lanes, in nats per cell.
-
-        Raises:
-            UserError: if the model reads no optimality token.
-        """
-        if not step.reasoner.conditional:
-            raise UserError("the objective tells the optimality: set model.optimality_token=true")
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
+        """Returns the mean over lanes, in nats per cell."""
+        steps = rollout.flatten(0, 1)
         with torch.no_grad():
-            answer, found = self.answers(puzzle, step)
-        return -mean_over_written(found * token_log_probs(step.improved.logits, answer), step)
+            answer, found = self.answers(puzzle, steps)
+        return -mean_over_written(found * token_log_probs(steps.after.logits, answer), steps)
 
-    def answers(self, puzzle: Puzzle, step: Step) -> tuple[Tensor, Tensor]:
+    def answers(self, puzzle: Puzzle, steps: Rollout) -> tuple[Tensor, Tensor]:
         """Chooses an answer of the wanted kind for every lane, of those drawn from its policy.
 
         Returns:
             answers, uint8 of shape (B, L), and whether they are of the wanted kind, bool (B, 1).
         """
-        good = step.puzzles["learns_good"]
-        question, label = step.puzzles["question"], step.puzzles["solution"]
-        drawn = sample_answers(puzzle, question, step.improved.logits, self.samples)
+        good = steps.puzzles["learns_good"]
+        question, label = steps.puzzles["question"], steps.puzzles["solution"]
+        drawn = sample_answers(puzzle, question, steps.after.logits, self.samples)
         spare = torch.where(good[:, None], label, corrupted(puzzle, question, label))
         candidates = torch.cat([drawn, spare[:, None]], 1)
         solved = verify_answers(puzzle, question, candidates).solved

@@ -6,11 +6,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Lanes, Step
-from pir.models.conditioning import part
-from pir.objectives.base import right_answers
+from pir.objective import right_answers
 from pir.objectives.deep_supervision import DeepSupervision
 from pir.puzzle import Puzzle
+from pir.rollout import Lanes, Rollout
 
 
 class InputCurriculum(DeepSupervision):
@@ -25,23 +24,15 @@ class InputCurriculum(DeepSupervision):
     the input alone, where DIS has it in the target.
 
     Args:
-        weight: see `Term`.
         limit: at most so many right answers are listed.
         pseudo_target: share of rollouts that are shown their own draws.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        limit: int = 64,
-        pseudo_target: float = 0.0,
-        from_step: int = 0,
-        until_step: int | None = None,
-    ) -> None:
+    tells = ("partial_answer",)
+
+    def __init__(self, limit: int = 64, pseudo_target: float = 0.0) -> None:
         """Checks and keeps the settings."""
-        super().__init__(weight, None, from_step, until_step)
+        super().__init__()
         if not 0 <= pseudo_target <= 1:
             raise UserError(f"objective: pseudo_target={pseudo_target}; must lie in [0, 1]")
         if limit < 1:
@@ -57,23 +48,29 @@ class InputCurriculum(DeepSupervision):
         answer = answers[torch.arange(len(answers)), drawn]
         return {"times": times, "shown_own": own, "answer": answer}
 
-    def target(self, step: Step) -> Tensor:
+    def target(self, rollout: Rollout) -> Tensor:
         """Returns the rollout's answer."""
-        answer: Tensor = step.puzzles["answer"]
+        answer: Tensor = rollout.puzzles["answer"]
         return answer
 
-    def condition(self, lanes: Lanes, optimizer_step: int) -> dict[str, Tensor]:
-        """Shows a part of the answer, or what the rollout has come to by itself.
-
-        Raises:
-            UserError: if the model reads no partial answer.
-        """
-        state, times = lanes.state, lanes.puzzles["times"]
-        if "order" not in state.keys():  # noqa: SIM118, a TensorDict has no `in`
-            raise UserError("the objective shows a partial answer: set model.partial_answer=true")
-        own = state["partial_answer"]
+    def condition(self, lanes: Lanes) -> dict[str, Tensor]:
+        """Shows a part of the answer, or what the rollout has come to by itself."""
+        context, times = lanes.now.context, lanes.puzzles["times"]
+        own = context["partial_answer"]
         now = lanes.k.clamp(max=times.shape[1] - 1)[:, None]
-        shown = part(state["order"], times.gather(1, now)[:, 0])
+        shown = shown_at(context["order"], times.gather(1, now)[:, 0])
         answer = F.one_hot(lanes.puzzles["answer"].long(), own.shape[-1]) * shown[..., None]
         takes_own = lanes.puzzles["shown_own"][:, None, None]
         return {"partial_answer": torch.where(takes_own, own, answer.float())}
+
+
+def shown_at(order: Tensor, time: Tensor) -> Tensor:
+    """Returns which cells are shown, bool of shape (B, L), at times t of shape (B,), any numbers.
+
+    Of n written cells 0 to n are shown, every number equally often at even times.
+
+    Args:
+        order: float32 of shape (B, L), the times at which cells are shown.
+        time: float32 of shape (B,).
+    """
+    return order <= time[:, None]

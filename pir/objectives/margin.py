@@ -5,9 +5,10 @@ from torch import Tensor
 
 from pir.errors import UserError
 from pir.guidance import guided_log_policy, margin
-from pir.improvement import Step
-from pir.objectives.base import Term, mean_over_written, token_log_probs
+from pir.objective import Term, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
+from pir.rollout import Rollout
 
 
 class GuidedLikelihood(Term):
@@ -18,31 +19,22 @@ class GuidedLikelihood(Term):
     a part of its length already, above it not to overshoot. The reference is held fixed.
 
     Args:
-        weight: see `Term`.
         scales: smallest and largest w, above 0 at the upper end.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        scales: tuple[float, float] = (0.5, 1.5),
-        from_step: int = 0,
-        until_step: int | None = None,
-    ) -> None:
+    def __init__(self, scales: tuple[float, float] = (0.5, 1.5)) -> None:
         """Checks and keeps the range."""
-        super().__init__(weight, from_step, until_step)
         if not 0 <= scales[0] <= scales[1] or scales[1] == 0:
             raise UserError(f"objective: scales={list(scales)}; 0 <= lowest <= highest, above 0")
         self.scales = scales
 
-    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over lanes, in nats per cell."""
         low, high = self.scales
-        w = low + (high - low) * torch.rand(len(step.k), 1, device=step.k.device)
-        guided = guided_log_policy(step.reference, step.improved.logits, w.expand_as(step.written))
-        return -mean_over_written(token_log_probs(guided, step.puzzles["solution"]), step)
+        w = low + (high - low) * torch.rand(*rollout.shape, 1, device=rollout.k.device)
+        before, after = rollout.before.logits, rollout.after.logits
+        guided = guided_log_policy(before, after, w.expand_as(rollout.written))
+        return -mean_over_written(token_log_probs(guided, rollout.puzzles["solution"]), rollout)
 
 
 class MarginHinge(Term):
@@ -54,30 +46,20 @@ class MarginHinge(Term):
     sure of the right token, so that m is scaled by what is left to gain, 1 - c(y*).
 
     Args:
-        weight: see `Term`.
         target: m, in nats, above 0, for a token without probability.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        target: float = 0.1,
-        from_step: int = 0,
-        until_step: int | None = None,
-    ) -> None:
+    def __init__(self, target: float = 0.1) -> None:
         """Checks and keeps the target."""
-        super().__init__(weight, from_step, until_step)
         if target <= 0:
             raise UserError(f"objective: target={target}; must be above 0")
         self.target = target
 
-    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over lanes, in nats per cell."""
-        reference = step.reference.log_softmax(-1)
-        improved = step.improved.logits.log_softmax(-1)
-        label = step.puzzles["solution"]
-        room = 1 - token_log_probs(improved, label).exp().detach()
-        short = self.target * room - margin(reference, improved, label)
-        return mean_over_written(short.clamp(min=0), step)
+        before = rollout.before.logits.log_softmax(-1)
+        after = rollout.after.logits.log_softmax(-1)
+        label = rollout.puzzles["solution"]
+        room = 1 - token_log_probs(after, label).exp().detach()
+        short = self.target * room - margin(before, after, label)
+        return mean_over_written(short.clamp(min=0), rollout)

@@ -1,10 +1,8 @@
 """Proximal policy optimisation over the episode of K improvement steps, by TorchRL."""
 
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
-from tensordict import TensorDict
 from tensordict.nn import (
     ProbabilisticTensorDictModule,
     ProbabilisticTensorDictSequential,
@@ -14,12 +12,13 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from pir.errors import UserError
-from pir.improvement import Step, sample_answers
-from pir.objectives.base import RolloutTerm
+from pir.objective import Term
 from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
+from pir.rollout import Rollout, sample_answers
 
 
-class PPO(RolloutTerm):
+class PPO(Term):
     """The clipped surrogate with a value head (Schulman et al. 2017, arXiv:1707.06347, Eq. 9).
 
     The episode is the rollout: action a_k is an answer drawn from the policy after step k, reward
@@ -29,29 +28,25 @@ class PPO(RolloutTerm):
     gradient reaches back through one step. No label is used.
 
     Args:
-        weight: see `Term`.
         clip: how far a ratio may fall below and rise above 1.
         gamma: discount of later gains.
         lmbda: lambda of GAE.
         entropy: weight of the policy's entropy bonus.
         critic: weight of the value head's loss.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
+
+    outputs = ("value",)
+    whole_rollouts = True
 
     def __init__(
         self,
-        weight: float = 1.0,
         clip: tuple[float, float] = (0.2, 0.28),
         gamma: float = 1.0,
         lmbda: float = 0.95,
         entropy: float = 0.01,
         critic: float = 0.5,
-        from_step: int = 0,
-        until_step: int | None = None,
     ) -> None:
         """Checks and keeps the settings."""
-        super().__init__(weight, from_step, until_step)
         if not (0 < clip[0] < 1 and clip[1] > 0):
             raise UserError(
                 f"objective: clip={list(clip)}; the first in (0, 1), the second above 0"
@@ -89,22 +84,18 @@ class PPO(RolloutTerm):
         return loss
 
     @torch.no_grad()
-    def experience(self, puzzle: Puzzle, steps: Sequence[Step]) -> dict[str, Tensor]:
-        """Draws one answer per lane and step, scores it, and estimates its advantage.
-
-        Raises:
-            UserError: if the model has no value head.
-        """
+    def collect(self, rollout: Rollout, puzzle: Puzzle) -> dict[str, Tensor]:
+        """Draws one answer per lane and step, scores it, and estimates its advantage."""
         from torchrl.objectives.value.functional import generalized_advantage_estimate
 
         actions, log_probs, rewards = [], [], []
-        for step in steps:
-            question, logits = step.puzzles["question"], step.improved.logits
+        for step in rollout.unbind(0):
+            question, logits = step.puzzles["question"], step.after.logits
             action = sample_answers(puzzle, question, logits, 1)[:, 0]
             actions.append(action.long())
             log_probs.append(AnswerDistribution(logits, step.written).log_prob(action.long()))
             rewards.append(puzzle.verify(question, action).score - step.before.score)
-        value = values(steps)
+        value = rollout.before.value
         following = torch.cat([value[1:], torch.zeros_like(value[:1])])
         done = torch.zeros_like(value, dtype=torch.bool)
         done[-1] = True
@@ -120,35 +111,25 @@ class PPO(RolloutTerm):
             "value_target": target,
         }
 
-    def rollout_loss(
-        self, puzzle: Puzzle, steps: Sequence[Step], experience: Mapping[str, Tensor]
-    ) -> Tensor:
-        """Returns TorchRL's loss over the B * K steps: surrogate, critic and entropy."""
-        batch = TensorDict(
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
+        """Returns the mean over lanes and steps of surrogate, entropy bonus and value loss."""
+        batch = rollout.experience.clone(recurse=False).update(
             {
-                "logits": torch.stack([step.improved.logits for step in steps]),
-                "written": torch.stack([step.written for step in steps]),
-                "value": values(steps)[..., None],
-                **experience,
-            },
-            batch_size=[len(steps), len(steps[0].k)],
+                "logits": rollout.after.logits,
+                "written": rollout.written,
+                "value": values(rollout, reasoner)[..., None],
+            }
         )
-        losses = self._loss.to(batch["value"].device)(batch)
+        losses = self._loss.to(rollout.k.device)(batch)
         total: Tensor = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
         return total
 
 
-def values(steps: Sequence[Step]) -> Tensor:
-    """Returns V of the states before the steps, float32 of shape (K, B), with gradient.
-
-    Raises:
-        UserError: if the model has no value head.
-    """
-    start = steps[0].reasoner.read_out(steps[0].state_before).value
-    if start is None:
-        raise UserError("the objective trains a value head: set model.value_head=true")
-    later = [step.improved.value for step in steps[:-1]]
-    return torch.stack([start, *later])  # type: ignore[list-item]
+def values(rollout: Rollout, reasoner: Reasoner) -> Tensor:
+    """Returns V of the states before the steps, float32 of shape (K, B), with gradient."""
+    start = reasoner.read_out(rollout.before.state[0]).value
+    assert start is not None
+    return torch.cat([start[None], rollout.after.value[:-1]])
 
 
 class AnswerDistribution(Categorical):

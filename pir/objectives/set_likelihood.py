@@ -5,10 +5,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.improvement import Step
-from pir.objectives.base import Term, answer_log_probs, right_answers
+from pir.objective import Term, cell_log_probs, right_answers
 from pir.puzzle import Puzzle
-from pir.reasoner import NEVER
+from pir.reasoner import MASKED_LOGIT, Reasoner
+from pir.rollout import Rollout
 
 
 class SetLikelihood(Term):
@@ -22,21 +22,11 @@ class SetLikelihood(Term):
     answer, or the puzzle does not list its answers, Y holds the label alone.
 
     Args:
-        weight: see `Term`.
         limit: at most so many right answers are enumerated; any of them then counts.
-        from_step: see `Term`.
-        until_step: see `Term`.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        limit: int = 32,
-        from_step: int = 0,
-        until_step: int | None = None,
-    ) -> None:
+    def __init__(self, limit: int = 32) -> None:
         """Keeps the limit."""
-        super().__init__(weight, from_step, until_step)
         if limit < 1:
             raise UserError(f"objective: the set likelihood's limit is {limit}; at least 1")
         self.limit = limit
@@ -46,8 +36,8 @@ class SetLikelihood(Term):
         answers, valid = right_answers(puzzle, puzzles, self.limit)
         return {"solutions": answers, "solutions_valid": valid}
 
-    def loss(self, puzzle: Puzzle, step: Step) -> Tensor:
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over lanes, in nats per answer."""
-        log_probs = answer_log_probs(step, step.puzzles["solutions"])
-        listed = torch.where(step.puzzles["solutions_valid"], log_probs, NEVER)
-        return -listed.logsumexp(1).mean()
+        log_probs = cell_log_probs(rollout, rollout.puzzles["solutions"]).sum(-1)
+        listed = torch.where(rollout.puzzles["solutions_valid"], log_probs, MASKED_LOGIT)
+        return -listed.logsumexp(-1).mean()

@@ -1,4 +1,4 @@
-"""Everything that changes while a run trains, into a checkpoint and back."""
+"""A checkpoint of a run, and how the run goes on from it to the bit."""
 
 import copy
 import json
@@ -9,34 +9,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pir import checkpoint
-from pir.checkpoint_content import NUMBERS, describe, differences, walk, with_tensors
+from pir.checkpoint_content import describe, differences, walk, with_tensors
 from pir.errors import UserError
-from pir.improvement import Lanes
 from pir.inputs import of_run, without_files
-from pir.progress import Stopwatch
 from pir.run_folder import processor, resolved
 from pir.terminal import say
-from pir.trainer_settings import CHANGEABLE
+from pir.training.settings import CHANGEABLE
 
 if TYPE_CHECKING:
-    from pir.train import Trainer
+    from pir.training.trainer import Trainer
 
 
 def snapshot(trainer: "Trainer") -> dict[str, Any]:
     """Returns the content of a checkpoint (`checkpoint.CONTENT`): plain tensors and numbers."""
     return {
+        **trainer.state.state_dict(),
         "config": json.dumps(resolved(trainer.config)),
-        "weights": trainer.reasoner.state_dict(),
-        "average": trainer.average.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "random": checkpoint.random_state(),
-        "lanes": trainer.lanes.state_dict() if trainer.lanes else None,
-        "ledger": trainer.ledger.state_dict(),
-        "ledger_depth": trainer.ledger_depth.state_dict(),
-        "hard_puzzles": trainer.hard_puzzles.state_dict(),
-        "interval": trainer.interval,
-        "seconds": [trainer.watch.seconds(), trainer.ledger_seconds],
-        "numbers": {name: getattr(trainer, name) for name in NUMBERS},
         "run": {
             "id": trainer.folder.run_id,
             "best": trainer.best_checksum,
@@ -78,9 +66,10 @@ def resume(trainer: "Trainer") -> bool:
     checkpoint.refuse_other_run(folder, saved, last)
     _refuse_other_best(trainer, saved)
     restore(trainer, saved, last)
+    progress = trainer.progress
     for name, file in trainer.rows.items():
         validation = file.path in (folder.improvement, folder.outcomes)
-        reached = trainer.evaluated_at if validation else trainer.logged_at
+        reached = progress.evaluated_at if validation else progress.logged_at
         lost = file.resume(saved["run"]["rows"][name], reached)
         if lost:
             say(f"warning: {lost}", error=True)
@@ -97,24 +86,18 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     """
     _refuse_other_settings(trainer, saved["config"], path)
     _refuse_misfit(trainer, saved, path)
-    trainer.ledger.load_state_dict(saved["ledger"])
+    state = trainer.state
     try:
-        _take_optimizer(trainer, saved["optimizer"], saved["numbers"]["optimizer_step"])
-        _take_hard_puzzles(trainer, saved["hard_puzzles"])
-        checkpoint.set_random_state(saved["random"])
+        _try_optimizer(trainer, saved["optimizer"], saved["progress"]["optimizer_step"])
+        _try_hard_puzzles(trainer, saved["hard_puzzles"])
+        checkpoint.refuse_other_weights(state.reasoner, saved["weights"], path)
+        checkpoint.refuse_other_weights(state.average, saved["average"], path)
+        state.load_state_dict(saved)
+    except UserError:
+        raise
     except Exception as error:  # torch and torchrl raise many kinds for a state of another kind
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} does not fit this run: {reason}") from error
-    checkpoint.load_weights(trainer.reasoner, saved["weights"], path)
-    checkpoint.load_weights(trainer.average, saved["average"], path)
-    trainer.ledger_depth.load_state_dict(saved["ledger_depth"])
-    for name in NUMBERS:
-        setattr(trainer, name, saved["numbers"][name])
-    trainer.interval = saved["interval"]
-    seconds, trainer.ledger_seconds = saved["seconds"]
-    trainer.watch = Stopwatch(seconds)
-    if saved["lanes"] is not None:
-        trainer.lanes = Lanes.from_state_dict(saved["lanes"])
     trainer.best_checksum = saved["run"]["best"]
 
 
@@ -132,10 +115,10 @@ def _refuse_other_best(trainer: "Trainer", saved: dict[str, Any]) -> None:
     if not folder.best.is_file():
         raise UserError(f"{folder.best} is missing, which {folder.last.name} needs: {instead}")
     best = checkpoint.load(folder.best, torch.device("cpu"))
-    step = best["numbers"]["optimizer_step"]
+    step = best["progress"]["optimizer_step"]
     if best["run"]["id"] != saved["run"]["id"]:
         raise UserError(f"{folder.best} is of another run: {instead}")
-    if best["checksum"] != saved["run"]["best"] and step <= saved["numbers"]["optimizer_step"]:
+    if best["checksum"] != saved["run"]["best"] and step <= saved["progress"]["optimizer_step"]:
         raise UserError(
             f"{folder.best}, of optimizer step {step}, is not the one that {folder.last.name} was "
             f"written beside: {instead}"
@@ -176,44 +159,49 @@ def _refuse_misfit(trainer: "Trainer", saved: dict[str, Any], path: Path) -> Non
         UserError: naming the first places that differ.
     """
     faults = [*_count_faults(trainer, saved), *_lane_faults(trainer, saved["lanes"])]
-    if saved["ledger"]["names"] == list(trainer.ledger.names):  # the ledger itself says if not
-        faults += differences(saved["ledger"], trainer.ledger.state_dict(), "ledger")
-    faults += differences(saved["ledger_depth"], trainer.ledger_depth.state_dict(), "ledger_depth")
+    state = trainer.state
+    if saved["ledger"]["names"] == list(state.ledger.names):  # the ledger itself says if not
+        faults += differences(saved["ledger"], state.ledger.state_dict(), "ledger")
+    faults += differences(saved["schedule"], state.schedule.state_dict(), "schedule")
     if faults:
         raise UserError(f"{path} does not fit this run: {'; '.join(faults[:3])}")
 
 
 def _count_faults(trainer: "Trainer", saved: dict[str, Any]) -> Iterator[str]:
     """Yields the numbers and names that cannot be."""
-    numbers, depth = saved["numbers"], saved["ledger_depth"]["depth"]
+    progress = saved["progress"]
     for name in ("logged_at", "evaluated_at"):
-        if numbers[name] > numbers["optimizer_step"]:
-            yield f"numbers.{name} is {numbers[name]}"
-    if numbers["best_depth"] > trainer.num_steps:
-        yield f"numbers.best_depth is {numbers['best_depth']}"
-    if not 1 <= depth <= trainer.num_steps:
-        yield f"ledger_depth.depth is {depth}"
-    for name in saved["interval"].keys() - {"loss", *trainer.objective.names}:
-        yield f"interval.{name} is unknown"
+        if progress[name] > progress["optimizer_step"]:
+            yield f"progress.{name} is {progress[name]}"
+    depths = {"progress.best_depth": progress["best_depth"]}
+    if "depth" in saved["schedule"]:
+        depths["schedule.depth"] = saved["schedule"]["depth"]
+    for name, depth in depths.items():
+        if type(depth) is not int or not 1 <= depth <= trainer.num_steps:
+            yield f"{name} is {describe(depth)}"
+    for name in progress["interval"].keys() - {"loss", *trainer.objective.names}:
+        yield f"progress.interval.{name} is unknown"
     if saved["run"]["rows"].keys() != trainer.rows.keys():
         yield f"run.rows is {describe(saved['run']['rows'])}"
 
 
 def _lane_faults(trainer: "Trainer", saved: dict[str, Any] | None) -> Iterator[str]:
-    """Yields what is wrong with lanes, by the one that was rehearsed when the trainer began."""
+    """Yields what is wrong with lanes, by the one that the trainer began with."""
     if saved is None:
         return
     batch = trainer.settings.batch_size
-    own = with_tensors(trainer.rehearsed, lambda lane: lane.expand(batch, *lane.shape[1:]))
+    own = with_tensors(trainer.one_lane.to_dict(), lambda lane: lane.expand(batch, *lane.shape[1:]))
     faults = list(differences(saved, own, "lanes"))
     yield from faults
     if faults:
         return
-    longest = trainer.ledger.under_way.shape[1]
+    longest = trainer.state.ledger.under_way.shape[1]
     under_way = (saved["k"] >= 0) & (saved["k"] < longest)
     if not bool((under_way | (saved["finished"] & (saved["k"] == longest))).all()):
         yield f"lanes.k is out of 0 to {longest}"
-    yield from _token_faults(trainer, saved["puzzles"] | {"answer": saved["answer"]}, "lanes")
+    yield from _token_faults(
+        trainer, saved["puzzles"] | {"answer": saved["now"]["answer"]}, "lanes"
+    )
 
 
 def _token_faults(trainer: "Trainer", tokens: dict[str, Any], place: str) -> Iterator[str]:
@@ -223,8 +211,8 @@ def _token_faults(trainer: "Trainer", tokens: dict[str, Any], place: str) -> Ite
             yield f"{place}.{name} holds a token outside the vocabulary"
 
 
-def _take_optimizer(trainer: "Trainer", saved: dict[str, Any], steps: int) -> None:
-    """Gives the optimizer its state, after a step on trial, so that it fails now if it ever does.
+def _try_optimizer(trainer: "Trainer", saved: dict[str, Any], steps: int) -> None:
+    """Gives the optimizer its state and a step on trial, so that it fails now if it ever does.
 
     The step changes the weights: they are to be loaded afterwards.
 
@@ -236,7 +224,7 @@ def _take_optimizer(trainer: "Trainer", saved: dict[str, Any], steps: int) -> No
     Raises:
         Exception: of many kinds, if the state is not that of this optimizer.
     """
-    optimizer = trainer.optimizer
+    optimizer = trainer.state.optimizer
     _step_on_trial(optimizer)  # makes the state that it would have, to compare with
     own = optimizer.state_dict()
     faults = list(differences(saved, _as_far_as(own, saved), "optimizer"))
@@ -251,7 +239,6 @@ def _take_optimizer(trainer: "Trainer", saved: dict[str, Any], steps: int) -> No
     if [group["initial_lr"] for group in optimizer.param_groups] != trainer.rates:
         raise ValueError("the optimizer's learning rates are not those of the config")
     _step_on_trial(optimizer)
-    optimizer.load_state_dict(saved)
 
 
 def _step_on_trial(optimizer: torch.optim.Optimizer) -> None:
@@ -294,13 +281,13 @@ def _known(state: dict[str, Any]) -> list[int]:
     return [sum(map(bool, own.values())), *(count for part in parts for count in part)]
 
 
-def _take_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
+def _try_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
     """Gives the pool of failed puzzles its content.
 
     Raises:
         Exception: of many kinds, if it is not that of this run's pool.
     """
-    pool, size = trainer.hard_puzzles, trainer.settings.replay_size
+    pool, size = trainer.state.hard_puzzles, trainer.settings.replay_size
     if pool.share == 0:
         return
     for place, value in walk(saved, "hard_puzzles"):
@@ -311,7 +298,7 @@ def _take_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
     pool.load_state_dict(saved)
     if len(pool.buffer):
         kept = pool.buffer[:]
-        own = trainer.rehearsed["puzzles"]
+        own = trainer.one_lane.puzzles
         expected = {n: own[n].expand(len(pool.buffer), -1) for n in ("question", "solution")}
         found = {name: kept[name] for name in expected}
         faults = [*differences(found, expected, "hard_puzzles")]

@@ -5,54 +5,59 @@ from typing import TYPE_CHECKING, Any
 from pir.ledger import Ledger
 
 if TYPE_CHECKING:
-    from pir.train import Trainer
+    from pir.training.trainer import Trainer
 
 
 def show(trainer: "Trainer") -> None:
     """Brings the view of progress up to date, if it is time to; wall-clock paces nothing else."""
+    progress = trainer.progress
     if trainer.view.due():
         trainer.view.update(
             share_done=max(trainer.budget_shares()),
-            optimizer_step=trainer.optimizer_step,
-            seconds=trainer.watch.seconds(),
-            loss=trainer.interval.get("loss", 0.0) / max(1, trainer.interval_updates),
-            solved=[row["solved"] for row in trainer.ledger.rows()],
+            optimizer_step=progress.optimizer_step,
+            seconds=trainer.state.watch.seconds(),
+            loss=progress.interval.get("loss", 0.0) / max(1, progress.interval_updates),
+            solved=[row["solved"] for row in trainer.state.ledger.rows()],
         )
 
 
 def log_interval(trainer: "Trainer") -> None:
     """Writes one interval's row to metrics.csv, the training ledger and timing.csv."""
-    folder, ledger = trainer.folder, trainer.ledger
+    folder, progress, ledger = trainer.folder, trainer.progress, trainer.state.ledger
     rows = ledger.rows()
-    means = {name: total / trainer.interval_updates for name, total in trainer.interval.items()}
+    means = {name: total / progress.interval_updates for name, total in progress.interval.items()}
     row: dict[str, Any] = {
-        "optimizer_step": trainer.optimizer_step,
-        "puzzles_seen": trainer.puzzles_seen,
+        "optimizer_step": progress.optimizer_step,
+        "puzzles_seen": progress.puzzles_seen,
         "forward_passes": trainer.forward_passes,
-        "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+        "learning_rate": trainer.state.optimizer.param_groups[0]["lr"],
         "loss": means["loss"],
     }
     row |= {f"loss_{name}": means.get(name, "") for name in trainer.objective.names}
-    trained = [row for row in rows if row["k"] <= trainer.depth]
+    trained = [row for row in rows if row["k"] <= trainer.state.schedule.depth]
     row |= {
-        "depth": trainer.depth,
+        "depth": trainer.state.schedule.depth,
         "solved": trained[-1]["solved"] if trained else "",
         "dead_fraction": ledger.dead_fraction() if rows else "",
         "live_depth": ledger.live_depth() if rows else "",
     }
     trainer.rows[folder.metrics.name].append([row])
-    at = {"optimizer_step": trainer.optimizer_step}
+    at = {"optimizer_step": progress.optimizer_step}
     trainer.rows[folder.training_ledger.name].append([at | row for row in rows])
     trainer.rows[folder.training_outcomes.name].append([at | r for r in ledger.outcome_rows()])
-    seconds = {"seconds": trainer.watch.seconds(), "ledger_seconds": trainer.ledger_seconds}
-    trainer.rows[folder.timing.name].append([at | {k: f"{v:.3f}" for k, v in seconds.items()}])
-    trainer.logger.log({f"train/{k}": v for k, v in means.items()}, trainer.optimizer_step)
+    taken = {
+        "seconds": trainer.state.watch.seconds(),
+        "ledger_seconds": progress.ledger_seconds,
+    }
+    trainer.rows[folder.timing.name].append([at | {k: f"{v:.3f}" for k, v in taken.items()}])
+    trainer.logger.log({f"train/{k}": v for k, v in means.items()}, progress.optimizer_step)
 
 
 def log_validation(trainer: "Trainer", ledger: Ledger) -> None:
     """Writes the rows of an evaluation on the validation puzzles."""
     folder, rows = trainer.folder, ledger.rows()
-    at = {"optimizer_step": trainer.optimizer_step}
+    step = trainer.progress.optimizer_step
+    at = {"optimizer_step": step}
     trainer.rows[folder.improvement.name].append([at | row for row in rows])
     trainer.rows[folder.outcomes.name].append([at | row for row in ledger.outcome_rows()])
-    trainer.logger.log({f"val/{k}": v for k, v in rows[-1].items()}, trainer.optimizer_step)
+    trainer.logger.log({f"val/{k}": v for k, v in rows[-1].items()}, step)

@@ -2,10 +2,8 @@
 
 from omegaconf import DictConfig
 
-from pir.config import check_choice
 from pir.errors import UserError
 
-LANES = ("staggered", "synchronous", "halting", "ledger")
 CHANGEABLE = (
     "trainer.max_optimizer_steps",
     "trainer.max_minutes",
@@ -26,7 +24,6 @@ def check_settings(settings: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value and what is allowed.
     """
-    check_choice("trainer.lanes", settings.lanes, LANES)
     at_least_one = (
         "batch_size",
         "replay_size",

@@ -82,13 +82,6 @@ def learning_rate_factor(
     return final_ratio + (1 - final_ratio) * cosine
 
 
-def averaged_weights(saved: dict[str, Any]) -> dict[str, Tensor]:
-    """Returns the averaged weights of a checkpoint, by the names of the module itself."""
-    prefix = "module."
-    average: dict[str, Tensor] = saved["average"]
-    return {n.removeprefix(prefix): w for n, w in average.items() if n.startswith(prefix)}
-
-
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
     """Returns an exponential moving average of a module's weights, kept by torch.
 

@@ -1,0 +1,268 @@
+"""The contract of a loss, and the objective: a weighted sum of losses with a schedule.
+
+Shapes: a rollout has K steps of B lanes; N stands for any leading shape, such as (K, B).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.config import check_choice
+from pir.errors import UserError
+from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
+from pir.rollout import Lanes, Rollout, changed, retake
+
+Update = Literal["step", "rollout"]
+
+
+class Term(ABC):
+    """One loss of an objective.
+
+    Attributes:
+        outputs: what it needs of the read-out beside logits: fields of `Policy`.
+        tells: the conditions that it tells the reasoner (`Reasoner.inputs`), which is then told
+            more than it knows in use.
+        whole_rollouts: whether it judges whole rollouts, and so needs `update="rollout"`.
+        plain_inputs: whether it takes steps again that read nothing but question and latents.
+    """
+
+    outputs: tuple[str, ...] = ()
+    tells: tuple[str, ...] = ()
+    whole_rollouts: bool = False
+    plain_inputs: bool = False
+
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
+        """Returns what the term needs to know of new puzzles; first dimension B."""
+        return {}
+
+    def condition(self, lanes: Lanes) -> dict[str, Tensor]:
+        """Returns what the reasoner is told before a step, `tells` by name."""
+        return {}
+
+    def collect(self, rollout: Rollout, puzzle: Puzzle) -> dict[str, Tensor]:
+        """Returns what the term keeps of a rollout (K, B) for all updates that are made with it.
+
+        It is found in `rollout.experience` then; first dimensions (K, B).
+        """
+        return {}
+
+    @abstractmethod
+    def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
+        """Returns the loss of a rollout of shape (K, B), a mean over its lanes.
+
+        Args:
+            rollout: all steps of a rollout or, where the parameters are updated after every step,
+                one (K = 1); `after` has gradient.
+            puzzle: judges answers.
+            reasoner: took the steps.
+        """
+
+
+class RandomDepth:
+    """Draws how many steps a training rollout takes.
+
+    r = min(Poisson(e^tau) + 1, 2 K) with tau ~ N(log K - s^2 / 2, s) (recurrent depth,
+    arXiv:2502.05171, section 3.3; there without the cut), from torch's global random state.
+
+    Args:
+        deviation: s, of the logarithm of the rate.
+    """
+
+    def __init__(self, deviation: float = 0.5) -> None:
+        """Keeps the deviation."""
+        if not deviation >= 0:
+            raise UserError(f"objective.depth.deviation={deviation}: must be at least 0")
+        self.deviation = deviation
+
+    def longest(self, mean: int) -> int:
+        """Returns the most steps that are drawn around a mean K."""
+        return 2 * mean
+
+    def draw(self, mean: int) -> int:
+        """Returns a number of steps, at least 1."""
+        tau = math.log(mean) - self.deviation**2 / 2 + self.deviation * torch.randn(())
+        return min(int(torch.poisson(tau.exp())) + 1, self.longest(mean))
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A term with its place in the sum.
+
+    Attributes:
+        term: the loss.
+        weight: factor in the sum, at least 0.
+        from_step: first optimizer step at which the term acts (a warm start by other terms).
+        until_step: first optimizer step at which it no longer acts; None for never.
+    """
+
+    term: Term
+    weight: float = 1.0
+    from_step: int = 0
+    until_step: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a negative weight."""
+        if not self.weight >= 0:
+            raise UserError(f"objective: a term's weight is {self.weight}; it must be at least 0")
+
+    def acts_at(self, optimizer_step: int) -> bool:
+        """Says whether the term takes part in this optimizer step."""
+        before_end = self.until_step is None or optimizer_step < self.until_step
+        return self.weight > 0 and self.from_step <= optimizer_step and before_end
+
+
+class Objective:
+    """What the training loop minimises: a weighted sum of terms.
+
+    Args:
+        terms: the terms by name; one without a place in the sum has weight 1.
+        update: "step" to update the parameters after every improvement step, "rollout" to see a
+            whole rollout of K steps first.
+        epochs: updates per rollout; all but the first take its steps again, from the same states.
+        backprop_steps: the last steps of a rollout that are one graph (truncated back-propagation
+            through time); 1 for every step by itself. Earlier steps then have no gradient.
+        depth: draws the number of steps of a rollout; None for K.
+
+    Raises:
+        UserError: if at some optimizer step no term acts, or terms, `update` and the other
+            settings do not fit.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, Term | Weighted],
+        update: Update = "step",
+        epochs: int = 1,
+        backprop_steps: int = 1,
+        depth: RandomDepth | None = None,
+    ) -> None:
+        """Keeps the terms in the order given."""
+        if not terms:
+            raise UserError("objective.terms is empty: at least one term is needed")
+        check_choice("objective.update", update, get_args(Update))
+        if epochs < 1 or (epochs > 1 and update == "step"):
+            raise UserError(f"objective.epochs={epochs}: 1, or more with objective.update=rollout")
+        if backprop_steps < 1 or (backprop_steps > 1 and (update == "step" or epochs > 1)):
+            raise UserError(
+                f"objective.backprop_steps={backprop_steps}: 1, or more with "
+                "objective.update=rollout and objective.epochs=1"
+            )
+        if depth is not None and update == "step":
+            raise UserError("objective.depth draws whole rollouts: set objective.update=rollout")
+        places = {n: t if isinstance(t, Weighted) else Weighted(t) for n, t in terms.items()}
+        for name, weighted in places.items():
+            if weighted.term.whole_rollouts and update == "step":
+                raise UserError(f"objective.terms.{name} needs objective.update=rollout")
+        for start in (0, *(t.until_step for t in places.values() if t.until_step is not None)):
+            if not any(weighted.acts_at(start) for weighted in places.values()):
+                raise UserError(
+                    f"no term of the objective acts at optimizer step {start}: check weight, "
+                    "from_step and until_step of objective.terms"
+                )
+        self.terms, self.update, self.names = places, update, tuple(terms)
+        self.epochs, self.backprop_steps, self.depth = epochs, backprop_steps, depth
+
+    def used_terms(self) -> dict[str, Term]:
+        """Returns the terms that act at some optimizer step."""
+        return {name: t.term for name, t in self.terms.items() if t.weight > 0}
+
+    def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> TensorDict:
+        """Adds to freshly sampled puzzles whatever the losses of K steps will need."""
+        for name, term in self.used_terms().items():
+            prepared = term.prepare(puzzle, puzzles, num_steps)
+            if taken := sorted(set(prepared) & set(puzzles.keys())):
+                raise UserError(
+                    f"objective.terms.{name} and another term both prepare {', '.join(taken)}"
+                )
+            puzzles.update(prepared)
+        return puzzles
+
+    def condition(self, lanes: Lanes, optimizer_step: int) -> dict[str, Tensor]:
+        """Returns what the acting terms tell the reasoner before the next step."""
+        told: dict[str, Tensor] = {}
+        for weighted in self._acting(optimizer_step).values():
+            told |= weighted.term.condition(lanes)
+        return told
+
+    def losses(
+        self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner, optimizer_step: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yields the weighted losses by name of every update that is made with a rollout (K, B).
+
+        The loop minimises their sum, and updates the parameters before it asks for the next.
+        """
+        acting = self._acting(optimizer_step)
+        kept = {
+            name: TensorDict(weighted.term.collect(rollout, puzzle), batch_size=rollout.shape)
+            for name, weighted in acting.items()
+        }
+        for epoch in range(self.epochs):
+            if epoch > 0:
+                rollout = retake(reasoner, puzzle, rollout)
+            yield {
+                name: weighted.weight
+                * weighted.term.loss(changed(rollout, experience=kept[name]), puzzle, reasoner)
+                for name, weighted in acting.items()
+            }
+
+    def _acting(self, optimizer_step: int) -> dict[str, Weighted]:
+        return {
+            n: weighted for n, weighted in self.terms.items() if weighted.acts_at(optimizer_step)
+        }
+
+
+def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Returns log p(token) at every position: logits (N, L, V) and tokens (N, L) to (N, L)."""
+    return logits.log_softmax(-1).gather(-1, tokens.long()[..., None]).squeeze(-1)
+
+
+def cell_log_probs(rollout: Rollout, answers: Tensor) -> Tensor:
+    """Returns log c of every cell of M answers per puzzle, 0 at cells that are not written.
+
+    Args:
+        rollout: gives the improved policy c.
+        answers: uint8 of shape (N, M, L).
+
+    Returns:
+        float32 of shape (N, M, L), with gradient.
+    """
+    log_policy = rollout.after.logits.log_softmax(-1)
+    per_cell = log_policy.gather(-1, answers.long().transpose(-2, -1))
+    return torch.where(rollout.written[..., None], per_cell, 0.0).transpose(-2, -1)
+
+
+def right_answers(puzzle: Puzzle, puzzles: TensorDict, limit: int) -> tuple[Tensor, Tensor]:
+    """Lists right answers: the label alone where it is the only one, or they are not listed.
+
+    Returns:
+        answers, uint8 of shape (B, M, L), and which are valid, bool of shape (B, M).
+    """
+    answers = puzzles["solution"][:, None]
+    valid = torch.ones_like(answers[..., 0], dtype=torch.bool)
+    if not puzzle.unique:
+        with suppress(NotImplementedError):
+            answers, valid = puzzle.solutions(puzzles["question"], limit)
+    return answers, valid
+
+
+def lane_means(values: Tensor, counted: Tensor) -> Tensor:
+    """Returns the mean over counted cells, (N,), of values (N, L); 0 where none is counted."""
+    return torch.where(counted, values, 0.0).sum(-1) / counted.sum(-1).clamp(min=1)
+
+
+def mean_over_written(values: Tensor, rollout: Rollout) -> Tensor:
+    """Returns the mean over written cells, then over lanes and steps, of values (N, L)."""
+    return lane_means(values, rollout.written).mean()
+
+
+def label_nll(logits: Tensor, rollout: Rollout) -> Tensor:
+    """Returns -log p(label), the mean over written cells in nats, (N,), of a policy (N, L, V)."""
+    return -lane_means(token_log_probs(logits, rollout.puzzles["solution"]), rollout.written)

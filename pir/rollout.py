@@ -1,0 +1,373 @@
+"""The loop of the papers: a policy in, an improved policy out, K times.
+
+Training, evaluation and solving all call `improve` in a loop, and all see the same plain data: the
+`Lanes` that puzzles move through, and the `Rollout` of the steps that were taken. What takes a step
+again (`replay`, `retake`) or looks ahead (`look_ahead`) is a function of a reasoner and a rollout.
+
+Shapes: B lanes, K improvement steps, L positions, V vocabulary, S answers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from tensordict import TensorClass, TensorDict
+from torch import Tensor
+
+from pir import noise
+from pir.puzzle import Puzzle, Verdict
+from pir.reasoner import Policy, Reasoner
+
+
+class Iterate(TensorClass):  # type: ignore[misc]
+    """What B lanes hold between two improvement steps.
+
+    Attributes:
+        state: the reasoner's latents.
+        context: what the next step reads beside question and latents, see `Reasoner.context`.
+        logits: float32 of shape (B, L, V), the policy.
+        answer: uint8 of shape (B, L), the policy's most likely answer.
+        score: float32 of shape (B,), the verifier's graded value of it.
+        solved: bool of shape (B,), whether the verifier accepts it.
+        halt_logit: see `Policy`; None, as the two below, where the model has no such head. What
+            reads them says so (`Term.outputs`), and is refused before training if they are missing.
+        continue_logit: see `Policy`.
+        value: see `Policy`.
+    """
+
+    state: TensorDict
+    context: TensorDict
+    logits: Tensor
+    answer: Tensor
+    score: Tensor
+    solved: Tensor
+    halt_logit: Tensor = None  # type: ignore[assignment]
+    continue_logit: Tensor = None  # type: ignore[assignment]
+    value: Tensor = None  # type: ignore[assignment]
+
+
+class Rollout(TensorClass):  # type: ignore[misc]
+    """Improvement steps as plain data: of shape (K, B), or (B,) for a single one.
+
+    `rollout[k]` is a step, `stack(steps)` a rollout of them, `rollout.flatten(0, 1)` are all
+    its steps side by side as if they were one. Below, B stands for either shape.
+
+    Attributes:
+        k: int64 of shape (B,), the number of the step, from 1.
+        puzzles: the puzzles it works on: `question`, `solution` if known, and what an objective
+            prepared.
+        written: bool of shape (B, L), the positions that the policy writes.
+        condition: what the reasoner read beside question and latents.
+        before: what the lanes held before the step, without gradient.
+        after: what they hold after it, with gradient while training.
+        first_solved: int64 of shape (B,), the first step whose answer was right; 0 if none yet.
+        experience: what an objective keeps of a rollout for all its updates; empty at first.
+    """
+
+    k: Tensor
+    puzzles: TensorDict
+    written: Tensor
+    condition: TensorDict
+    before: Iterate
+    after: Iterate
+    first_solved: Tensor
+    experience: TensorDict
+
+
+class Lanes(TensorClass):  # type: ignore[misc]
+    """B slots, each holding a puzzle and how far its answer has come.
+
+    A finished lane takes the next puzzle (`refill`); TRM's code hides this in its "carry".
+
+    Attributes:
+        puzzles: `question`, and whatever else was sampled with it.
+        now: what the lanes hold.
+        k: int64 of shape (B,), improvement steps taken.
+        first_solved: int64 of shape (B,), the first step whose answer was right; 0 if none yet.
+        finished: bool of shape (B,), lanes that take a new puzzle next.
+    """
+
+    puzzles: TensorDict
+    now: Iterate
+    k: Tensor
+    first_solved: Tensor
+    finished: Tensor
+
+
+@torch.no_grad()
+def begin(
+    reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict, state: TensorDict | None = None
+) -> Lanes:
+    """Puts one puzzle into every lane, at the reasoner's starting state or at a given one."""
+    question = puzzles["question"]
+    state = reasoner.start(question) if state is None else state
+    context = reasoner.context(question)
+    k = torch.zeros(len(question), dtype=torch.int64, device=question.device)
+    return Lanes(
+        puzzles=puzzles,
+        now=_iterate(puzzle, question, state, context, reasoner.read_out(state)),
+        k=k,
+        first_solved=k.clone(),
+        finished=torch.zeros_like(k, dtype=torch.bool),
+        batch_size=k.shape,
+    )
+
+
+def improve(
+    reasoner: Reasoner,
+    puzzle: Puzzle,
+    lanes: Lanes,
+    told: Mapping[str, Tensor] | None = None,
+    step_size: float = 1.0,
+    through_time: bool = False,
+) -> tuple[Lanes, Rollout]:
+    """Takes one improvement step in every lane.
+
+    By default the state goes on to the next step without gradient (deep supervision, Wang et al.
+    2025, arXiv:2506.21734, section 2), so that an objective differentiates through one step.
+
+    Args:
+        reasoner: takes the step.
+        puzzle: judges the answers.
+        lanes: the puzzles and how far they are.
+        told: what the reasoner is told in this step beside its context; see `Reasoner.improve`.
+        step_size: how much of the latents' change is made, alpha in s + alpha (s' - s).
+        through_time: keeps the graph of the state, so that gradient reaches back from later steps.
+
+    Returns:
+        the lanes after the step, and the step, a rollout of shape (B,).
+    """
+    question, before, k = lanes.puzzles["question"], lanes.now, lanes.k + 1
+    condition = before.context.clone(recurse=False)
+    if told:
+        condition.update(dict(told))
+    state = _take_step(reasoner, question, before.state, k, condition)
+    if step_size != 1.0:
+        state = before.state.lerp(state, step_size)
+    policy = reasoner.read_out(state)
+    after = _iterate(puzzle, question, state, before.context, policy)
+    with torch.no_grad():
+        after.context = reasoner.next_context(
+            question, before.context, after.logits.detach(), after.answer, k
+        )
+    first_time = after.solved & (lanes.first_solved == 0)
+    first_solved = torch.where(first_time, k, lanes.first_solved)
+    step = Rollout(
+        k=k,
+        puzzles=lanes.puzzles,
+        written=puzzle.written(question),
+        condition=condition,
+        before=before.detach(),
+        after=after,
+        first_solved=first_solved,
+        experience=TensorDict(batch_size=k.shape),
+        batch_size=k.shape,
+    )
+    now = after if through_time else after.detach()
+    lanes = Lanes(
+        puzzles=lanes.puzzles,
+        now=now,
+        k=k,
+        first_solved=first_solved,
+        finished=lanes.finished,
+        batch_size=k.shape,
+    )
+    return lanes, step
+
+
+def _iterate(
+    puzzle: Puzzle, question: Tensor, state: TensorDict, context: TensorDict, policy: Policy
+) -> Iterate:
+    """Takes the most likely answer of a policy, and has it judged."""
+    answer = puzzle.clamp(question, policy.logits.argmax(-1))
+    verdict = puzzle.verify(question, answer)
+    return Iterate(
+        state=state,
+        context=context,
+        answer=answer,
+        score=verdict.score,
+        solved=verdict.solved,
+        **policy._asdict(),
+        batch_size=question.shape[:1],
+    )
+
+
+def gradient_in(k: int, num_steps: int, backprop_steps: int) -> AbstractContextManager[Any]:
+    """Returns the context in which step k of K is taken: with gradient, or without.
+
+    Only the last `backprop_steps` steps have gradient (truncated back-propagation through time),
+    which `improve(..., through_time=True)` makes one graph; with 1 every step has, by itself.
+    """
+    inside = backprop_steps == 1 or k > num_steps - backprop_steps
+    return nullcontext() if inside else torch.no_grad()
+
+
+def stack(steps: Sequence[Rollout]) -> Rollout:
+    """Returns K steps of shape (B,) as a rollout of shape (K, B)."""
+    return cast(Rollout, torch.stack(list(steps)))
+
+
+def changed(step: Rollout, **parts: Any) -> Rollout:
+    """Returns a rollout with other parts; `TensorDict.replace` would merge nested ones instead."""
+    copy = step.clone(recurse=False)
+    for name, part in parts.items():
+        setattr(copy, name, part)
+    return cast(Rollout, copy)
+
+
+# ---------------------------------------------------------------- lanes
+
+
+def refill(lanes: Lanes, fresh: Lanes) -> Lanes:
+    """Returns lanes in which the finished ones, in order, are replaced by `fresh` ones."""
+    if bool(lanes.finished.all()):
+        return fresh
+    rows = lanes.finished.nonzero().squeeze(-1)
+
+    def merged(old: Tensor, new: Tensor) -> Tensor:
+        return old.index_copy(0, rows, new.to(old.dtype))
+
+    return cast(Lanes, lanes.apply(merged, fresh))
+
+
+def lanes_of(content: dict[str, Any]) -> Lanes:
+    """Takes lanes back from `Lanes.to_dict`, as a checkpoint keeps them."""
+    size = content["k"].shape
+
+    def mapping(part: dict[str, Any]) -> TensorDict:
+        return TensorDict(part, batch_size=size)
+
+    now = content["now"]
+    nested = {name: mapping(now[name]) for name in ("state", "context")}
+    iterate = Iterate(**now | nested, batch_size=size)
+    return Lanes(
+        **content | {"puzzles": mapping(content["puzzles"]), "now": iterate}, batch_size=size
+    )
+
+
+# ---------------------------------------------------------------- steps taken again
+
+
+def replay(reasoner: Reasoner, step: Rollout, count: int = 1, **told: Tensor) -> Policy:
+    """Takes a step once more, from the same state and with gradient to the parameters.
+
+    Args:
+        reasoner: takes it.
+        step: of shape (B,).
+        count: steps that are taken in all, with gradient through every one of them.
+        told: what the reasoner is told in place of what it was told then.
+    """
+    return reasoner.read_out(_state_again(reasoner, step, count, **told))
+
+
+def _state_again(reasoner: Reasoner, step: Rollout, count: int = 1, **told: Tensor) -> TensorDict:
+    condition = step.condition.clone(recurse=False).update(told)
+    state = step.before.state
+    for later in range(count):
+        state = _take_step(reasoner, step.puzzles["question"], state, step.k + later, condition)
+    return state
+
+
+def retake(reasoner: Reasoner, puzzle: Puzzle, rollout: Rollout) -> Rollout:
+    """Returns a rollout (K, B) whose steps are taken once more by the parameters as they are now.
+
+    Every step begins where it began; states and conditions before the steps stay as they were.
+    """
+    steps = []
+    for step in rollout.unbind(0):
+        state = _state_again(reasoner, step)
+        policy, question = reasoner.read_out(state), step.puzzles["question"]
+        after = _iterate(puzzle, question, state, step.after.context, policy)
+        steps.append(changed(step, after=after))
+    return stack(steps)
+
+
+@torch.no_grad()
+def look_ahead(reasoner: Reasoner, step: Rollout) -> Policy:
+    """Returns the policy that the step after a step (B,) would reach, told the same."""
+    condition = step.condition.clone(recurse=False).update(step.after.context)
+    question = step.puzzles["question"]
+    state = _take_step(reasoner, question, step.after.state, step.k + 1, condition)
+    return reasoner.read_out(state)
+
+
+# ---------------------------------------------------------------- forward passes
+
+
+@dataclass
+class StepCounter:
+    """Counts improvement steps of single lanes.
+
+    Attributes:
+        lane_steps: steps taken so far.
+    """
+
+    lane_steps: int = 0
+
+
+_COUNTERS: ContextVar[tuple[StepCounter, ...]] = ContextVar("counters", default=())
+
+
+@contextmanager
+def counted(counter: StepCounter) -> Iterator[None]:
+    """Has a counter count every step that is taken inside, steps taken again included."""
+    token = _COUNTERS.set((*_COUNTERS.get(), counter))
+    try:
+        yield
+    finally:
+        _COUNTERS.reset(token)
+
+
+def _take_step(
+    reasoner: Reasoner, question: Tensor, state: TensorDict, k: Tensor, condition: TensorDict
+) -> TensorDict:
+    for counter in _COUNTERS.get():
+        counter.lane_steps += len(k)
+    return reasoner.improve(question, state, k, condition)
+
+
+# ---------------------------------------------------------------- answers drawn from a policy
+
+
+def draw_tokens(
+    question: Tensor, purpose: str, policy: Tensor, count: int = 1, k: Tensor | None = None
+) -> Tensor:
+    """Draws tokens from a policy (B, L, V), each by itself: int64 of shape (B, L, S).
+
+    From torch's generator while training, by puzzle (`pir.noise.tokens`) in use.
+    """
+    if noise.SEED.get() is not None:
+        return noise.tokens(question, purpose, policy, count, k)
+    drawn = policy.flatten(0, 1).multinomial(count, replacement=True)
+    return drawn.view(*policy.shape[:2], count)
+
+
+def sample_answers(
+    puzzle: Puzzle, question: Tensor, logits: Tensor, count: int, k: Tensor | None = None
+) -> Tensor:
+    """Draws answers from a policy, every token by itself; clamped positions are kept.
+
+    Args:
+        puzzle: says what is clamped.
+        question: uint8 of shape (B, L).
+        logits: float32 of shape (B, L, V).
+        count: answers S per puzzle.
+        k: int64 of shape (B,), the step that they are drawn after, see `pir.noise`.
+
+    Returns:
+        uint8 of shape (B, S, L).
+    """
+    drawn = draw_tokens(question, "answers", torch.softmax(logits, -1), count, k)
+    answers = drawn.to(question.dtype).movedim(-1, 1)
+    repeated = question[:, None].expand(answers.shape).flatten(0, 1)
+    return puzzle.clamp(repeated, answers.flatten(0, 1)).view(answers.shape)
+
+
+def verify_answers(puzzle: Puzzle, question: Tensor, answers: Tensor) -> Verdict:
+    """Judges several answers per puzzle: of (B, S, L) to questions (B, L), with results (B, S)."""
+    repeated = question.repeat_interleave(answers.shape[1], 0)
+    verdict = puzzle.verify(repeated, answers.flatten(0, 1))
+    return Verdict(*(part.view(answers.shape[:2]) for part in verdict))

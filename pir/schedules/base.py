@@ -1,0 +1,52 @@
+"""The contract of a lane schedule."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pir.rollout import Rollout
+
+
+class LaneSchedule(ABC):
+    """Says which lanes take a new puzzle, and when.
+
+    Args:
+        num_steps: K, the improvement steps of a rollout.
+        device: where the lanes are.
+
+    Attributes:
+        depth: improvement steps of the rollouts that are trained now.
+        whole_rollouts: whether all lanes start together and are refilled after whole rollouts,
+            which updates can then see; else finished lanes are refilled after every step.
+        reads_outcomes: whether it learns from how rollouts end; an objective must then tell the
+            reasoner nothing that it does not know in use.
+        outputs: what it needs of the read-out beside logits: fields of `Policy`.
+    """
+
+    whole_rollouts: bool = False
+    reads_outcomes: bool = False
+    outputs: tuple[str, ...] = ()
+
+    def __init__(self, num_steps: int, device: torch.device) -> None:
+        """Keeps the depth."""
+        self.num_steps = self.depth = num_steps
+        self.device = device
+
+    @abstractmethod
+    def finished(self, step: Rollout, turn: int, depth: int) -> Tensor:
+        """Returns which lanes take a new puzzle after a step, bool of shape (B,).
+
+        Args:
+            step: of shape (B,).
+            turn: improvement steps that all lanes took in this run, this one included.
+            depth: improvement steps of the present rollouts; K, if the objective draws none.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what changes while it is used, for a checkpoint; by default nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027, most have no state
+        """Takes back what `state_dict` returned; by default nothing."""

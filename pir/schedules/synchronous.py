@@ -1,0 +1,16 @@
+"""All lanes start together and take K steps."""
+
+from torch import Tensor
+
+from pir.rollout import Rollout
+from pir.schedules.base import LaneSchedule
+
+
+class Synchronous(LaneSchedule):
+    """Lanes are refilled after whole rollouts."""
+
+    whole_rollouts = True
+
+    def finished(self, step: Rollout, turn: int, depth: int) -> Tensor:
+        """See `LaneSchedule.finished`."""
+        return step.k >= depth

@@ -1,0 +1,76 @@
+"""Whether an objective, a reasoner and a lane schedule fit together, checked before training."""
+
+import torch
+from tensordict import TensorDict
+
+from pir.errors import UserError
+from pir.objectives import Objective
+from pir.reasoner import Reasoner
+from pir.schedules import LaneSchedule
+
+SETTINGS = {
+    "halt_logit": "a halt head: set model.halt_head=true",
+    "continue_logit": "a continue head: set model.continue_head=true",
+    "value": "a value head: set model.value_head=true",
+    "optimality": "an optimality token: set model.optimality_token=true",
+    "partial_answer": "a partial answer: set model.partial_answer=true",
+}
+"""What the built-in reasoners have only if they are asked to, and how to ask."""
+
+
+@torch.no_grad()
+def refuse_misfit(
+    objective: Objective,
+    reasoner: Reasoner,
+    schedule: LaneSchedule,
+    puzzles: TensorDict,
+    replays: bool,
+) -> None:
+    """Refuses what would fail or mislead while it trains.
+
+    Args:
+        objective: its terms say what they need.
+        reasoner: says what it reads; what it reads out is tried.
+        schedule: says what it needs.
+        puzzles: one puzzle or more, on the reasoner's device.
+        replays: whether failed puzzles come back.
+
+    Raises:
+        UserError: naming the part that lacks something, and the setting that mends it.
+    """
+    policy = reasoner.read_out(reasoner.start(puzzles["question"]))
+    if objective.update == "rollout" and not schedule.whole_rollouts:
+        raise UserError(
+            "objective.update=rollout gathers the gradient of whole rollouts: "
+            "set trainer.lanes=synchronous"
+        )
+    needs = {"trainer.lanes": schedule.outputs}
+    for name, term in objective.used_terms().items():
+        place = f"objective.terms.{name}"
+        needs[place] = term.outputs
+        for condition in term.tells:
+            if condition not in reasoner.inputs:
+                raise UserError(f"{place} tells the model {_lacking(condition)}")
+        if term.tells and (schedule.reads_outcomes or replays):
+            raise UserError(
+                f"{place} tells the model more than it knows in use ({', '.join(term.tells)}), so "
+                "how its rollouts end says little: set trainer.replay_share=0, and trainer.lanes "
+                "to another choice than ledger"
+            )
+        if term.plain_inputs and (held := reasoner.inputs & {"partial_answer", "own_answer"}):
+            raise UserError(
+                f"{place} takes steps again, whose inputs must not change with the answer: set "
+                + " and ".join(f"model.{READ_BY[name]}=false" for name in sorted(held))
+            )
+    for place, outputs in needs.items():
+        for name in outputs:
+            if getattr(policy, name) is None:
+                raise UserError(f"{place} needs {_lacking(name)}")
+
+
+READ_BY = {"partial_answer": "partial_answer", "own_answer": "reads_own_answer"}
+"""The settings by which the built-in reasoners read an answer."""
+
+
+def _lacking(name: str) -> str:
+    return SETTINGS.get(name, f"{name}, which this model does not have")

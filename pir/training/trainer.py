@@ -1,0 +1,348 @@
+"""Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig
+from tensordict import TensorDict
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from pir import checkpoint
+from pir.batch_size import fitting_batch, named_when_short
+from pir.checkpoint_content import not_finite
+from pir.components import Components, take_weights
+from pir.config import check_seed
+from pir.device import own_random_stream, prepare_cpu, time_on
+from pir.errors import NonFiniteLossError
+from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
+from pir.interrupt import postponed, requested, stoppable
+from pir.ledger import Ledger
+from pir.memory import require_memory
+from pir.progress import LONGEST_WAIT, ProgressView
+from pir.reasoner import Reasoner
+from pir.rollout import Lanes, Rollout, begin, counted, gradient_in, improve, refill, stack
+from pir.row_file import RowFile
+from pir.run_folder import RunFolder
+from pir.training import report
+from pir.training.fit import refuse_misfit
+from pir.training.hard_puzzles import HardPuzzles
+from pir.training.optim import averaged, learning_rate_factor
+from pir.training.resume import snapshot
+from pir.training.settings import check_settings
+from pir.training.state import TrainState
+
+MEASURED_SHARE, MEASURED_AT_LEAST = 4, 64
+"""While training, the ledger looks at every fourth lane, and at this many at least."""
+
+
+class Trainer:
+    """One run: its parts, the loop that changes them (`TrainState`), and what it writes.
+
+    Args:
+        config: the resolved settings.
+        folder: the run folder, created already.
+
+    Raises:
+        UserError: if a setting is out of range, or settings do not fit together.
+    """
+
+    def __init__(self, config: DictConfig, folder: RunFolder) -> None:
+        """Builds the components at optimizer step 0."""
+        self.config, self.folder, self.settings = config, folder, config.trainer
+        check_settings(config.trainer)
+        check_seed("seed", config.seed)
+        prepare_cpu(self.settings.threads)
+        torch.manual_seed(config.seed)
+        parts = Components.build(config)
+        self.device, self.puzzle, self.reasoner = parts.device, parts.puzzle, parts.reasoner
+        self.num_steps = self.reasoner.improvement_steps
+        self.objective = parts.build_objective(config)
+        optimizer = parts.build_optimizer(config)
+        schedule = parts.build_schedule(config)
+        self.logger = parts.build_logger(config)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        batch = self.settings.batch_size
+        # Lanes are alike, so a share of them measures the same at a share of the cost.
+        self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_SHARE))
+        depth = self.objective.depth
+        longest = self.num_steps if depth is None else depth.longest(self.num_steps)
+        self.state = TrainState(
+            self.reasoner,
+            optimizer,
+            schedule,
+            Ledger(self.measured, longest, self.reasoner.passes_per_step, self.device),
+            HardPuzzles(self.settings.replay_share, self.settings.replay_size),
+            self.settings.ema_decay,
+        )
+        self.progress = self.state.progress
+        self.eval_batch: int | None = None
+        self.best_checksum: str | None = None
+        self.began_with: Path | None = None
+        files = (*folder.logged, folder.improvement, folder.outcomes)
+        self.rows = {path.name: RowFile(path) for path in files}
+        refuse_empty(self.puzzle, "test")  # now, not after hours of training
+        count = self.settings.val_puzzles
+        self.validation = held_out(self.puzzle, "val", count, self.device)
+        self.one_lane = self._one_lane()
+        size = sum(leaf.nbytes for leaf in self.one_lane.now.to_tensordict().values(True, True))
+        require_memory(batch * size, f"trainer.batch_size={batch}")
+        self.replays = self.settings.replay_share > 0
+        puzzles = self.one_lane.puzzles
+        refuse_misfit(self.objective, self.reasoner, schedule, puzzles, self.replays)
+
+    def _one_lane(self) -> Lanes:
+        """Puts a single puzzle into a lane: what the lanes of this run are made of."""
+        with own_random_stream(self.device):
+            return self._begin(self.puzzle.sample(1, "train", seed=self.config.seed))
+
+    # ---------------------------------------------------------------- the loop
+
+    def train(self) -> bool:
+        """Trains until a budget is spent or the run is interrupted.
+
+        Returns:
+            Whether the run ended by itself; if not, it was interrupted and can be resumed.
+        """
+        self.logger.open(self.folder.path, self.progress.optimizer_step)
+        names = self.config.choices
+        title = f"{names.env} · {names.model} · {names.objective}"
+        with ProgressView(title) as self.view, postponed():
+            if self.progress.evaluated_at < 0:
+                self._validate()
+            while not self._budget_spent():
+                if not self._fill_lanes():
+                    self.save(self.folder.last)
+                    return False
+                with counted(self.progress):
+                    self._improve_lanes()
+                self._report()
+                if requested():
+                    self.save(self.folder.last)
+                    return False
+            self.save(self.folder.last)
+            if self.progress.evaluated_at < self.progress.optimizer_step:
+                self._keep_if_best(self._evaluate_validation(), self.folder.end)
+            return not requested()  # a signal may have come while the last weights were evaluated
+
+    def _improve_lanes(self) -> None:
+        """Improves the answers in all lanes, and learns from every step, or from whole rollouts."""
+        reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
+        schedule, progress, lanes = self.state.schedule, self.progress, self.state.lanes
+        assert lanes is not None
+        depth, window = self._depth(), objective.backprop_steps
+        num_steps = depth if schedule.whole_rollouts else 1
+        steps: list[Rollout] = []
+        for k in range(1, num_steps + 1):
+            told = objective.condition(lanes, progress.optimizer_step)
+            with gradient_in(k, num_steps, window):
+                lanes, step = improve(reasoner, puzzle, lanes, told, through_time=window > 1)
+            steps.append(step)
+            progress.improvement_step += 1
+            if objective.update == "rollout" and k < num_steps:
+                continue
+            rollout, steps = stack(steps), []
+            for losses in objective.losses(rollout, puzzle, reasoner, progress.optimizer_step):
+                self._update(losses)
+            for step in rollout.unbind(0):
+                lanes.finished = schedule.finished(step, progress.improvement_step, depth)
+                self._record(step, lanes.finished)
+            if self.replays:
+                self.state.hard_puzzles.add(lanes.puzzles, lanes.finished & ~lanes.now.solved)
+        self.state.lanes = lanes.detach()
+
+    def _depth(self) -> int:
+        """Returns the improvement steps of the rollouts that are trained next."""
+        drawn = self.objective.depth
+        return self.num_steps if drawn is None else drawn.draw(self.num_steps)
+
+    def _begin(self, puzzles: TensorDict) -> Lanes:
+        """Puts freshly sampled puzzles into lanes of their own."""
+        puzzles = self.objective.prepare(self.puzzle, puzzles, self.num_steps).to(self.device)
+        return begin(self.reasoner, self.puzzle, puzzles)
+
+    def _fill_lanes(self) -> bool:
+        """Puts new puzzles into the finished lanes; returns False if a signal stops it.
+
+        Generation may take long, so a signal ends it at once, as if it had not begun.
+        """
+        state, progress = self.state, self.progress
+        lanes = state.lanes
+        count = self.settings.batch_size if lanes is None else int(lanes.finished.sum())
+        if count == 0:
+            return True
+        before = state.random.state_dict()
+        again = state.hard_puzzles.draws(count)
+        seed, start = self.config.seed, progress.puzzles_seen
+        try:
+            with stoppable():
+                puzzles = self.puzzle.sample(count - again, "train", seed=seed, start=start)
+        except KeyboardInterrupt:
+            state.random.load_state_dict(before)
+            return False
+        if again:
+            puzzles = torch.cat([puzzles, state.hard_puzzles.draw(again)])
+        fresh = self._begin(puzzles)
+        state.lanes = fresh if lanes is None else refill(lanes, fresh)
+        progress.puzzles_seen += count - again
+        return True
+
+    def _record(self, step: Rollout, finished: Tensor) -> None:
+        """Has the ledger record a step, and keeps the time that it takes."""
+        started = time_on(self.device)
+        self.state.ledger.record(step[: self.measured], finished[: self.measured])
+        taken = time_on(self.device) - started
+        self.progress.ledger_seconds += min(max(0.0, taken), LONGEST_WAIT)  # the clock may jump
+
+    def _update(self, losses: dict[str, Tensor]) -> None:
+        """Updates the parameters by the gradient of the losses' sum."""
+        total, interval = torch.stack(list(losses.values())).sum(), self.progress.interval
+        if not math.isfinite(total.item()):
+            raise NonFiniteLossError(self._diverged("the loss", total.item()))
+        total.backward()  # type: ignore[no-untyped-call]
+        for name, loss in {"loss": total, **losses}.items():
+            interval[name] = interval.get(name, 0.0) + loss.item()
+        self.progress.interval_updates += 1
+        norm = clip_grad_norm_(list(self.reasoner.parameters()), self.settings.max_grad_norm).item()
+        if not math.isfinite(norm):
+            raise NonFiniteLossError(self._diverged("the gradient", norm))
+        factor = learning_rate_factor(
+            self.progress.optimizer_step,
+            self.settings.warmup_steps,
+            self.settings.decay_steps,
+            self.settings.final_lr_ratio,
+        )
+        optimizer = self.state.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.state.average.update_parameters(self.reasoner)
+        self.progress.optimizer_step += 1
+
+    def _diverged(self, what: str, value: object) -> str:
+        return (
+            f"{what} became {value} at optimizer step {self.progress.optimizer_step}; the last "
+            f"good checkpoint is {self.folder.last}. Start a new run with a lower optim.lr, more "
+            "trainer.warmup_steps or model.dtype=float32"
+        )
+
+    # ---------------------------------------------------------------- budgets and reports
+
+    def budget_shares(self) -> list[float]:
+        """Returns the spent share of every budget that is set."""
+        settings = self.settings
+        used = [
+            (self.progress.optimizer_step, settings.max_optimizer_steps),
+            (self.state.watch.seconds() / 60, settings.max_minutes),
+            (self.forward_passes, settings.max_forward_passes),
+        ]
+        return [spent / allowed for spent, allowed in used if allowed is not None]
+
+    def _budget_spent(self) -> bool:
+        patience = self.settings.patience
+        if patience is not None and self.progress.evaluations_since_best >= patience:
+            return True
+        return max(self.budget_shares()) >= 1
+
+    def totals(self) -> dict[str, Any]:
+        """Returns the totals of the run so far, for the summary."""
+        seconds = self.state.watch.seconds()
+        return {
+            "optimizer_steps": self.progress.optimizer_step,
+            "puzzles_seen": self.progress.puzzles_seen,
+            "training_forward_passes": self.forward_passes,
+            "seconds": round(seconds, 1),
+            "ledger_share": round(self.progress.ledger_seconds / max(seconds, 1e-9), 5),
+        }
+
+    @property
+    def forward_passes(self) -> int:
+        """Network evaluations so far, counted once per lane, those of updates included."""
+        return self.progress.lane_steps * self.reasoner.passes_per_step
+
+    def _report(self) -> None:
+        """Writes rows and checkpoints where an interval ends; wall-clock only paces the view."""
+        progress, step = self.progress, self.progress.optimizer_step
+        report.show(self)
+        if step >= progress.logged_at + self.settings.log_every:
+            report.log_interval(self)
+            self.state.ledger.clear()
+            progress.interval, progress.interval_updates = {}, 0
+            progress.logged_at = step
+        if step >= progress.evaluated_at + self.settings.eval_every:
+            self._validate()
+
+    # ---------------------------------------------------------------- evaluation
+
+    def _evaluate_validation(self) -> Evaluation:
+        averaged_reasoner = cast(Reasoner, self.state.average.module)
+        wanted = self.settings.eval_batch_size
+        with named_when_short("trainer.eval_batch_size", wanted):
+            if self.eval_batch is None:
+                question = self.validation["question"]
+                self.eval_batch = fitting_batch(wanted, averaged_reasoner, question)
+            result = evaluate(
+                averaged_reasoner, self.puzzle, self.validation, self.num_steps, self.eval_batch
+            )
+        report.log_validation(self, result.ledger)
+        return result
+
+    def _validate(self) -> None:
+        """Evaluates the averaged weights, then writes the checkpoints."""
+        result = self._evaluate_validation()
+        self.progress.evaluated_at = self.progress.optimizer_step
+        self.progress.evaluations_since_best += 1
+        self._keep_if_best(result, self.folder.best)
+        self.save(self.folder.last)
+
+    def _keep_if_best(self, evaluation: Evaluation, path: Path) -> None:
+        """Writes a checkpoint if the validation solved share rose, or is as large again.
+
+        The later of two equals is kept, for what does not show in the share, such as a halt head.
+        What counts is the share at the trained depth; where the schedule chooses the depth of
+        training, at the first step with the largest share, which the checkpoint remembers.
+
+        It goes to best.pt, except after the evaluation at a budget's end, which a resumed run will
+        not have made: that one goes to end.pt.
+        """
+        progress = self.progress
+        solved = [row["solved"] for row in evaluation.ledger.rows()]
+        chosen = self.state.schedule.reads_outcomes
+        depth = solved.index(max(solved)) + 1 if chosen else self.num_steps
+        improved = solved[depth - 1] > progress.best_solved
+        if improved:
+            progress.evaluations_since_best = 0
+        if solved[depth - 1] >= progress.best_solved:
+            progress.best_solved, progress.best_depth = solved[depth - 1], depth
+            self.best_checksum = self.save(path)
+        self.view.validated(solved[:depth], progress.best_solved, improved)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def save(self, path: Path) -> str:
+        """Writes everything that a resumed run needs to go on to the bit.
+
+        Returns:
+            The file's checksum.
+
+        Raises:
+            NonFiniteLossError: if anything in it is infinite or not a number, where that means
+                something; nothing is written then.
+            UserError: if the file cannot be written.
+        """
+        content = snapshot(self)
+        where = not_finite(content)
+        if where:
+            raise NonFiniteLossError(self._diverged(where, "infinite or not a number"))
+        return checkpoint.save(path, content)
+
+    def warm_start(self, folder: RunFolder) -> str:
+        """Begins with the weights of another run; see `take_weights`."""
+        self.began_with, taken = take_weights(self.reasoner, folder, self.device)
+        self.state.average = averaged(self.reasoner, self.settings.ema_decay)
+        return taken

@@ -1,0 +1,42 @@
+"""How far a reader has to go: the modules that one update enters."""
+
+import sys
+import textwrap
+from pathlib import Path
+
+from tests.training_runs import start
+
+
+def modules_of_an_update(trainer) -> set[str]:
+    entered = set()
+
+    def look(frame, event, argument):
+        name = frame.f_globals.get("__name__", "")
+        if event == "call" and name.startswith("pir."):
+            entered.add(name)
+
+    trainer._fill_lanes()
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        trainer._improve_lanes()
+    finally:
+        sys.setprofile(before)
+    return entered
+
+
+def test_an_update_enters_few_modules(tmp_path, monkeypatch):
+    trainer = start(tmp_path / "run", "objective=awr")
+    measured = modules_of_an_update(trainer)
+    monkeypatch.setattr(trainer, "_record", lambda *_: None)
+    learning = modules_of_an_update(trainer)
+    assert measured > learning
+    assert len(learning) <= 12, sorted(learning)
+
+
+def test_the_loop_in_the_readme_is_the_one_that_runs():
+    block = Path("README.md").read_text().split("## The loop")[1].split("```")[1]
+    lines = block.removeprefix("python").strip().splitlines()
+    assert len(lines) > 12
+    shown = textwrap.indent("\n".join(lines), " " * 8)
+    assert shown in Path("pir/training/trainer.py").read_text()
