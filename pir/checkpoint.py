@@ -39,8 +39,6 @@ def save(path: Path, payload: dict[str, Any]) -> str:
         UserError: if the file cannot be written (a full disk, say).
     """
     assert set(payload) == set(CONTENT)
-    if not path.parent.parent.is_dir():
-        raise UserError(f"cannot write {path}: the folder {path.parent.parent} is gone")
     content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **payload}
 
     def write(file: IO[bytes]) -> str:

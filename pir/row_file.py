@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pir.errors import UserError
-from pir.run_folder import NEVER_ELSEWHERE, as_csv, write_atomically
+from pir.folder_lock import NEVER_ELSEWHERE, refuse_lost, remove
+from pir.run_folder import as_csv, write_atomically
 
 
 class RowFile:
@@ -32,6 +33,7 @@ class RowFile:
             return
         names, *lines = as_csv(rows).splitlines(keepends=True)
         try:
+            refuse_lost(self.path)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | NEVER_ELSEWHERE
             descriptor = os.open(self.path, flags, 0o666)
             with os.fdopen(descriptor, "a", newline="", encoding="utf-8") as file:
@@ -78,7 +80,7 @@ class RowFile:
             if rows != found:
                 write_atomically(self.path, lambda file: file.write(rows))
         else:
-            self.path.unlink(missing_ok=True)
+            remove(self.path)
         return lost
 
     def _restart(self, lines: Sequence[bytes]) -> None:

@@ -16,7 +16,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -29,15 +29,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pir.config import TrainConfig
 from pir.errors import UserError
+from pir.folder_lock import LOCK, FolderLock, refuse_lost, remove
 from pir.stored import literal, read_object, read_settings, refuse
 
 T = TypeVar("T")
-
-NEVER_ELSEWHERE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Flags that open a file itself: no link is followed, no pipe is waited for."""
-
-LOCK = ".lock"
-"""The file that a process locks while it trains in the folder; see `pir.run_lock`."""
 
 FILE_EVALUATIONS = "eval_files"
 """The folder of evaluations on files of puzzles, one folder in it for each file."""
@@ -63,16 +58,18 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], T]) -> T:
     """
     partial = path.with_name(path.name + ".partial")
     try:
+        refuse_lost(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)  # a link there would lead the write elsewhere
         with partial.open("x+b") as file:
             result = write(file)
             file.flush()
             os.fsync(file.fileno())
+        refuse_lost(path)  # a large file takes a while
         os.replace(partial, path)
     except BaseException as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        with suppress(OSError, UserError):
+            remove(partial)
         if not isinstance(error, OSError | RuntimeError):  # torch.save: a full disk is the latter
             raise
         kept = "; the file that was there is kept" if path.exists() else ""
@@ -214,13 +211,11 @@ class RunFolder:
         Raises:
             UserError: if another process does so now, or the folder cannot be written in.
         """
-        from pir.run_lock import locked  # which makes run folders itself
-
         try:
-            lock = locked(self.path)
+            lock = FolderLock(self.path)
         except OSError as error:
             raise UserError(f"cannot write in {self.path}: {error}") from error
-        with lock:
+        with closing(lock):
             yield self
 
     def require(self) -> None:

@@ -1,25 +1,19 @@
 """One folder, one run: who makes a folder, who trains in it, and what is taken back.
 
 A folder is made by one process alone (`mkdir` succeeds once), and while a process trains in it, it
-holds the lock on the file `.lock` there. The lock goes with the process, however it ends.
+holds the lock on the file `.lock` there (`pir.folder_lock`).
 """
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import IO
 
 from pir.errors import UserError
+from pir.folder_lock import LOCK, FolderLock, refuse_lost
 from pir.interrupt import postponed
-from pir.run_folder import LOCK, NEVER_ELSEWHERE, RunFolder
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from pir.run_folder import RunFolder
 
 ATTEMPTS = 20
 """How often a folder is made anew that others take away again in the same moment."""
@@ -40,10 +34,15 @@ def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> It
     Raises:
         UserError: if the folder holds a run, another process trains in it, or it cannot be made.
     """
-    if not numbered:
-        RunFolder(path).refuse_existing()  # before anything is made
+    try:
+        refuse_lost(path)  # the sweep's folder
+        if not numbered:
+            RunFolder(path).refuse_existing()  # before anything is made
+    except UserError:
+        _take_back([], [path] if made_for_it else [])
+        raise
     with postponed():
-        path, made, file = _made_and_locked(path, numbered)
+        path, made, lock = _made_and_locked(path, numbered)
         folder = RunFolder(path)
         if made_for_it and path not in made:
             made.append(path)
@@ -51,12 +50,11 @@ def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> It
             folder.refuse_existing()
             yield folder
         finally:
-            begun = folder.config.exists()
-            if not begun:
+            if lock.still_ours() and not folder.config.exists():
                 started = (folder.info, path / "command.txt")
                 partial = [f.with_name(f.name + ".partial") for f in (*started, folder.config)]
                 _take_back([*started, *partial, path / LOCK], made)
-            file.close()
+            lock.close()
 
 
 @contextmanager
@@ -68,29 +66,29 @@ def sweep_folder(path: Path, numbered: bool) -> Iterator[Path]:
     Raises:
         UserError: if another sweep runs in it, or it cannot be made.
     """
-    lock = ".sweep.lock"
     with postponed():
-        path, made, file = _made_and_locked(path, numbered, lock, "sweeping in")
+        path, made, lock = _made_and_locked(path, numbered, ".sweep.lock", "sweeping in")
         try:
             yield path
         finally:
-            plan = path / "multirun.yaml"
-            if made:
-                _take_back([], [job for job in path.glob("*") if job.is_dir()])
-            only_plan = {file.name for file in path.glob("*")} <= {plan.name, lock}
-            _take_back([path / lock, *([plan] if made and only_plan else [])], made)
-            file.close()
+            if lock.still_ours():
+                plan = path / "multirun.yaml"
+                if made:
+                    _take_back([], [job for job in path.glob("*") if job.is_dir()])
+                only_plan = {file.name for file in path.glob("*")} <= {plan.name, lock.name}
+                _take_back([path / lock.name, *([plan] if made and only_plan else [])], made)
+            lock.close()
 
 
 def _made_and_locked(
-    path: Path, numbered: bool, lock: str = LOCK, doing: str = "training in"
-) -> tuple[Path, list[Path], IO[str]]:
-    """Returns the folder, the folders that were made for it, and its open lock file."""
+    path: Path, numbered: bool, name: str = LOCK, doing: str = "training in"
+) -> tuple[Path, list[Path], FolderLock]:
+    """Returns the folder, the folders that were made for it, and the lock on it."""
     for attempt in range(ATTEMPTS):
         made: list[Path] = []
         try:
             chosen = _make(path, made, numbered)
-            return chosen, made, locked(chosen, lock, doing)
+            return chosen, made, FolderLock(chosen, name, doing)
         except FileNotFoundError as error:
             # Another process took back a folder just then; or the path cannot be.
             _take_back([], made)
@@ -115,35 +113,6 @@ def _make(path: Path, made: list[Path], numbered: bool) -> Path:
         if chosen in made or not numbered:
             return chosen
     raise AssertionError
-
-
-def locked(folder: Path, name: str = LOCK, doing: str = "training in") -> IO[str]:
-    """Opens a lock file and locks it, until it is closed.
-
-    The file that was opened may be gone when it is locked, for its owner took it back: then it
-    locks nothing.
-
-    Raises:
-        UserError: if another process holds the lock.
-        OSError: if the file cannot be opened.
-    """
-    path = folder / name
-    flags = os.O_RDWR | os.O_CREAT | NEVER_ELSEWHERE
-    while True:
-        file = os.fdopen(os.open(path, flags, 0o666), "r+")
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                    return file
-        except BlockingIOError as error:
-            file.close()
-            raise UserError(f"another process is {doing} {folder} now") from error
-        except BaseException:
-            file.close()
-            raise
-        file.close()
 
 
 def _take_back(files: Sequence[Path], folders: Sequence[Path]) -> None:

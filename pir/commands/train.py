@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pir.catalog import GROUPS, choices
 from pir.config import check_choice
 from pir.errors import UserError
+from pir.folder_lock import refuse_lost
 from pir.inputs import (
     INIT,
     Inputs,
@@ -58,6 +59,7 @@ def run(config: DictConfig) -> None:
             with stoppable():
                 _train(config, folder, resuming)
         except KeyboardInterrupt:
+            refuse_lost(folder.config)  # a run that is there now is another
             if folder.config.exists():
                 command = f"pir train resume={shlex.quote(str(folder.path))}"
                 say(f"interrupted; go on with: {command}", error=True)

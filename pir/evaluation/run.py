@@ -33,6 +33,7 @@ from pir.evaluation.rollouts import Evaluation, Observer, evaluate, held_out
 from pir.evaluation.sampling import PolicySample, sample_rollouts
 from pir.evaluation.test_file import TestFile
 from pir.exits import ExitRule, FixedDepth
+from pir.folder_lock import remove
 from pir.puzzle import Puzzle
 from pir.run_folder import RunFolder, write_arrays, write_json, write_rows
 from pir.statistics import LIVE_GAIN, STATISTICS, describe
@@ -386,13 +387,13 @@ def write_evaluation(
     arrays: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
     """Writes one evaluation; files of an earlier one that this one lacks are removed."""
-    (folder.evaluation / "eval.json").unlink(missing_ok=True)
+    remove(folder.evaluation / "eval.json")
     for name, rows in tables.items():
         path = folder.evaluation / f"{name}.csv"
         if rows:
             write_rows(path, rows)
         else:
-            path.unlink(missing_ok=True)
+            remove(path)
     for name, parts in arrays.items():
         numbers: dict[str, np.ndarray] = {key: part.cpu().numpy() for key, part in parts.items()}
         write_arrays(folder.evaluation / f"{name}.npz", numbers)

@@ -11,6 +11,7 @@ import torch
 from pir import checkpoint
 from pir.checkpoint_content import describe, differences, walk, with_tensors
 from pir.errors import UserError
+from pir.folder_lock import remove
 from pir.inputs import of_run, without_files
 from pir.run_folder import processor, resolved
 from pir.terminal import say
@@ -60,7 +61,7 @@ def resume(trainer: "Trainer") -> bool:
     folder, last = trainer.folder, trainer.folder.last
     if not last.is_file() and not folder.metrics.is_file():
         for file in trainer.rows.values():
-            file.path.unlink(missing_ok=True)
+            remove(file.path)
         return False
     saved = checkpoint.load(last, trainer.device)
     checkpoint.refuse_other_run(folder, saved, last)
@@ -73,7 +74,7 @@ def resume(trainer: "Trainer") -> bool:
         lost = file.resume(saved["run"]["rows"][name], reached)
         if lost:
             say(f"warning: {lost}", error=True)
-    folder.end.unlink(missing_ok=True)
+    remove(folder.end)
     _say_other_machine(saved["run"]["machine"], machine(trainer))
     return True
 
