@@ -89,23 +89,31 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     return {**payload, "checksum": checksum}
 
 
-def refuse_other_run(folder: RunFolder, saved: dict[str, Any], path: Path) -> None:
-    """Makes sure that a checkpoint is one of this folder's run, where info.json names the run.
+def refuse_other_run(folder: RunFolder, saved: dict[str, Any], path: Path) -> bool:
+    """Makes sure that a checkpoint is one of this folder's run.
+
+    info.json names the run; where it does not, last.pt does.
 
     Args:
         folder: the run folder.
         saved: the content of the checkpoint.
         path: where it was read, for the message.
 
+    Returns:
+        Whether another file than the checkpoint names the run.
+
     Raises:
-        UserError: if it is of another run.
+        UserError: if the checkpoint is of another run, or last.pt is needed and damaged.
     """
-    run_id = folder.read_info().get("run_id")
-    if isinstance(run_id, str) and saved["run"]["id"] != run_id:
+    run_id, named_in = folder.named_run_id, folder.info
+    if run_id is None and path != folder.last and folder.last.is_file():
+        run_id, named_in = load(folder.last, torch.device("cpu"))["run"]["id"], folder.last
+    if run_id is not None and saved["run"]["id"] != run_id:
         raise UserError(
             f"{path} is of another run (its name is {saved['run']['id']}, that of this folder "
-            f"{run_id} in info.json): put the run's own file back"
+            f"{run_id} in {named_in.name}): put the run's own file back"
         )
+    return run_id is not None
 
 
 def _seal(file: IO[bytes]) -> str:

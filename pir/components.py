@@ -69,7 +69,13 @@ def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, 
     """
     path = next((p for p in (folder.end, folder.best) if p.is_file()), folder.last)
     saved = checkpoint.load(path, device)
-    checkpoint.refuse_other_run(folder, saved, path)
+    if not checkpoint.refuse_other_run(folder, saved, path):
+        rest = "" if path == folder.last else f", and {folder.last} is missing"
+        say(
+            f"warning: whether {path} is of this run is not known: {folder.info} does not name "
+            f"the run{rest}",
+            error=True,
+        )
     if path == folder.last:
         say(f"warning: {folder.best} is missing; {path.name} is used", error=True)
     return saved, path

@@ -149,8 +149,13 @@ class RunFolder:
     @cached_property
     def run_id(self) -> str:
         """A random name of the run, as `info.json` and every checkpoint keep it."""
+        return self.named_run_id or secrets.token_hex(8)
+
+    @property
+    def named_run_id(self) -> str | None:
+        """The name of the run in `info.json`, None if it is missing, damaged or names none."""
         known = self.read_info().get("run_id")
-        return known if isinstance(known, str) and known else secrets.token_hex(8)
+        return known if isinstance(known, str) and known else None
 
     def refuse_existing(self) -> None:
         """Makes sure that no run is overwritten.

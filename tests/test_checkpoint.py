@@ -240,6 +240,46 @@ def test_without_a_best_the_last_is_evaluated_and_named(run, capsys):
     assert "best.pt is missing; last.pt is used" in capsys.readouterr().err
 
 
+INFO_LOST = {
+    "missing": lambda info: info.unlink(),
+    "damaged": lambda info: info.write_text(info.read_text()[:-20]),
+    "without a name": lambda info: info.write_text("{}"),
+    "with an empty name": lambda info: info.write_text('{"run_id": ""}'),
+    "with another kind of name": lambda info: info.write_text('{"run_id": 7}'),
+}
+
+
+@pytest.mark.parametrize("loss", INFO_LOST)
+def test_without_info_json_last_names_the_run(run, tmp_path, capsys, loss):
+    INFO_LOST[loss](run.info)
+    assert load_trained(run, "cpu")[2] == run.best
+    assert capsys.readouterr().err == ""
+    other = start(tmp_path / "other", *OPTIONS, "trainer.max_optimizer_steps=2")
+    other.train()
+    shutil.copy(other.folder.best, run.best)
+    with pytest.raises(UserError, match=r"best\.pt is of another run .* in last\.pt"):
+        load_trained(run, "cpu")
+    with pytest.raises(UserError, match=r"best\.pt is of another run .* in last\.pt"):
+        other.warm_start(run)
+    run.last.unlink()
+    load_trained(run, "cpu")
+    said = f"warning: whether {run.best} is of this run is not known: {run.info} does not name"
+    assert said in capsys.readouterr().err
+    run.best.rename(run.last)
+    load_trained(run, "cpu")
+    assert f"warning: whether {run.last} is of this run is not known" in capsys.readouterr().err
+
+
+def test_a_run_without_info_json_keeps_its_name(run):
+    run.info.unlink()
+    name = checkpoint.load(run.last, CPU)["run"]["id"]
+    trainer = resumed(run)
+    assert trainer.save(run.last)
+    assert checkpoint.load(run.last, CPU)["run"]["id"] == name
+    assert load_trained(run, "cpu")[2] == run.best
+    resumed(run)
+
+
 def test_another_number_of_threads_is_said(run, capsys):
     resumed(run)
     assert "warning" not in capsys.readouterr().err

@@ -14,7 +14,7 @@ from pir.errors import UserError
 from pir.folder_lock import remove
 from pir.inputs import of_run, without_files
 from pir.run_folder import processor, resolved
-from pir.terminal import say
+from pir.terminal import one_line, say
 from pir.training.settings import CHANGEABLE
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def resume(trainer: "Trainer") -> bool:
     checkpoint.refuse_other_run(folder, saved, last)
     _refuse_other_best(trainer, saved)
     restore(trainer, saved, last)
+    folder.run_id = saved["run"]["id"]  # info.json may not name the run any more
     progress = trainer.progress
     for name, file in trainer.rows.items():
         validation = file.path in (folder.improvement, folder.outcomes)
@@ -97,7 +98,7 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     except UserError:
         raise
     except Exception as error:  # torch and torchrl raise many kinds for a state of another kind
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = one_line(str(error).split("\n")[0]) or type(error).__name__
         raise UserError(f"{path} does not fit this run: {reason}") from error
     trainer.best_checksum = saved["run"]["best"]
 
