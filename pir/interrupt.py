@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from pir.errors import UserError
+
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -73,11 +75,20 @@ def handled(own_process: bool = False) -> Iterator[None]:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raises KeyboardInterrupt at a signal, from now on."""
+    """Raises KeyboardInterrupt at a signal, from now on.
+
+    Code that it passes through may turn it into an error of another kind (Python does so while a
+    class is made, libraries while they are imported); it becomes KeyboardInterrupt again here.
+    """
     with _acting("raise"):
         if _State.handling and requested():  # one that nobody saw
             raise KeyboardInterrupt
-        yield
+        try:
+            yield
+        except Exception as error:
+            if not _State.handling or not requested() or isinstance(error, UserError):
+                raise
+            raise KeyboardInterrupt from error
 
 
 @contextmanager

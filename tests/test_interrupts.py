@@ -9,9 +9,13 @@ import types
 
 import pytest
 
+import pir.commands.train
+import pir.evaluation.run
 from pir import interrupt, progress
 from pir.commands.train import _train
+from pir.errors import UserError
 from pir.run_folder import RunFolder
+from pir.training.trainer import Trainer
 from tests.conftest import TINY, compose_config
 from tests.training_runs import start
 
@@ -103,6 +107,72 @@ def test_an_interrupted_test_leaves_a_run_that_can_be_gone_on_with(tmp_path, mon
     with folder.claim():
         _train(folder.read_config(), folder, resuming=True)
     assert folder.summary.exists()
+
+
+class Signals:
+    """An interrupt that Python turns into RuntimeError (3.11), for a class is being made."""
+
+    def __set_name__(self, owner, name):
+        signalled()
+
+
+def signalled():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)
+
+
+LATE = {
+    "last validation": (Trainer, "_evaluate_validation", 2, signalled),
+    "last checkpoint": (Trainer, "save", 3, signalled),
+    "test": (pir.evaluation.run, "evaluate", 1, signalled),
+    "test, as another error": (
+        pir.evaluation.run,
+        "evaluate",
+        1,
+        lambda: type("Made", (), {"part": Signals()}),
+    ),
+    "files of the test": (pir.evaluation.run, "write_evaluation", 1, signalled),
+    "summary": (pir.commands.train, "write_json", 1, signalled),
+}
+"""The end of a run: a function of a module or class, at which call of it, and what happens then."""
+
+
+@pytest.mark.parametrize("moment", LATE)
+def test_a_signal_at_the_end_of_a_run(pir_here, tmp_path, monkeypatch, moment):
+    """The run is saved, it is said how to go on, and Hydra and Python say nothing."""
+    owner, name, call, happens = LATE[moment]
+    original, calls = getattr(owner, name), []
+
+    def patched(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == call:
+            happens()
+        return original(*args, **kwargs)
+
+    folder = RunFolder(tmp_path / "run")
+    words = [*TINY, "device=cpu", "trainer.max_optimizer_steps=3", f"run={folder.path}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, patched)
+        done = pir_here("train", *words, code=130)
+    assert len(calls) >= call
+    assert f"interrupted; go on with: pir train resume={folder.path}" in done.stderr
+    assert "Error" not in done.stderr
+    assert folder.end.is_file()
+    assert not folder.summary.exists()
+    pir_here("train", f"resume={folder.path}")
+    assert folder.summary.exists()
+
+
+def test_an_error_that_no_signal_caused_stays_what_it_is():
+    def fail():
+        signalled()
+        raise UserError("a full disk")
+
+    with interrupt.handled():
+        with pytest.raises(ZeroDivisionError), interrupt.stoppable():
+            _ = 1 / 0
+        with pytest.raises(UserError), interrupt.stoppable(), interrupt.postponed():
+            fail()
 
 
 class Clock:
