@@ -36,6 +36,9 @@ COMMANDS = {
 USER_ERROR = 2
 """Exit status after a mistake that the user can mend."""
 
+NO_READER = 1
+"""Exit status when the reader of the output has seen enough, as `head` has."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
@@ -44,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `pir`; those of the process by default.
 
     Returns:
-        The exit status: 0, `USER_ERROR` after a printed message, or 130 after Ctrl-C and 143 after
-        SIGTERM.
+        The exit status: 0, `USER_ERROR` after a printed message, `NO_READER`, or 130 after Ctrl-C
+        and 143 after SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -66,34 +69,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answer(words: list[str]) -> int:
     """Runs the command that the words name, and prints errors for people."""
-    if not words or words[0] in ("-h", "--help", "help"):
-        say(usage())
-        return 0
-    if words[0] in ("-V", "--version"):
-        say(f"pir {__version__}")
-        return 0
-    command, *rest = words
-    if command not in COMMANDS:
-        from pir.config import suggest
-
-        say(f"pir: {one_line(command, 60)} is no command{suggest(command, COMMANDS)}", error=True)
-        return USER_ERROR
+    name = "pir"
     try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            say(usage())
+            return 0
+        if words[0] in ("-V", "--version"):
+            say(f"pir {__version__}")
+            return 0
+        command, *rest = words
+        if command not in COMMANDS:
+            from pir.config import suggest
+
+            raise UserError(f"{one_line(command, 60)} is no command{suggest(command, COMMANDS)}")
+        name = f"pir {command}"
         return _run_hydra(command, rest)
-    except UserError as error:
-        say(f"pir {command}: {error}", error=True)
-        return USER_ERROR
     except BrokenPipeError:
-        _write_no_more()
-        return 0
-    except OSError as error:
-        say(f"pir {command}: {error}", error=True)
+        return _write_no_more()
+    except (UserError, OSError) as error:
+        say(f"{name}: {error}", error=True)
         return USER_ERROR
 
 
-def _write_no_more() -> None:
-    """Lets further output vanish: the reader of it has seen enough."""
+def _write_no_more() -> int:
+    """Lets further output vanish, for nobody reads it, and returns the exit status."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return NO_READER
 
 
 def usage() -> str:
@@ -133,7 +134,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
             with limited_memory(), interrupt.stoppable():
                 importlib.import_module(f"pir.commands.{command.replace('-', '_')}").run(config)
         except BrokenPipeError:
-            _write_no_more()
+            status = _write_no_more()
         except (UserError, OSError) as error:  # the other jobs of a sweep still run
             say(f"pir {command}: {error}", error=True)
             status = USER_ERROR

@@ -1,6 +1,7 @@
 """The command line as a user types it."""
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pir.cli import main
+from pir.cli import NO_READER, main
 from pir.run_folder import RunFolder
 from pir.words import quote
 from tests.conftest import TINY
@@ -327,3 +328,29 @@ def test_paths_as_typed(pir, pir_here, tiny_run, tmp_path):
     pir_here("eval", f"run={copy}", "eval.puzzles=10")
     pir("plot", f"run={copy}")
     assert Path(copy / "eval/eval.json").exists()
+
+
+def printed_to(stdout, *words):
+    command = [sys.executable, "-m", "pir", *words]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["list"], ["list", "envs", "output=json"], ["eval", "-h"]]
+)
+def test_a_reader_that_has_seen_enough(words):
+    """As `pir list | head -1`: no traceback, and no word of Python at its end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = printed_to(writer, *words)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (NO_READER, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_under_the_output():
+    with open("/dev/full", "w") as full:
+        done = printed_to(full, "--help")
+    assert (done.returncode, done.stderr) == (2, "pir: [Errno 28] No space left on device\n")
