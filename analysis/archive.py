@@ -10,6 +10,7 @@ from typing import IO
 
 import numpy as np
 
+from pir.array_header import read_header
 from pir.stored import open_regular, refuse
 
 MOST_BYTES = 1 << 30
@@ -17,11 +18,6 @@ MOST_BYTES = 1 << 30
 
 LARGEST = 1e100
 """The largest number that is read: sums and products of such are still numbers."""
-
-HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 class Archive:
@@ -55,15 +51,12 @@ class Archive:
             self.left -= member.file_size
             if self.left < 0:
                 raise ValueError(f"its arrays hold more than {MOST_BYTES:,} bytes")
-            version = np.lib.format.read_magic(stream)
-            if version not in HEADERS:
-                raise ValueError(f"array {name} has an unknown format")
-            shape, by_column, dtype = HEADERS[version](stream)
+            shape, by_column, dtype = read_header(stream)
             if dtype.kind not in "biuf":
                 raise ValueError(f"array {name} holds no numbers")
             size = math.prod(shape) * dtype.itemsize
             content = stream.read()
-            if size != len(content) or any(length < 0 for length in shape):
+            if size != len(content):
                 raise ValueError(f"array {name} has {len(content)} bytes instead of {size}")
             array = np.frombuffer(content, dtype)
             if dtype.itemsize > 4 and np.any(np.abs(array[np.isfinite(array)]) > LARGEST):

@@ -17,6 +17,7 @@ from pir import checkpoint_content
 from pir.checkpoint_content import CONTENT, describe
 from pir.errors import UserError
 from pir.run_folder import RunFolder, write_atomically
+from pir.terminal import one_line
 
 FORMAT = "pir checkpoint"
 SCHEMA_VERSION = 6
@@ -67,7 +68,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
             payload = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
         first = str(error).split("\n")[0].split(". ")[0]
-        reason = "".join(c for c in first if c.isprintable())[:120] or type(error).__name__
+        reason = one_line(first, 120) or type(error).__name__
         raise UserError(f"{path} is damaged or no checkpoint: {reason}") from error
     written_by = payload.get("format") if isinstance(payload, dict) else None
     if not isinstance(written_by, str) or written_by != FORMAT:

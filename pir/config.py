@@ -18,6 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pir.errors import UserError
 from pir.plugins import find_class
+from pir.terminal import one_line
 
 T = TypeVar("T")
 
@@ -300,7 +301,7 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
     except UserError:
         raise
     except Exception as error:  # a plug-in may fail in any way
-        reason = f"{type(error).__name__}: {error}"
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{path} ({node['_target_']}) cannot be built: {reason}") from error
 
 

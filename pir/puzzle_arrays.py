@@ -14,6 +14,7 @@ from typing import IO, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from pir.array_header import read_header
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle import Puzzle
 from pir.puzzle_batch import Batch, Fault, as_batch
@@ -24,7 +25,6 @@ from pir.puzzle_source import SAFE_RATIO, SAFE_SIZE, Source
 ROWS = 4096
 """Puzzles that are read at once."""
 
-LONGEST_HEADER = 10_000
 LONGEST_TEXT = 1 << 18
 """Bytes of a text in an array."""
 
@@ -145,21 +145,14 @@ def _header(file: Source | IO[bytes]) -> Numbers:
     Raises:
         ValueError: if it is none, or of objects.
     """
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"version {version} of the format is not read")
-    shape, fortran, dtype = read(file, max_header_size=LONGEST_HEADER)
+    shape, by_column, dtype = read_header(file)
     if dtype.kind not in "iuUS":
         raise ValueError(f"numbers of type {dtype} are no puzzle; whole numbers are")
-    if fortran and len(shape) > 1:
+    if by_column and len(shape) > 1:
         raise ValueError("columns come first in it (Fortran order); save a C-ordered array")
-    if any(size < 0 for size in shape) or math.prod(shape) > 1 << 50:
+    if math.prod(shape) > 1 << 50:
         raise ValueError(f"its shape is {shape}")
-    return Numbers(tuple(shape), dtype, file)
+    return Numbers(shape, dtype, file)
 
 
 # -------------------------------------------------------------------------------------- tokens

@@ -4,6 +4,7 @@ File names, puzzles and settings may come from other people. Control characters 
 the cursor, change the title or hide text, so every command writes through `say`.
 """
 
+import re
 import sys
 import unicodedata
 
@@ -23,8 +24,11 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str, width: int = 200) -> str:
-    """Returns text as one printable line of at most `width` characters, for messages."""
-    line = printable(" ".join(text.split()))
+    """Returns text as one printable line of at most `width` characters, for messages.
+
+    Where Python's objects lie in memory is left out: libraries say so in their errors.
+    """
+    line = printable(" ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", text).split()))
     return line if len(line) <= width else f"{line[: width - 4]} ..."
 
 

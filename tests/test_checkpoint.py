@@ -47,6 +47,17 @@ def test_torch_and_zip_tools_read_a_sealed_file(trained):
         assert archive.comment.startswith(checkpoint.SEAL)
 
 
+def test_a_message_of_torch_shows_no_address(trained, monkeypatch):
+    """As torch says it of a file in which the kind of a tensor stands for its name."""
+
+    def load(*_, **__):
+        raise RuntimeError("no file ('storage', <torch.StorageType object at 0x7f955cfc43d0>)")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(UserError, match=r"no file \('storage', <torch\.StorageType object>\)$"):
+        checkpoint.load(trained.last, CPU)
+
+
 def test_every_flipped_bit_is_noticed(trained, tmp_path):
     rng, file = random.Random(14), tmp_path / "flipped.pt"
     for source in (trained.last, trained.best):
