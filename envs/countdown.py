@@ -16,6 +16,9 @@ Layout (three-address code, one token per step):
     and operator of a step cannot disagree, and a policy that is factorised over tokens is
     factorised over the steps of the program.
 
+    Where numbers may be left out, a stop ends the program. Steps behind it are not run, but hold
+    tokens of steps too.
+
 Score:
     1 if solved; else 0.2 + 0.6 * closeness for a legal program, closeness = max(0, 1 - |v - t| / t)
     for its value v and the target t; 0 for an illegal one.
@@ -37,7 +40,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Verdict, split_range
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Verdict, split_range
 from pir.puzzle_fields import as_text
 from pir.slices import generate_rows, over_rows
 
@@ -205,12 +208,16 @@ class Countdown(FilePuzzle):
         is_move = (tokens >= self.first_move) & (tokens < self.first_digit)
         programs = np.where(is_move, tokens - self.first_move, NO_MOVE)
         programs[tokens == self.stop] = kernels.STOP
+        known = np.where(tokens < len(self.vocabulary), tokens, PAD)  # which no step may hold
+        allowed = self.slot_mask[self.answer_start :].numpy()
+        held = allowed[np.arange(self.numbers - 1), known].all(1)
         share = np.zeros(len(question), np.float32)
         solved = np.zeros(len(question), bool)
         wrong = np.zeros(programs.shape, bool)
         kernels.judge(numbers, targets, programs, self.use_all, self.pairs, share, solved, wrong)
-        kept = ((answer == question) | self.written(question)).all(1)
         device = question.device
+        kept = ((answer == question) | self.written(question)).all(1)
+        kept &= torch.from_numpy(held).to(device)
         return (
             torch.where(kept, torch.from_numpy(share).to(device), 0.0),
             torch.from_numpy(solved).to(device) & kept,

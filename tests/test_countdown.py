@@ -205,6 +205,21 @@ def test_clues_cannot_be_changed():
     assert (clamped[:, puzzle.answer_start :] == 0).all()
 
 
+def test_behind_a_stop_stand_tokens_of_steps():
+    puzzle = Countdown(4, use_all=False)
+    drawn = puzzle.sample(100, "test", seed=0)
+    early = drawn["solution"][:, -1] == puzzle.stop
+    question, answer = drawn["question"][early], drawn["solution"][early]
+    for token in range(256):
+        answer[:, -1] = token
+        verdict = puzzle.verify(question, answer)
+        allowed = token < len(puzzle.vocabulary) and bool(puzzle.slot_mask[-1, token])
+        ended = answer[:, -2] == puzzle.stop
+        assert (verdict.solved[ended] == allowed).all()
+        assert allowed or (verdict.score == 0).all()
+    assert ended.any()
+
+
 def test_operators_match_integer_arithmetic():
     for a, b in itertools.product(range(1, 12), repeat=2):
         high, low = max(a, b), min(a, b)
