@@ -2,7 +2,7 @@
 
 `SecondDevice` makes tensors of the CPU that pretend to live elsewhere. They hold real values, so
 that whole programs run on them, and raise where a GPU raises: where they meet tensors of the CPU,
-or are read as arrays. `OtherRounding` lets quotients, means and sums of fractions fall short.
+or are read as arrays. `OtherRounding` rounds what is computed with fractions in another way.
 """
 
 from collections.abc import Callable, Iterator
@@ -230,35 +230,64 @@ def _copied(tensor: Tensor, place: torch.device) -> Tensor:
 
 # ---------------------------------------------------------------- rounding
 
-_aten = torch.ops.aten
-_QUOTIENTS = {_aten.div, _aten.div_, _aten.reciprocal, _aten.reciprocal_, _aten.mean}
-_SUMS = {_aten.sum, _aten.cumsum, _aten.mm, _aten.bmm, _aten.addmm, _aten.mv, _aten.dot}
+_EXACT = {"abs", "ceil", "floor", "frac", "neg", "round", "sgn", "sign", "trunc", "_to_copy"}
+"""Operations whose results are the same everywhere, whatever they are given."""
+
+_QUOTIENTS = {"div", "reciprocal", "mean"}
+"""Operations that devices round even where numbers and result are whole: 243 * (1 / 243) < 1."""
 
 
 class OtherRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, quotients, means and sums of fractions fall short by two units in the last place.
+    """Inside, results that devices may round are two units in the last place from the usual ones.
 
-    Devices round differently: GPUs multiply by the reciprocal, and 243 * (1 / 243) is 0.99999994 in
-    float32. With some divisors that goes well by luck; here no quotient of equal numbers is 1.
+    GPUs multiply by reciprocals, add in another order, and have exponentials, logarithms and roots
+    of their own. Exact are operations on whole numbers with whole results, quotients apart, and
+    those that only move or choose values. Only torch is seen, not numpy or Python's `math`.
+
+    Args:
+        up: whether results are too large rather than too small in magnitude.
     """
 
-    def __init__(self) -> None:
-        """Has nothing to keep."""
+    def __init__(self, up: bool = False) -> None:
+        """Notes the direction."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._bound = torch.inf if up else 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operation, and shortens its result."""
-        result = func(*args, **(kwargs or {}))
-        operation = func.overloadpacket
-        is_quotient = operation in _QUOTIENTS and "rounding_mode" not in (kwargs or {})
-        if not isinstance(result, Tensor) or not result.is_floating_point():
+        """Runs an operation, and shifts what it computed."""
+        kwargs = kwargs or {}
+        changes = func._schema.is_mutable  # then the numbers given are gone afterwards
+        given = [t.clone() if changes else t for t in _tensors((args, kwargs))]
+        result = func(*args, **kwargs)
+        name = func.overloadpacket.__name__.rstrip("_")
+        if func.is_view or name in _EXACT or kwargs.get("rounding_mode") or not given:
             return result
-        if is_quotient or (operation in _SUMS and _has_fractions(args)):
-            zero = torch.zeros_like(result)
-            result.copy_(result.nextafter(zero).nextafter(zero))
+        numbers = [0.0, *_scalars(func, args, kwargs)]  # nothing is where nothing else is put
+        for found in _tensors(result):
+            if not found.is_floating_point():
+                continue
+            if name in _QUOTIENTS or _is_rounded(found, given, numbers):
+                end = found.sign() * self._bound
+                shifted = found.nextafter(end).nextafter(end)
+                found.copy_(torch.where(found.isfinite() & (found != 0), shifted, found))
         return result
 
 
-def _has_fractions(args: Any) -> bool:
-    values = [t for t in _tensors(args) if t.is_floating_point()]
-    return any(bool((t.isfinite() & (t != t.round())).any()) for t in values)
+def _is_rounded(result: Tensor, given: list[Tensor], numbers: list[float]) -> bool:
+    """Whether a result is neither whole, of whole numbers, nor chosen from what was given."""
+    if all(_is_whole(values) for values in (result, *given)):
+        return False
+    known = [values.flatten().to(result.dtype) for values in given]
+    return not bool(torch.isin(result, torch.cat([*known, result.new_tensor(numbers)])).all())
+
+
+def _is_whole(values: Tensor) -> bool:
+    return not values.is_floating_point() or bool((values == values.round()).all())
+
+
+def _scalars(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
+    """Returns the numbers among the arguments that are values, not dimensions or sizes."""
+    kinds = {argument.name: str(argument.type) for argument in func._schema.arguments}
+    named = dict(zip(kinds, args, strict=False)) | kwargs
+    values = {name for name, kind in kinds.items() if "number" in kind or "float" in kind}
+    return [float(v) for name, v in named.items() if name in values and isinstance(v, int | float)]

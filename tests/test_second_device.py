@@ -101,3 +101,54 @@ def test_no_quotient_of_equal_numbers_is_one_with_other_rounding(count):
     with OtherRounding():
         assert (ones.sum(1) == count).all()
         assert (whole // count == 1).all()
+
+
+FRACTIONS = torch.tensor([0.3, 0.7, 2.25, 5.5])
+COMPUTED = {
+    "exp": torch.exp,
+    "log": torch.log,
+    "root": torch.sqrt,
+    "root in place": lambda x: x.clone().sqrt_(),
+    "power": lambda x: x**0.3,
+    "sine": torch.sin,
+    "softmax": lambda x: x.softmax(0),
+    "mean": torch.mean,
+    "deviation": torch.std,
+    "norm": torch.linalg.vector_norm,
+    "sum": torch.sum,
+    "sum of shares": lambda x: torch.full((2, 4), 0.25).sum(1),
+    "product": lambda x: x[:2] * x[2:],
+    "matrix product": lambda x: x[None] @ x[:, None],
+    "of whole numbers": lambda x: torch.arange(2, 5).log(),
+    "of double precision": lambda x: x.double().exp(),
+}
+EXACT = {
+    "choices": lambda x: torch.where(x > 1, x, 0.5).clamp(0.4, 2).maximum(x),
+    "moves": lambda x: torch.cat([x, x.flip(0)]).view(2, 4).gather(1, torch.zeros(2, 1).long()),
+    "fillings": lambda x: torch.nn.functional.pad(x.masked_fill(x > 5, 1), (1, 1)),
+    "order": lambda x: x.sort(descending=True).values,
+    "rounding": lambda x: torch.stack([x.round(), x.floor(), x.ceil(), x.trunc(), -x, x.abs()]),
+    "counts": lambda x: (x > 1).float().sum() * 3 - 1,
+    "matrix products of counts": lambda x: torch.ones(2, 3) @ torch.ones(3, 2),
+    "squares": lambda x: torch.arange(4.0) ** 2,
+    "new values": lambda x: torch.full((3,), 0.1),
+    "nothing and no end": lambda x: torch.tensor([0.0, 1.0]).log(),
+}
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_devices_round_comes_out_otherwise(name, up):
+    usual = COMPUTED[name](FRACTIONS)
+    with OtherRounding(up):
+        other = COMPUTED[name](FRACTIONS)
+    assert (other.abs() > usual.abs()).all() if up else (other.abs() < usual.abs()).all()
+    assert torch.allclose(usual, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize("name", EXACT)
+def test_what_is_exact_on_all_devices_stays(name, up):
+    usual = EXACT[name](FRACTIONS)
+    with OtherRounding(up):
+        assert torch.equal(EXACT[name](FRACTIONS), usual)
