@@ -7,7 +7,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.puzzle import PAD, SPLITS, Puzzle
+from pir.puzzle import PAD, SPLITS, Puzzle, Verdict
 
 COUNT = 200
 """Instances per split that a law looks at."""
@@ -41,16 +41,19 @@ class Case:
         samples: `COUNT` instances of every split (fewer where a split has fewer).
         answers: for the test instances, answers of every sort, uint8 of shape (A, L).
         questions: the questions they answer, uint8 of shape (A, L).
+        anew: a second puzzle of the same settings, of which no instance was drawn; None where there
+            is none.
     """
 
     puzzle: Puzzle
     samples: dict[str, TensorDict]
     questions: Tensor
     answers: Tensor
+    anew: Puzzle | None = None
 
 
-def build_case(puzzle: Puzzle, count: int = COUNT) -> Case:
-    """Draws the instances and answers that the laws look at."""
+def build_case(puzzle: Puzzle, count: int = COUNT, anew: Puzzle | None = None) -> Case:
+    """Draws the instances and answers that the laws look at; see `Case`."""
     samples = {}
     for split in SPLITS:
         size = puzzle.size(split)
@@ -58,7 +61,7 @@ def build_case(puzzle: Puzzle, count: int = COUNT) -> Case:
             raise UserError(f"the {split} split is empty")
         samples[split] = puzzle.sample(count if size is None else min(count, size), split, seed=0)
     questions, answers = sundry_answers(puzzle, samples["test"], per_puzzle=8, seed=0)
-    return Case(puzzle, samples, questions, answers)
+    return Case(puzzle, samples, questions, answers, anew)
 
 
 def sundry_answers(
@@ -77,6 +80,7 @@ def sundry_answers(
     question, label = puzzles["question"], puzzles["solution"]
     count, length = question.shape
     written = puzzle.written(question)
+    require_form("written", written, torch.bool, tuple(question.shape))
 
     def drawn_tokens() -> Tensor:
         weights = puzzle.slot_mask.float()
@@ -113,3 +117,26 @@ def require(holds: Tensor, case: Case, questions: Tensor, message: str) -> None:
         row = int((~holds).int().argmax())
         share = f"{int((~holds).sum())} of {len(holds)}"
         raise LawError(f"{message} ({share}); {case.puzzle.format_question(questions[row])}")
+
+
+def judged(puzzle: Puzzle, questions: Tensor, answers: Tensor) -> Verdict:
+    """Returns the verdict on some answers.
+
+    Raises:
+        LawError: if it is none, or has another form than one score and one truth value per answer.
+    """
+    verdict = puzzle.verify(questions, answers)
+    if not isinstance(verdict, Verdict):
+        raise LawError(f"verify gives a {type(verdict).__name__}; a Verdict is due")
+    require_form("score of verify", verdict.score, torch.float32, (len(answers),))
+    require_form("solved of verify", verdict.solved, torch.bool, (len(answers),))
+    return verdict
+
+
+def require_form(name: str, found: object, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Breaks the law where a result is no tensor of this dtype and shape."""
+    due = f"{dtype} of shape {shape} is due"
+    if not isinstance(found, Tensor):
+        raise LawError(f"{name} is a {type(found).__name__}; a tensor, {due}")
+    if (found.dtype, tuple(found.shape)) != (dtype, shape):
+        raise LawError(f"{name} is {found.dtype} of shape {tuple(found.shape)}; {due}")

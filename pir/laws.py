@@ -11,15 +11,21 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from pir.call_laws import (
+    a_puzzle_built_anew_agrees,
+    arguments_stay_as_they_are,
+    results_depend_on_arguments_alone,
+    results_have_their_form,
+)
 from pir.device_laws import (
     any_token_is_judged,
     results_stay_on_the_device,
     rounding_decides_nothing,
 )
 from pir.errors import PuzzleTextError, UserError
-from pir.law_case import Case, LawError, Ruling, build_case, require, sundry_answers
+from pir.law_case import Case, LawError, Ruling, build_case, judged, require, sundry_answers
 from pir.picture import as_text
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Verdict, split_range
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, split_range
 
 __all__ = ["LAWS", "Case", "LawError", "Ruling", "build_case", "fingerprint", "per_second",
            "rulings", "sundry_answers"]  # fmt: skip
@@ -27,11 +33,25 @@ __all__ = ["LAWS", "Case", "LawError", "Ruling", "build_case", "fingerprint", "p
 JUNK = ("", " ", "x", "?", "..", "-1", "é", "/", ",", "=", "999999999999", "\x00")
 """What is put into a text to malform it."""
 
+TOKENS = 256
+"""Tokens that uint8 can hold."""
 
-def rulings(puzzle: Puzzle, case: Case | None = None) -> Iterator[Ruling]:
-    """Judges a puzzle by every law, one after the other."""
+REPLACED = 1 << 13
+"""Right answers in which tokens are replaced by forbidden ones."""
+
+
+def rulings(
+    puzzle: Puzzle, case: Case | None = None, anew: Puzzle | None = None
+) -> Iterator[Ruling]:
+    """Judges a puzzle by every law, one after the other.
+
+    Args:
+        puzzle: the puzzle.
+        case: what the laws look at; made here by default.
+        anew: for a case that is made here, see `Case`.
+    """
     try:
-        case = case or build_case(puzzle)
+        case = case or build_case(puzzle, anew=anew)
     except Exception as error:  # a plug-in may fail in any way
         yield Ruling("instances can be drawn", False, _where(error))
         return
@@ -48,7 +68,7 @@ def rulings(puzzle: Puzzle, case: Case | None = None) -> Iterator[Ruling]:
 
 def _where(error: Exception) -> str:
     """Says what went wrong, and for other than our own errors in which line of code."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | LawError):
         return str(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
@@ -120,7 +140,7 @@ def _key_is_invariant(case: Case) -> str | None:
         image = case.puzzle.augment(sample.clone(), seed=seed)
         same = case.puzzle.key(image["question"]) == case.puzzle.key(question)
         require(same, case, question, "a symmetric image has another key")
-        solved = case.puzzle.verify(image["question"], image["solution"]).solved
+        solved = judged(case.puzzle, image["question"], image["solution"]).solved
         require(solved, case, image["question"], "the label of a symmetric image is wrong")
         changed |= (image["question"] != question).any(1)
     return None if changed.any() else "the puzzle states no symmetries"
@@ -163,7 +183,7 @@ def _listed_answers_are_right(case: Case) -> str:
     except NotImplementedError:
         return "the puzzle does not list its answers"
     repeated = question[:, None].expand_as(answers)
-    solved = puzzle.verify(repeated[valid], answers[valid]).solved
+    solved = judged(puzzle, repeated[valid], answers[valid]).solved
     require(solved, case, repeated[valid], "a listed answer is wrong")
     for row, ok in zip(answers, valid, strict=True):
         listed = [tuple(answer) for answer in row[ok].tolist()]
@@ -180,22 +200,17 @@ def _listed_answers_are_right(case: Case) -> str:
 def _labels_verify(case: Case) -> None:
     for sample in case.samples.values():
         question, solution = sample["question"], sample["solution"]
-        verdict = case.puzzle.verify(question, solution)
+        verdict = judged(case.puzzle, question, solution)
         require(verdict.solved, case, question, "the label is not solved")
         require(verdict.score == 1, case, question, "the label's score is not 1")
 
 
 def _score_is_graded(case: Case) -> str:
-    verdict = case.puzzle.verify(case.questions, case.answers)
-    if not isinstance(verdict, Verdict):
-        raise LawError(f"verify gives a {type(verdict).__name__}; a Verdict is due")
-    score, solved = verdict
-    for name, part in zip(Verdict._fields, verdict, strict=True):
-        if part.shape != case.questions.shape[:1]:
-            raise LawError(f"{name} has the shape {tuple(part.shape)}; one per answer is due")
-    if score.dtype != torch.float32 or solved.dtype != torch.bool:
-        raise LawError(f"score is {score.dtype}, solved {solved.dtype}; float32 and bool are due")
-    require((score >= 0) & (score <= 1), case, case.questions, "a score lies outside [0, 1]")
+    score, solved = judged(case.puzzle, case.questions, case.answers)
+    inside = (score >= 0) & (score <= 1)  # no NaN is
+    if not bool(inside.all()):
+        found = float(score[~inside][0])
+        require(inside, case, case.questions, f"a score is {found}; from 0 to 1 is allowed")
     require((score == 1) == solved, case, case.questions, "a score is 1 but not solved, or solved "
              "but not 1")  # fmt: skip
     return f"{len(score)} answers, {len(set(score.tolist()))} different scores"
@@ -209,27 +224,40 @@ def _clues_are_clamped(case: Case) -> None:
     clamped = puzzle.clamp(question, noise)
     require(((clamped == question) | written).all(1), case, question, "clamp changes a clue")
     kept = ((case.answers == case.questions) | puzzle.written(case.questions)).all(1)
-    solved = puzzle.verify(case.questions, case.answers).solved
+    solved = judged(puzzle, case.questions, case.answers).solved
     require(kept | ~solved, case, case.questions, "an answer that changes a clue is solved")
 
 
-def _verifier_knows_no_label(case: Case) -> None:
-    """Answers are judged alike in any order and in any company: nothing is remembered."""
-    puzzle = case.puzzle
-    once = puzzle.verify(case.questions, case.answers)
-    puzzle.sample(3, "train", seed=99)
-    order = torch.randperm(len(case.answers), generator=torch.Generator().manual_seed(1))
-    again = puzzle.verify(case.questions[order], case.answers[order])
-    one = puzzle.verify(case.questions[order[:1]], case.answers[order[:1]])
-    for whole, shuffled, alone in zip(once, again, one, strict=True):
-        if not bool((whole[order] == shuffled).all()) or not bool(shuffled[0] == alone[0]):
-            raise LawError("a verdict depends on the other answers of the batch")
+def _forbidden_tokens_are_wrong(case: Case) -> str:
+    """No right answer stays right with a token that its position may not hold, in one or in all."""
+    puzzle, sample = case.puzzle, case.samples["test"]
+    length, vocabulary = puzzle.slot_mask.shape
+    allowed = torch.zeros(length, TOKENS, dtype=torch.bool)
+    allowed[:, :vocabulary] = puzzle.slot_mask
+    likely = torch.full((TOKENS,), 2.0)  # first what slips through most: the ends, then our own
+    likely[:vocabulary], likely[[PAD, vocabulary % TOKENS, TOKENS - 2, TOKENS - 1]] = 1, 0
+    pair = torch.arange(max(length * TOKENS, REPLACED)) % (length * TOKENS)
+    late = likely[pair % TOKENS] + torch.rand(len(pair), generator=torch.Generator().manual_seed(2))
+    chosen = pair[late.argsort()[:REPLACED]]
+    one = torch.arange(length) == (chosen // TOKENS)[:, None]
+    every = torch.ones(4 * TOKENS, length, dtype=torch.bool)
+    for places, tokens in ((one, chosen % TOKENS), (every, torch.arange(4 * TOKENS) % TOKENS)):
+        row = torch.arange(len(tokens)) // 4 % len(sample)
+        question, label = sample["question"][row], sample["solution"][row]
+        held = torch.where(puzzle.written(question), allowed.T[tokens], places is every)
+        answers = torch.where(places & ~held, tokens.to(torch.uint8)[:, None], label)
+        solved = judged(puzzle, question, answers).solved & (answers != label).any(1)
+        if bool(solved.any()):
+            found = int(tokens[solved][0])
+            require(~solved, case, question, f"a right answer stays right with token {found} at "
+                    "positions that may not hold it: slot_mask, or a clue")  # fmt: skip
+    return f"{len(one) + len(every)} answers"
 
 
 def _no_conflicts_in_solved_answers(case: Case) -> str:
     puzzle = case.puzzle
     conflicts = puzzle.conflicts(case.questions, case.answers)
-    solved = puzzle.verify(case.questions, case.answers).solved
+    solved = judged(puzzle, case.questions, case.answers).solved
     require(~(conflicts.any(1) & solved), case, case.questions, "a solved answer has conflicts")
     inside = (conflicts & ~puzzle.written(case.questions)).any(1)
     require(~inside, case, case.questions, "a clamped position is marked as a conflict")
@@ -250,7 +278,7 @@ def _text_round_trip(case: Case) -> None:
                 raise LawError(f"parse does not read back {text!r}")
             printed = puzzle.format_answer(question, solution)
             answer = puzzle.parse_answer(question, printed)
-            if not bool(puzzle.verify(question[None], answer[None]).solved):
+            if not bool(judged(puzzle, question[None], answer[None]).solved):
                 raise LawError(f"parse_answer does not read back {printed!r} to {text!r}")
 
 
@@ -311,6 +339,8 @@ def _layout_fits(case: Case) -> str:
 
 
 LAWS: dict[str, Callable[[Case], str | None]] = {
+    "no method changes its arguments": arguments_stay_as_they_are,  # first: nothing is changed yet
+    "results have the dtype and shape of the contract": results_have_their_form,
     "shapes, dtypes and slot mask fit": _shapes,
     "an instance depends on seed, split and index alone": _same_instance_in_any_batch,
     "no key occurs in two splits, also among symmetric images": _splits_share_no_key,
@@ -321,8 +351,10 @@ LAWS: dict[str, Callable[[Case], str | None]] = {
     "labels verify with score 1": _labels_verify,
     "scores lie in [0, 1], 1 exactly when solved": _score_is_graded,
     "clamped cells cannot be changed": _clues_are_clamped,
-    "a verdict depends on question and answer alone": _verifier_knows_no_label,
-    "no verdict hangs on the rounding of quotients": rounding_decides_nothing,
+    "a token that its position may not hold is wrong": _forbidden_tokens_are_wrong,
+    "a result depends on question and answer alone": results_depend_on_arguments_alone,
+    "a puzzle that has drawn nothing judges alike": a_puzzle_built_anew_agrees,
+    "no verdict hangs on the rounding of fractions": rounding_decides_nothing,
     "results lie on the device of what they are computed from": results_stay_on_the_device,
     "an answer of any tokens is judged": any_token_is_judged,
     "solved answers have no conflicts": _no_conflicts_in_solved_answers,

@@ -2,7 +2,8 @@
 
 Shapes: B puzzles, L tokens each, V tokens in the vocabulary. A *question* and an *answer* are both
 uint8 of shape (B, L); the answer repeats the question's tokens wherever the policy does not write.
-`pir.laws` states what must hold between the methods; `pir check-env` tests it.
+What a method returns depends on its arguments alone, row by row; it changes none of them, and draws
+from no global random state. `pir.laws` states what must hold; `pir check-env` tests it.
 """
 
 from abc import ABC, abstractmethod
@@ -83,7 +84,7 @@ class Puzzle(ABC):
     Attributes:
         vocabulary: the V token names; token t is printed as `vocabulary[t]`; token 0 is `PAD`.
         slot_mask: bool of shape (L, V), the tokens that each position of an answer may hold where
-            the policy writes it.
+            the policy writes it; an answer that holds any other token there is wrong.
         unique: whether every sampled puzzle has exactly one answer.
         disjoint_splits: whether no key occurs in two splits; False only for protocols of others
             that leak.
@@ -131,7 +132,8 @@ class Puzzle(ABC):
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
         """Judges answers by the rules of the puzzle alone, never by a label.
 
-        An answer that changes a clamped position is not solved. Take `solved` from integers or
+        An answer that changes a clamped position, or holds a token that `slot_mask` forbids, is not
+        solved. Take `solved` from integers or
         booleans, and build the verdict by `Verdict.graded`.
 
         Args:

@@ -19,9 +19,9 @@ def keep_argv(monkeypatch):
 def test_check_env(capsys):
     assert main(["check-env", "countdown"]) == 0
     out = capsys.readouterr().out
-    assert out.count("\nok ") == 20
+    assert out.count("\nok ") == 24
     assert "BROKEN" not in out
-    assert "Countdown keeps all 21 laws" in out
+    assert "Countdown keeps all 25 laws" in out
     assert main(["check-env", "env=queens", "env.split=orbits", "output=json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["kept"]

@@ -69,7 +69,7 @@ def test_a_class_is_checked_without_settings(pir, folder):
     done = pir("check-env", "my_lights:LightsOut", "output=json", cwd=folder)
     result = json.loads(done.stdout)
     assert result["kept"]
-    assert len(result["laws"]) == 21
+    assert len(result["laws"]) == 25
     assert result["puzzles_per_second"] > 0
 
 
@@ -79,7 +79,7 @@ def test_a_class_is_checked_without_settings(pir, folder):
         ("Verdict.graded(legal &", "Verdict.graded(~legal &", "labels verify with score 1",
          "labels verify with score 1: the label is not solved"),
         ("return Verdict.graded(legal & dark.all(1), share)", "return Verdict(share, share == 1)",
-         "no verdict hangs on the rounding of quotients", "build the verdict by Verdict.graded"),
+         "no verdict hangs on the rounding of fractions", "build the verdict by Verdict.graded"),
     ],
 )  # fmt: skip
 def test_a_faulty_puzzle_is_named_in_plain_words(

@@ -28,10 +28,10 @@ def run(config: DictConfig) -> None:
     if config.target is not None:
         plugins.open_module(config.target.partition(":")[0])
         node = OmegaConf.create({"_target_": config.target.replace(":", ".")})
-    puzzle = build(node, "env", Puzzle)  # type: ignore[type-abstract]
+    puzzle, anew = (build(node, "env", Puzzle) for _ in range(2))  # type: ignore[type-abstract]
     name = config.target or type(puzzle).__name__
     text = config.output == "text"
-    found = list(_while_printing(chain(rulings(puzzle), _views(puzzle)), text))
+    found = list(_while_printing(chain(rulings(puzzle, anew=anew), _views(puzzle)), text))
     broken = [ruling.law for ruling in found if not ruling.kept]
     result: dict[str, Any] = {
         "puzzle": name,
