@@ -23,7 +23,7 @@ from pir.envs import sudoku_symmetry as symmetry
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.cell_text import CellText
+from pir.cell_text import DOUBTFUL_ZERO, CellText
 from pir.errors import PuzzleTextError, UserError
 from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role, Stroke
@@ -88,6 +88,7 @@ class Sudoku(FilePuzzle):
             blank=BLANK,
             band=box[0],
             values={value: value + 1 for value in range(n + 1)},
+            highest=n + 1,
         )
         self.slot_mask = torch.zeros(n * n, n + 2, dtype=torch.bool)
         self.slot_mask[:, 2:] = True
@@ -247,6 +248,8 @@ class Sudoku(FilePuzzle):
         indent = len(text) - len(text.lstrip())
         text = text.strip()
         known = "." + SYMBOLS[: self.n]
+        if "." in text and "0" in text and known[-1] not in text.upper():
+            raise PuzzleTextError(DOUBTFUL_ZERO, indent + text.index("0") + 1)
         readable = [s.upper() if s.isascii() else s for s in text[: self.length].replace("0", ".")]
         for place, symbol in enumerate(readable):
             if symbol not in known:

@@ -122,12 +122,20 @@ class Layout:
         self.between = np.array(between, np.int64)
         self.fixed = np.array([ord(line[i]) for i in between], np.uint8)
         blanks = any(line[i] == " " for i in every)
-        self.question = _table(form.signs, blanks)
+        zero = "0" in pair.question.signs
+        self.dashes = "-1" in form.signs and "-" in pair.question.signs
+        # lines with `0` beside other blanks, or `-` that may be minus, are looked at one by one
+        doubtful = set() if self.dashes or "-1" not in form.signs else {"-"}
+        if form.highest:
+            doubtful |= {s for s, t in form.signs.items() if t == form.blank and zero == (s != "0")}
+        signs = {sign: token for sign, token in form.signs.items() if sign not in doubtful}
+        self.question = _table(signs, blanks)
         self.answer = _table({**form.signs, **form.answer_signs}, blanks)
         self.most_rest = form.cells // 2
         # where a blank is a sign it parts nothing
         self.separators = SEPARATORS[:-1] if blanks else SEPARATORS
-        self.name = (blanks, self.cells[0].tobytes(), every.tobytes(), self.fixed.tobytes())
+        places = (self.cells[0].tobytes(), every.tobytes(), self.fixed.tobytes())
+        self.name = (blanks, zero, self.dashes, *places)
 
     @classmethod
     def fits(cls, puzzle: Puzzle, line: str, pair: Pair) -> bool:
@@ -173,8 +181,12 @@ class Layout:
             rows = rows[alone & ~np.isin(lead[:, 0], np.frombuffer(b"%/", np.uint8))]
         if len(self.between):
             rows = rows[(text[starts[rows, None] + self.between] == self.fixed).all(1)]
-        questions = self.question[text[starts[rows, None] + self.cells[0]]]
+        signs = text[starts[rows, None] + self.cells[0]]
+        questions = self.question[signs]
         right = (questions > 0).all(1)
+        if self.dashes:  # `-1-1` may be numbers
+            dashes = signs == ord("-")
+            right &= (dashes[:, :-1] & (signs[:, 1:] != ord("1"))).any(1) | dashes[:, -1]
         for token in self.form.once:
             right &= (questions == token).sum(1) == 1
         rows, questions, answers = rows[right], questions[right], None

@@ -92,5 +92,8 @@ class BoardRows:
                     self.entries.parse_answer(question, torch.from_numpy(answer))
                     found[-1] = before._replace(answer=answer)
                     return
-        self.entries.add(rows[0].line, Pair(Board(tokens, rows[0].board.at), None), "")
+        places = [place for row in rows for place in row.board.at]
+        signs = [sign for row in rows for sign in row.board.signs]
+        pair = Pair(Board(tokens, places, signs), None)
+        self.entries.add(rows[0].line, pair, "", [row.line for row in rows])
         self.awaits_answer = True

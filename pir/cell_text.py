@@ -19,6 +19,11 @@ RATING = re.compile(r"\d{1,2}\.\d{1,2}")
 RULING = re.compile(r"[-+=|*_:.\s\u2014\u2500-\u257f]+")
 RULES = re.compile(r"[|!:\u2500-\u257f]")
 
+DOUBTFUL_ZERO = (
+    "0 may be a blank, or a clue of those who count from 0: write blanks alike, and clues from 1 on"
+)
+GLUED = "it may be numbers that touch, or single signs: part numbers, as in -1 -1 4"
+
 
 @dataclass(frozen=True)
 class CellText:
@@ -36,6 +41,8 @@ class CellText:
         band: rows after which an empty line may stand inside a board; the whole board by default.
         row_end: what parts the rows in the puzzle's own text form.
         values: tokens by number, where arrays may hold numbers beside tokens.
+        highest: the token of the highest clue where `0` is a blank, and yet a clue for people who
+            count from 0; 0 elsewhere.
     """
 
     rows: int
@@ -47,6 +54,7 @@ class CellText:
     band: int = 0
     row_end: str = ""
     values: Mapping[int, int] = field(default_factory=dict)
+    highest: int = 0
 
     @property
     def cells(self) -> int:
@@ -55,10 +63,11 @@ class CellText:
 
 
 class Board(NamedTuple):
-    """Cells that were found in a line: their tokens, and the place of each in the line, from 0."""
+    """Cells that were found in a line: their tokens, the place of each from 0, and its sign."""
 
     tokens: list[int]
     at: list[int]
+    signs: list[str]
 
 
 class Pair(NamedTuple):
@@ -124,13 +133,24 @@ class CellReader:
             found = self._parted(bare, 0, (self.form.columns,)) or self._full_width(
                 bare, 0, self.form.columns
             )
-            wide = found and Board(found.tokens, [places[i] for i in found.at])
+            wide = found and found._replace(at=[places[i] for i in found.at])
         return wide
 
     def is_ruling(self, line: str) -> bool:
         """Says whether a line only parts rows, such as `---+---`."""
         text = line.strip()
         return len(text) > 2 and bool(RULING.fullmatch(text)) and text.strip(".:*|") != ""
+
+    def doubtful_zero(self, board: Board) -> int | None:
+        """Returns the first cell of a question whose `0` is a blank or a clue, nobody knows which.
+
+        Beside the highest clue it is a blank: there are as many signs as a row has cells.
+        """
+        written = zip(board.signs, board.tokens, strict=True)
+        blanks = {sign for sign, token in written if token == self.form.blank}
+        if "0" in blanks and len(blanks) > 1 and self.form.highest:
+            return None if self.form.highest in board.tokens else board.signs.index("0")
+        return None
 
     def seems_board(self, text: str) -> bool:
         """Says whether most of a text are signs, so that it must be meant as a part of a board."""
@@ -147,7 +167,12 @@ class CellReader:
             return "", 0, "no puzzle"
         best = max(parts, key=lambda part: self._sum(part.group()))
         text = best.group()
-        count = sum(len(part.group()) for part in PART.finditer(line))
+        words = PART.findall(line)
+        if self._are_numbers(words) and self.signs.keys() >= set(words):
+            return text, len(line), f"{len(words)} numbers where this puzzle has {self.cells} cells"
+        if self._are_numbers([text]):
+            return text, best.start() + text.index("-1"), GLUED
+        count = sum(map(len, words))
         wrong = ""
         if len(text.strip()) * 2 < self.cells and count * 2 > self.cells:
             text, place = line, 0
@@ -183,7 +208,9 @@ class CellReader:
                 if found_here:
                     n = self.cells
                     for first in range(0, len(found_here.at), n):
-                        boards.append(Board(*(part[first : first + n] for part in found_here)))
+                        cells = slice(first, first + n)
+                        tokens, at, signs = found_here
+                        boards.append(Board(tokens[cells], at[cells], signs[cells]))
             yield boards
 
     def _full_width(self, text: str, start: int, size: int) -> Board | None:
@@ -202,22 +229,33 @@ class CellReader:
             return None
         if not text.strip():
             return None
-        signs = self.signs
-        tokens = [signs.get(text[i], -1) for i in places]
-        return None if -1 in tokens else Board(tokens, [start + i for i in places])
+        if self._are_numbers([text]):
+            return None
+        return self._board([text[i] for i in places], [start + i for i in places])
 
     def _parted(self, text: str, start: int, sizes: Sequence[int]) -> Board | None:
         """Reads cells or rows between separators, one of `sizes` in all."""
         words = list(PART.finditer(text))
+        written = [word.group() for word in words]
         if len(words) in sizes:
-            tokens = [self.signs.get(word.group(), -1) for word in words]
-            if -1 not in tokens:
-                return Board(tokens, [start + word.start() for word in words])
+            board = self._board(written, [start + word.start() for word in words])
+            if board:
+                return board
         places = [i for word in words for i in range(*word.span())]
-        if len(places) not in sizes:
+        if len(places) not in sizes or self._are_numbers(written):
             return None
-        tokens = [self.signs.get(text[i], -1) for i in places]
-        return None if -1 in tokens else Board(tokens, [start + i for i in places])
+        return self._board([text[i] for i in places], [start + i for i in places])
+
+    def _board(self, written: list[str], at: list[int]) -> Board | None:
+        tokens = [self.signs.get(sign, -1) for sign in written]
+        return None if -1 in tokens else Board(tokens, at, written)
+
+    def _are_numbers(self, words: Sequence[str]) -> bool:
+        """Says whether words are numbers, so that their characters are no cells of their own."""
+        if len({len(word) for word in words}) > 1:
+            return any(len(word) > 1 and word in self.signs for word in words)
+        text = "".join(words)
+        return "-1" in self.signs and text.count("-") == text.count("-1") > 1
 
     # ---------------------------------------------------------------- what is left
 

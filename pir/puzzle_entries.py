@@ -1,13 +1,13 @@
 """From boards and named fields, as tables and JSON have them, to entries and faults of a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pir.cell_text import RULES, Board, CellReader, Pair
+from pir.cell_text import DOUBTFUL_ZERO, RULES, Board, CellReader, Pair
 from pir.errors import PuzzleTextError
 from pir.puzzle import Puzzle
 from pir.puzzle_batch import Entry, Fault, shorten
@@ -34,18 +34,22 @@ class Entries:
         self.found: list[Entry | Fault] = []
         self.pair: Pair | None = None
 
-    def add(self, line: int, pair: Pair, text: str) -> None:
+    def add(self, line: int, pair: Pair, text: str, lines: Sequence[int] = ()) -> None:
         """Adds a puzzle of cells; a board that is none, or its answer, makes a fault.
 
         Args:
             line: the number of its line.
             pair: what was found.
             text: what the places in `pair` refer to; empty if the board is on several lines.
+            lines: the number of each row's line, if the board is on several lines.
         """
+        assert self.cells is not None
         try:
             question, answer = self._checked(pair)
-        except PuzzleTextError as error:
-            self.add_fault(line, error.column, error.reason, text)
+        except _WrongCellError as error:
+            if lines:
+                line = lines[error.cell // self.cells.form.columns]
+            self.add_fault(line, error.board.at[error.cell] + 1, error.reason, text)
             return
         self.found.append(Entry(line, pair.question.at[0] + 1, question, answer, ""))
         if text and "\n" not in text:
@@ -113,16 +117,20 @@ class Entries:
 
     def _checked(self, pair: Pair) -> tuple[np.ndarray, np.ndarray | None]:
         assert self.cells is not None
-        form, (tokens, at) = self.cells.form, pair.question
+        form, tokens = self.cells.form, pair.question.tokens
         question = torch.tensor(tokens, dtype=torch.uint8)
-        for place, token in enumerate(tokens):
+        for cell, token in enumerate(tokens):
             if token in self.cells.answer_tokens:
                 sign = self.cells.plain[token]
-                raise PuzzleTextError(f"{sign!r} stands in answers only", at[place % len(at)] + 1)
+                raise _WrongCellError(f"{sign!r} stands in answers only", pair.question, cell)
         for token, name in form.once.items():
             count = tokens.count(token)
             if count != 1:
-                raise PuzzleTextError(f"{count} cells are {name}; a puzzle has one", at[0] + 1)
+                reason = f"{count} cells are {name}; a puzzle has one"
+                raise _WrongCellError(reason, pair.question, 0)
+        zero = self.cells.doubtful_zero(pair.question)
+        if zero is not None:
+            raise _WrongCellError(DOUBTFUL_ZERO, pair.question, zero)
         if pair.answer is None:
             return question.numpy(), None
         answer = torch.tensor(pair.answer.tokens, dtype=torch.uint8)
@@ -131,8 +139,8 @@ class Entries:
         except PuzzleTextError as error:
             changed = (answer != question) & ~self.puzzle.written(question[None])[0]
             changed |= answer == (form.blank or -1)
-            place = int(changed.int().argmax())
-            raise PuzzleTextError(error.reason, pair.answer.at[place] + 1) from error
+            cell = int(changed.int().argmax())
+            raise _WrongCellError(error.reason, pair.answer, cell) from error
         return question.numpy(), answer.numpy()
 
     def parse_answer(self, question: Tensor, answer: Tensor) -> Tensor:
@@ -140,8 +148,16 @@ class Entries:
         return self.puzzle.parse_answer(question, self.puzzle.format_answer(question, answer))
 
 
+class _WrongCellError(Exception):
+    """A cell that makes a board no puzzle, or no answer."""
+
+    def __init__(self, reason: str, board: Board, cell: int) -> None:
+        super().__init__(reason)
+        self.reason, self.board, self.cell = reason, board, cell
+
+
 def _moved(board: Board, places: int) -> Board:
-    return Board(board.tokens, [place + places for place in board.at])
+    return board._replace(at=[place + places for place in board.at])
 
 
 def _place_of_answer(raw: str, question: str, answer: str) -> int:

@@ -115,7 +115,7 @@ class LineReader:
         fault = Fault(number, column, reason, shorten(text))
         if self._rows and abs(len(text.strip()) - reader.form.columns) <= 2:
             self.entries.found.append(fault)
-            self._rows.add(Row(number, Board([], [0])))
+            self._rows.add(Row(number, Board([], [0], [])))
             return
         self._rows.end(whole=True)
         self._drop_title()

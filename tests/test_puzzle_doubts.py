@@ -1,0 +1,79 @@
+"""Files of puzzles that can be read in two ways: refused with the place, or read if one is sure."""
+
+
+import pytest
+import torch
+from pir.envs.queens import Queens
+from pir.envs.sudoku import Sudoku
+
+from pir.errors import PuzzleTextError
+from pir.puzzle_file import read_puzzles
+from tests.test_puzzle_forms import NINE, rows
+
+NINE_BY_NINE, SIXTEEN = Sudoku((3, 3)), Sudoku((4, 4))
+
+
+def read(puzzle, tmp_path, content):
+    """Returns the puzzles of a file as text, each with its line and answer, and its faults."""
+    path = tmp_path / "f"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found, faults = [], []
+    for batch in read_puzzles(puzzle, str(path), "env.puzzles"):
+        for row, question in enumerate(torch.from_numpy(batch.questions)):
+            answer = None
+            if batch.answers is not None and batch.answers[row].any():
+                answer = puzzle.format_answer(question, torch.from_numpy(batch.answers[row]))
+            found.append((int(batch.lines[row]), puzzle.format_question(question), answer))
+        faults += [f"{fault.line}:{fault.column} {fault.reason}" for fault in batch.faults]
+    return found, faults
+
+
+# ------------------------------------------------------------------------------ signs
+
+HEXADECIMAL = "".join(
+    "0123456789ABCDEF"[(5 * i + i // 16) % 16] if i % 3 else "." for i in range(256)
+)
+
+
+@pytest.mark.parametrize("parted", ["", " ", "\n"])
+@pytest.mark.parametrize("blank", ["._"])
+def test_a_zero_beside_other_blanks_is_refused(tmp_path, parted, blank):
+    for sign in blank:
+        text = HEXADECIMAL.replace(".", sign)
+        content = "\n".join(rows(text, 16)) if parted == "\n" else parted.join(text)
+        found, faults = read(SIXTEEN, tmp_path, content)
+        place = text.index("0")
+        line, column = divmod(place, 16) if parted == "\n" else (0, place * (2 if parted else 1))
+        assert (found, len(faults)) == ([], 1)
+        assert faults[0].startswith(f"{line + 1}:{column + 1} 0 may be a blank, or a clue")
+    with pytest.raises(PuzzleTextError, match="0 may be a blank"):
+        SIXTEEN.parse(HEXADECIMAL)
+
+
+def test_a_zero_beside_the_highest_clue_is_a_blank(tmp_path):
+    text = NINE.replace(".", "0", 5)
+    lines = [NINE, text, NINE.replace(".", "0"), text.replace("9", "."), NINE.replace(".", "0")]
+    found, faults = read(NINE_BY_NINE, tmp_path, "\n".join(lines))
+    assert [(line, question) for line, question, _ in found] == [(n, NINE) for n in (1, 2, 3, 5)]
+    assert [fault.partition(" ")[0] for fault in faults] == ["4:3"]
+
+
+def test_numbers_that_touch_are_refused(tmp_path):
+    lines = [
+        "...47...",
+        "--1-47--",
+        "-1-1-147",
+        "-1 -1 -1 4 7",
+        "-1,-1,-1,4,7,-1,-1,-1",
+        "-1047526",
+    ]
+    found, faults = read(Queens(), tmp_path, "\n".join(lines))
+    assert [line for line, _, _ in found] == [1, 2, 5, 6]
+    assert [question for _, question, _ in found][1:] == [
+        ".,.,1,.,4,7,.,.",
+        ".,.,.,4,7,.,.,.",
+        ".,1,0,4,7,5,2,6",
+    ]
+    assert [fault.partition(":")[0] for fault in faults] == ["3", "4"]
+    assert faults[0].startswith("3:1 it may be numbers that touch")
+    assert faults[1].endswith("5 numbers where this puzzle has 8 cells")
