@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from pir.alike_lines import BlockReader
+from pir.answer_lines import AnswerLines
 from pir.errors import UserError
 from pir.puzzle import Puzzle
 from pir.puzzle_arrays import read_archive, read_array
@@ -42,7 +43,8 @@ def read_puzzles(puzzle: Puzzle, path: str, key: str) -> Iterator[Batch]:
         elif start.startswith(b"PK\x03\x04"):
             batches = read_archive(puzzle, source, f"{key}={path}")
         else:
-            batches = _read_text(puzzle, source, f"{key}={path}")
+            text = _read_text(puzzle, source, f"{key}={path}")
+            batches = map(AnswerLines(puzzle).refuse, text)
         for batch in batches:
             found = found or bool(len(batch.lines) or batch.faults)
             yield batch
@@ -56,7 +58,7 @@ def read_one(puzzle: Puzzle, text: str) -> Batch:
     reader = LineReader(puzzle)
     for number, line in enumerate(text.split("\n"), 1):
         reader.feed(number, line)
-    return as_batch(reader.end(), puzzle.length)
+    return AnswerLines(puzzle).refuse(as_batch(reader.end(), puzzle.length))
 
 
 def _read_text(puzzle: Puzzle, source: Source, name: str) -> Iterator[Batch]:

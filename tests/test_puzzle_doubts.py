@@ -1,14 +1,21 @@
 """Files of puzzles that can be read in two ways: refused with the place, or read if one is sure."""
 
+import json
 
+import numpy as np
 import pytest
 import torch
+from pir.envs.countdown import Countdown
+from pir.envs.graph import Graph
+from pir.envs.maze import Maze
 from pir.envs.queens import Queens
 from pir.envs.sudoku import Sudoku
 
-from pir.errors import PuzzleTextError
+from pir import puzzle_source
+from pir.errors import PuzzleTextError, UserError
+from pir.given_puzzles import GivenPuzzles
 from pir.puzzle_file import read_puzzles
-from tests.test_puzzle_forms import NINE, rows
+from tests.test_puzzle_forms import MAZE, MAZE_ANSWER, NINE, NINE_ANSWER, TWO, rows
 
 NINE_BY_NINE, SIXTEEN = Sudoku((3, 3)), Sudoku((4, 4))
 
@@ -77,3 +84,27 @@ def test_numbers_that_touch_are_refused(tmp_path):
     assert [fault.partition(":")[0] for fault in faults] == ["3", "4"]
     assert faults[0].startswith("3:1 it may be numbers that touch")
     assert faults[1].endswith("5 numbers where this puzzle has 8 cells")
+
+
+# ------------------------------------------------------------------------------ answers
+
+OTHER_DIGITS = str.maketrans("123456789", "234567891")
+
+
+@pytest.mark.parametrize("block", [1 << 21, 90])
+def test_answers_on_lines_of_their_own_are_refused(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(puzzle_source, "BLOCK", block)
+    for pair in ((NINE, NINE_ANSWER), (NINE_ANSWER, NINE)):
+        other = [text.translate(OTHER_DIGITS) for text in pair]
+        found, faults = read(NINE_BY_NINE, tmp_path, "\n".join(["# mine", *pair, *other, ""]))
+        assert [line for line, _, _ in found] == [2, 4]
+        assert [fault.partition(" ")[0] for fault in faults] == ["3:1", "5:1"]
+        assert "this board and that of line 2 may be puzzle and answer" in faults[0]
+
+
+def test_full_boards_beside_other_puzzles_are_puzzles(tmp_path):
+    found, faults = read(NINE_BY_NINE, tmp_path, json.dumps([NINE, NINE_ANSWER, TWO]))
+    assert [fault.partition(" ")[0] for fault in faults] == ["1:1", "1:1"]
+    lines = [NINE, NINE_ANSWER.translate(OTHER_DIGITS), f"{NINE},{NINE_ANSWER}", NINE_ANSWER]
+    found, faults = read(NINE_BY_NINE, tmp_path, "\n".join(lines))
+    assert ([line for line, _, _ in found], faults) == ([1, 2, 3, 4], [])
