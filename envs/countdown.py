@@ -41,7 +41,7 @@ from pir.errors import PuzzleTextError, UserError
 from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role
 from pir.puzzle import KEY_RANGE, PAD, SPLITS, Verdict, split_range
-from pir.puzzle_fields import as_text
+from pir.puzzle_fields import QUESTION_NAMES, as_text, candidates, one_value
 from pir.slices import generate_rows, over_rows
 
 OPERATORS = "+-*/"
@@ -272,13 +272,22 @@ class Countdown(FilePuzzle):
         return self.encode(numbers, np.array([int(target.group())]))[0]
 
     def text_of_fields(self, fields: Mapping[str, Any]) -> str | None:
-        """Reads `nums` (or `numbers`) and `target`; see `Puzzle.text_of_fields`."""
-        numbers = fields.get("nums", fields.get("numbers"))
-        if numbers in (None, "") or fields.get("target") in (None, ""):
+        """Reads `nums` (or `numbers`) and `target`; see `Puzzle.text_of_fields`.
+
+        A question in one piece beside them gives the one that is missing.
+        """
+        question = as_text(one_value(fields, candidates(fields.keys(), QUESTION_NAMES)))
+        left, _, right = question.partition("=")
+        numbers, target = one_value(fields, ("nums", "numbers")), fields.get("target")
+        if numbers is None and as_text(target):
+            numbers = left.strip() or None
+        elif not as_text(target):
+            target = right.strip()
+        if numbers is None or not as_text(target):
             return None
         listed = " ".join(map(str, numbers)) if isinstance(numbers, list) else as_text(numbers)
         words = re.sub(r"[\[\](),;]", " ", listed).split()
-        return f"{' '.join(words)} = {as_text(fields['target']).strip()}"
+        return f"{' '.join(words)} = {as_text(target).strip()}"
 
     def format_question(self, question: Tensor) -> str:
         """Prints `8 7 3 = 29`; see `Puzzle.format_question`."""

@@ -31,6 +31,7 @@ from pir.errors import PuzzleTextError, UserError
 from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.picture import Cell, Picture, Role, Stroke
 from pir.puzzle import KEY_RANGE, PAD, SPLITS, Verdict, instances, split_range
+from pir.puzzle_fields import one_value
 from pir.slices import generate_rows, over_rows
 
 BLANK, STOP, FIRST_NODE = 1, 2, 3
@@ -342,8 +343,10 @@ class Graph(FilePuzzle):
 
         See `Puzzle.text_of_fields`; edges are text as in `0>3 0>5`, or pairs of nodes.
         """
-        edges, source = fields.get("edges"), fields.get("source", fields.get("root"))
-        targets = fields.get("targets", [fields.get("target"), fields.get("neg_target")])
+        edges, source = fields.get("edges"), one_value(fields, ("source", "root"))
+        pair = [fields.get("target"), fields.get("neg_target")]
+        lists = {"targets": fields.get("targets"), "target": None if None in pair else pair}
+        targets = one_value(lists, lists) or pair
         if isinstance(targets, str):
             targets = targets.split()
         if not isinstance(targets, list) or not targets or None in targets:

@@ -11,7 +11,7 @@ from pir.errors import PuzzleTextError
 from pir.puzzle import Puzzle
 from pir.puzzle_batch import SHOWN, Batch, Entry, Fault, as_batch
 from pir.puzzle_entries import Entries
-from pir.puzzle_fields import as_text, names_a_puzzle, normal_name
+from pir.puzzle_fields import as_fields, as_text, names_a_puzzle
 from pir.puzzle_lines import LineReader
 
 LONGEST_VALUE = 1 << 23
@@ -146,13 +146,13 @@ class ValueReader:
             depth: of lists and objects around it.
         """
         if isinstance(value, dict):
-            fields = {normal_name(str(name)): item for name, item in value.items()}
             inner = [item for item in value.values() if isinstance(item, dict | list)]
             try:
-                is_puzzle = names_a_puzzle(self.puzzle, list(fields))
+                fields = as_fields(self.puzzle, value.items())
             except PuzzleTextError as error:
                 self.entries.add_fault(number, 1, error.reason, raw)
                 return
+            is_puzzle = names_a_puzzle(self.puzzle, list(fields))
             only = inner[0] if len(inner) == len(fields) == 1 else None
             if isinstance(only, list) and self._seems_list_of_puzzles(only):
                 is_puzzle = False

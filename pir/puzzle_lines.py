@@ -48,7 +48,7 @@ class LineReader:
             self._table.read_row(number, line)
         elif not line.strip():
             self._rows.end()
-        elif self._first and self._table.take_header(number, line):
+        elif self._first and self._table.take_header(line):
             self._first = False
         else:
             self.read_line(number, line)

@@ -5,7 +5,7 @@ import io
 
 from pir.errors import PuzzleTextError
 from pir.puzzle_entries import Entries
-from pir.puzzle_fields import QUESTION_NAMES, names_a_puzzle, normal_name
+from pir.puzzle_fields import QUESTION_NAMES, as_fields, names_a_puzzle, normal_name
 
 MOST_LINES = 1000
 """Lines of a field in quotation marks."""
@@ -26,7 +26,7 @@ class Table:
         self._quoted: list[str] = []
         self._open_quotes = 0
 
-    def take_header(self, number: int, line: str) -> bool:
+    def take_header(self, line: str) -> bool:
         """Takes a line that names columns as the header."""
         for delimiter in (",", ";", "\t", "|"):
             try:
@@ -35,13 +35,10 @@ class Table:
                 if len(names) == 1 and names[0] in QUESTION_NAMES:
                     return True  # what follows is one puzzle per line
                 if len(names) > 1 and names_a_puzzle(self.entries.puzzle, names):
-                    self._header, self._delimiter = names, delimiter
+                    self._header, self._delimiter = cells, delimiter
                     return True
             except csv.Error:
                 continue
-            except PuzzleTextError as error:
-                self.entries.add_fault(number, error.column, error.reason, line)
-                return True
         return False
 
     def takes(self, line: str) -> bool:
@@ -76,7 +73,12 @@ class Table:
             count = f"{len(row)} fields where the header names {len(self._header)}"
             self.entries.add_fault(first, 1, count, text)
             return
-        self.entries.add_fields(first, text, dict(zip(self._header, row, strict=False)))
+        try:
+            fields = as_fields(self.entries.puzzle, zip(self._header, row, strict=False))
+        except PuzzleTextError as error:
+            self.entries.add_fault(first, 1, error.reason, text)
+            return
+        self.entries.add_fields(first, text, fields)
 
     def end(self, last: int) -> None:
         """Ends the file, whose last line has the number `last`."""

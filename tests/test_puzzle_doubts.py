@@ -108,3 +108,67 @@ def test_full_boards_beside_other_puzzles_are_puzzles(tmp_path):
     lines = [NINE, NINE_ANSWER.translate(OTHER_DIGITS), f"{NINE},{NINE_ANSWER}", NINE_ANSWER]
     found, faults = read(NINE_BY_NINE, tmp_path, "\n".join(lines))
     assert ([line for line, _, _ in found], faults) == ([1, 2, 3, 4], [])
+
+
+# ------------------------------------------------------------------------------ fields
+
+FOUR, FOUR_ANSWER, OTHER = "12.434122.434321", "1234341221434321", "1..............."
+EDGES = {"edges": "0>3 3>7 4>9", "target": 7, "neg_target": 9}
+NUMBERS = {"nums": [3, 7, 8], "target": 29}
+MADE, PART = "8 7 3 = 29", "0>3 3>7 4>9 | 0 ? 7 9"
+DIFFERENT = {
+    "questions": (Sudoku(), {"puzzle": FOUR, "quizzes": OTHER}, "puzzle and quizzes"),
+    "case": (Sudoku(), {"puzzle": FOUR, "Puzzle": OTHER}, "puzzle comes twice"),
+    "answers": (
+        Sudoku(),
+        {"puzzle": FOUR, "solution": FOUR_ANSWER, "answer": FOUR},
+        "answer and solution",
+    ),
+    "target": (
+        Sudoku(),
+        {"puzzle": FOUR, "solution": FOUR_ANSWER, "target": FOUR},
+        "solution and target",
+    ),
+    "numbers": (Countdown(), NUMBERS | {"numbers": [3, 7, 9]}, "nums and numbers"),
+    "question": (Countdown(), NUMBERS | {"question": "3 7 9 = 29"}, "question and nums and target"),
+    "target of a question": (
+        Countdown(),
+        {"question": "3 7 8 = 29", "target": 30},
+        "question and target",
+    ),
+    "source": (Graph(), EDGES | {"source": 0, "root": 3}, "source and root"),
+    "targets": (Graph(), EDGES | {"source": 0, "targets": [9, 7]}, "targets and target"),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+@pytest.mark.parametrize("form", ["json", "table"])
+def test_fields_that_differ_are_refused(tmp_path, name, form):
+    puzzle, fields, reason = DIFFERENT[name]
+    content = json.dumps(fields)
+    if form == "table":
+        values = (json.dumps(v).strip('"') for v in fields.values())
+        content = "\t".join(fields) + "\n" + "\t".join(values)
+    found, faults = read(puzzle, tmp_path, content)
+    assert found == []
+    assert faults[0].startswith(f"{1 + (form == 'table')}:1 {reason}"), faults
+    assert "differ" in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("puzzle", "fields", "question", "answer"),
+    [
+        (Sudoku(), {"puzzle": FOUR, "target": FOUR_ANSWER}, FOUR, FOUR_ANSWER),
+        (Sudoku(), {"puzzle": FOUR, "Quiz": FOUR, "answer": ""}, FOUR, None),
+        (Sudoku(), {"Puzzle": "", "puzzle": FOUR, "answer": FOUR_ANSWER, "solution": FOUR_ANSWER},
+         FOUR, FOUR_ANSWER),
+        (Countdown(), NUMBERS | {"numbers": [3, 7, 8], "question": "7 8 3 = 29"}, MADE, None),
+        (Countdown(), NUMBERS | {"question": "Make 29 of 3, 7 and 8."}, MADE, None),
+        (Countdown(), {"question": "3 7 8 = 29", "target": 29}, MADE, None),
+        (Countdown(), {"question": "3 7 8", "target": 29}, MADE, None),
+        (Graph(), EDGES | {"source": 0, "root": 0, "targets": [7, 9]}, PART, None),
+    ],
+)  # fmt: skip
+def test_fields_that_agree_are_read(tmp_path, puzzle, fields, question, answer):
+    found, faults = read(puzzle, tmp_path, json.dumps(fields))
+    assert (found, faults) == ([(1, question, answer)], [])

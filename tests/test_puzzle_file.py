@@ -69,7 +69,11 @@ FAULTS = {
     "table without puzzle": (Sudoku(), f"id,puzzle\n1,\n2,{FOUR}\n", ["2:1 no puzzle in this"]),
     "too many fields": (Sudoku(), f"id,puzzle\n1,{FOUR},3,4\n", ["2:1 4 fields where"]),
     "column of a table": (Sudoku(), f"id,puzzle\n1,{FOUR[:-1]}z\n", ["2:18 'z' is neither"]),
-    "two puzzle columns": (Sudoku(), f"puzzle,question\n{FOUR},{FOUR}\n", ["1:1 ", "2:20 a cell"]),
+    "two puzzle columns": (
+        Sudoku(),
+        f"puzzle,question\n{FOUR},{FOUR}\n{FOUR},1{'.' * 15}\n,{FOUR}",
+        ["3:1 puzzle and question differ"],
+    ),
     "open quotation mark": (Sudoku(), f'id,puzzle\n1,"{FOUR}\n', ["2:1 a quotation mark"]),
     "json": (Sudoku(), '{"puzzle": "12.4"}\n{"puzzle": }\n', ["1:17 4 characters", "2:12 no JSON"]),
     "json without puzzle": (Sudoku(), '{"a": 1}\n', ["1:1 no puzzle in this entry"]),
