@@ -9,7 +9,7 @@ import torch
 
 from pir.cell_text import Board, Pair
 from pir.errors import PuzzleTextError
-from pir.puzzle_batch import Entry
+from pir.puzzle_batch import Entry, Fault
 from pir.puzzle_entries import Entries
 
 
@@ -29,6 +29,7 @@ class BoardRows:
 
     Attributes:
         awaits_answer: whether the last puzzle was a board of rows, so that its answer may follow.
+        lead: the fault that the line above the rows is, if it was no title but a row.
     """
 
     def __init__(self, entries: Entries) -> None:
@@ -39,6 +40,9 @@ class BoardRows:
         self.band = form.band or form.rows if form else 1
         self._rows: list[Row] = []
         self._part: list[Row] = []
+        self._since, self._in_bands = 0, False
+        self._below_fault = False
+        self.lead: Fault | None = None
 
     def __bool__(self) -> bool:
         """Says whether a row was added since the last run of rows ended."""
@@ -48,10 +52,18 @@ class BoardRows:
         """Adds a row below those before it."""
         self._rows.append(row)
         if len(self._rows) == self.height and not any(r.is_ruling for r in self._rows):
-            self.end()
+            self._end_run()
 
     def end(self, whole: bool = False) -> None:
         """Ends a run of rows, and with `whole` the board: it goes on after no empty line."""
+        self._end_run()
+        if whole and self._part:
+            self._refuse_part()
+        self._in_bands = bool(self._part) or (self._in_bands and not whole)
+        if not self._in_bands:
+            self._since, self.lead = 0, None
+
+    def _end_run(self) -> None:
         height, band, rows = self.height, self.band, self._rows
         if rows:
             if len(rows) % height and len(rows) % band:
@@ -62,24 +74,35 @@ class BoardRows:
             self._rows = []
             if self._part and (len(rows) % band or len(self._part) + len(rows) > height):
                 self._refuse_part()
+            self._since = self._since or rows[0].line
             self._part += rows
             while len(self._part) >= height:
                 self._add_board(self._part[:height])
                 self._part = self._part[height:]
             if self._part and len(self._part) % band:
                 self._refuse_part()
-        if whole and self._part:
-            self._refuse_part()
 
     def _refuse_part(self) -> None:
-        last, count = self._part[-1], len(self._part)
-        self._part = []
-        reason = f"{count} rows where this puzzle has {self.height}"
-        self.entries.add_fault(last.line, last.board.at[0] + 1, reason, "")
+        """Refuses rows that are no whole board, and the boards that they follow without a gap."""
+        part, since = self._part, self._since
+        self._part, self._since, self._in_bands = [], 0, False
+        reason = f"{len(part)} rows where this puzzle has {self.height}"
+        if since < part[0].line:
+            reason += f"; so no board from line {since} on is sure to begin where it seems to"
+        elif not all(row.board.tokens for row in part):
+            return  # the fault of a row was reported with the row
+        else:
+            since = 0
+        if self.lead:
+            self.entries.found.append(self.lead)
+        self.awaits_answer, self.lead = False, None
+        self.entries.add_fault(part[-1].line, part[-1].board.at[0] + 1, reason, "", since)
 
     def _add_board(self, rows: Sequence[Row]) -> None:
         """Adds a board, or takes it as the answer to the board before it."""
+        below_fault, self._below_fault = self._below_fault, False
         if not all(row.board.tokens for row in rows):
+            self.awaits_answer, self._below_fault = False, True
             return  # the fault of a row was reported with the row
         tokens = [token for row in rows for token in row.board.tokens]
         found = self.entries.found
@@ -95,5 +118,10 @@ class BoardRows:
         places = [place for row in rows for place in row.board.at]
         signs = [sign for row in rows for sign in row.board.signs]
         pair = Pair(Board(tokens, places, signs), None)
+        cells = self.entries.cells
+        if below_fault and cells and cells.is_answer(pair.question):
+            reason = "this may be the answer to the faulty board above it"
+            self.entries.add_fault(rows[0].line, places[0] + 1, reason, "")
+            return
         self.entries.add(rows[0].line, pair, "", [row.line for row in rows])
         self.awaits_answer = True

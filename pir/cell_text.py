@@ -120,7 +120,7 @@ class CellReader:
         if len(boards) > 2:
             raise PuzzleTextError(f"{len(boards)} puzzles on one line", boards[2].at[0] + 1)
         self._refuse_remains(line, boards)
-        if len(boards) == 2 and self._is_answer(boards[0]) and not self._is_answer(boards[1]):
+        if len(boards) == 2 and self.is_answer(boards[0]) and not self.is_answer(boards[1]):
             boards.reverse()
         return Pair(boards[0], boards[1] if len(boards) == 2 else None)
 
@@ -189,6 +189,35 @@ class CellReader:
             wrong = f"{len(text)} cells where this puzzle has {self.cells}"
             return text, place + min(len(text), self.cells), wrong
         return "".join(self.plain[self.signs[c]] if c in self.signs else c for c in text), place, ""
+
+    def explain_rows(self, text: str) -> tuple[int, str] | None:
+        """Returns the column of the first mistake in rows parted by `/`, and what it is."""
+        form, rows = self.form, text.split("/")
+        if len(rows) == 1 or form.rows == 1:
+            return None
+        if len(rows) != form.rows:
+            return 1, f"{len(rows)} rows where this puzzle has {form.rows}"
+        place = 1
+        for number, row in enumerate(rows, 1):
+            if not self.find_row(row):
+                parted = " " in row.strip() and not form.row_end
+                cells = list((PART if parted else re.compile(".")).finditer(row))
+                wrong = next((cell for cell in cells if cell.group() not in self.signs), None)
+                if wrong:
+                    reason = f"{wrong.group()!r} is no sign of this puzzle"
+                    return place + wrong.start(), f"row {number}: {reason}"
+                return place, f"row {number}: {len(cells)} cells where a row has {form.columns}"
+            place += len(row) + 1
+        return None
+
+    def nearly_row(self, line: str) -> bool:
+        """Says whether a line has about as many signs as a row, most of them right."""
+        bare = RULES.sub("", line)
+        texts = (bare.strip(), re.sub(r"[\s,;]", "", bare))
+        sizes = [abs(len(text) - self.form.columns) <= 2 for text in texts]
+        return any(
+            size and self._share(text) >= 0.6 for size, text in zip(sizes, texts, strict=True)
+        )
 
     # ---------------------------------------------------------------- ways
 
@@ -279,7 +308,8 @@ class CellReader:
                     word.end() + 1,
                 )
 
-    def _is_answer(self, board: Board) -> bool:
+    def is_answer(self, board: Board) -> bool:
+        """Says whether a board has what answers have, or lacks what puzzles have."""
         if self.form.blank is None:
             return not self.answer_tokens.isdisjoint(board.tokens)
         return self.form.blank not in board.tokens

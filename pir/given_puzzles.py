@@ -134,15 +134,18 @@ class GivenPuzzles:
         self.puzzle, self.name, self.skip_faulty = puzzle, f"{key}={path}", skip_faulty
         self.faults: list[Fault] = []
         self.faulty = 0
-        batches = []
+        batches, doubtful = [], []
         for batch in read_puzzles(puzzle, path, key):
             for fault in batch.faults:
                 self._add_fault(fault)
+                doubtful += [(fault.since, fault.line)] if fault.since else []
             batches.append(batch._replace(faults=[], texts={}))
         self.unit = "line" if all(batch.unit == "line" for batch in batches) else "puzzle"
         self.lines = np.concatenate([batch.lines for batch in batches])
         self.columns = np.concatenate([batch.columns for batch in batches])
         self.questions, self.solutions = _joined(batches)
+        for since, last in doubtful:
+            self._leave_out((self.lines >= since) & (self.lines <= last))
         self.given = np.array(self.solutions.any(axis=1), bool)
         self.good = np.zeros(len(self.lines), bool)
 
@@ -218,6 +221,11 @@ class GivenPuzzles:
     def checked(self) -> np.ndarray:
         """The places of the puzzles that have a label, int64, in the order of the file."""
         return np.flatnonzero(self.good)
+
+    def _leave_out(self, rows: np.ndarray) -> None:
+        self.faulty += int(rows.sum())
+        self.lines, self.columns = self.lines[~rows], self.columns[~rows]
+        self.questions, self.solutions = self.questions[~rows], self.solutions[~rows]
 
     # ---------------------------------------------------------------- labels
 

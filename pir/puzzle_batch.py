@@ -28,12 +28,16 @@ class Entry(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A place of a file that holds no puzzle though it should, and why; `text` is shortened."""
+    """A place of a file that holds no puzzle though it should, and why; `text` is shortened.
+
+    Where `since` is not 0, the puzzles from that line up to this one are as doubtful.
+    """
 
     line: int
     column: int
     reason: str
     text: str
+    since: int = 0
 
 
 class Batch(NamedTuple):

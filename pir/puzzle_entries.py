@@ -55,9 +55,9 @@ class Entries:
         if text and "\n" not in text:
             self.pair = pair
 
-    def add_fault(self, line: int, column: int, reason: str, text: str) -> None:
+    def add_fault(self, line: int, column: int, reason: str, text: str, since: int = 0) -> None:
         """Adds a fault; of its text the beginning is kept."""
-        self.found.append(Fault(line, column, reason, shorten(text)))
+        self.found.append(Fault(line, column, reason, shorten(text), since))
 
     def add_fields(self, number: int, raw: str, fields: Mapping[str, Any]) -> None:
         """Reads a puzzle from fields by normal name, which stand in the text `raw`."""
@@ -97,7 +97,7 @@ class Entries:
             text = "/".join(RULES.sub("", line) for line in lines)
         pair = self.cells.find(text)
         if pair is None:
-            column, reason = self.explain(text)
+            column, reason = self.cells.explain_rows(text) or self.explain(text)
             raise PuzzleTextError(reason, column)
         if pair.answer is not None:
             raise PuzzleTextError("two boards in one field", pair.answer.at[0] + 1)

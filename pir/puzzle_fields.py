@@ -142,6 +142,6 @@ def as_text(value: Any) -> str:
     words = ["." if item in (None, "") else as_text(item) for item in value]
     if all(isinstance(item, str) for item in value) and words:
         widths = {len(word) for word in words}
-        if len(widths) == 1:
+        if len(widths) == 1 or min(widths) > 2:
             return ("" if widths == {1} else "/").join(words)
     return " ".join(words)

@@ -47,6 +47,7 @@ def read_json(
     except (ValueError, RecursionError):
         by_line = False
     yield from (_read_lines if by_line else _read_values)(reader, chain([head], blocks))
+    yield reader.end()
 
 
 def _read_lines(reader: "ValueReader", blocks: Iterator[tuple[int, bytes]]) -> Iterator[Batch]:
@@ -106,7 +107,6 @@ def _read_values(reader: "ValueReader", blocks: Iterator[tuple[int, bytes]]) -> 
         reader.refuse(*fault, text[place : place + SHOWN])
     elif in_array:
         reader.refuse(number, 1, "the list of puzzles is not closed: a `]` is missing", "")
-    yield reader.batch()
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -131,6 +131,10 @@ class ValueReader:
     def batch(self) -> Batch:
         """Returns what was found and forgets it."""
         return as_batch(self.lines.take(), self.puzzle.length)
+
+    def end(self) -> Batch:
+        """Ends the file; returns what was waiting for more values."""
+        return as_batch(self.lines.end(), self.puzzle.length)
 
     def refuse(self, line: int, column: int, reason: str, text: str) -> None:
         """Adds a fault of text that is no JSON."""
@@ -199,6 +203,8 @@ class ValueReader:
         try:
             self.entries.board(as_text(value))
         except PuzzleTextError:
-            lengths = {len(item) for item in value if isinstance(item, str | list)}
-            return lengths != {1} and lengths != {form.columns}
+            lengths = [len(item) for item in value if isinstance(item, str | list)]
+            if form.rows == 1:
+                return set(lengths) != {1}
+            return set(lengths) != {1} and 2 * lengths.count(form.columns) <= len(value)
         return False

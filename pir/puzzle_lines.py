@@ -104,6 +104,8 @@ class LineReader:
             return
         row = reader.find_row(text) if reader.form.rows > 1 else None
         if row:
+            if self._title and not self._title[1]:
+                self._rows.lead = self._title[0]
             self._first, self._title = False, None
             self._rows.add(Row(number, row, reader.is_ruling(text)))
         elif not reader.is_ruling(text) and not reader.is_comment(text):
@@ -113,14 +115,16 @@ class LineReader:
         """Takes a line without board or row as a header, a title, or a fault."""
         column, reason = self.entries.explain(text)
         fault = Fault(number, column, reason, shorten(text))
-        if self._rows and abs(len(text.strip()) - reader.form.columns) <= 2:
+        nearly = all(map(reader.seems_board, text.split()))  # a faulty board is no title
+        titled = TITLE.fullmatch(text.strip()) and not nearly
+        inside = self._rows and abs(len(text.strip()) - reader.form.columns) <= 2
+        if reader.form.rows > 1 and not titled and (inside or reader.nearly_row(text)):
+            self._first, self._title = False, None
             self.entries.found.append(fault)
             self._rows.add(Row(number, Board([], [0], [])))
             return
         self._rows.end(whole=True)
         self._drop_title()
-        nearly = all(map(reader.seems_board, text.split()))  # a faulty board is no title
-        titled = TITLE.fullmatch(text.strip()) and not nearly
         if titled or (self._first and _looks_like_header(text)):
             self._title = (fault, True)
         elif reader.form.rows > 1 and not nearly:

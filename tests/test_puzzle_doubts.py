@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from pir.envs.countdown import Countdown
@@ -15,7 +14,7 @@ from pir import puzzle_source
 from pir.errors import PuzzleTextError, UserError
 from pir.given_puzzles import GivenPuzzles
 from pir.puzzle_file import read_puzzles
-from tests.test_puzzle_forms import MAZE, MAZE_ANSWER, NINE, NINE_ANSWER, TWO, rows
+from tests.test_puzzle_forms import MAZE, NINE, NINE_ANSWER, TWO, rows
 
 NINE_BY_NINE, SIXTEEN = Sudoku((3, 3)), Sudoku((4, 4))
 
@@ -172,3 +171,83 @@ def test_fields_that_differ_are_refused(tmp_path, name, form):
 def test_fields_that_agree_are_read(tmp_path, puzzle, fields, question, answer):
     found, faults = read(puzzle, tmp_path, json.dumps(fields))
     assert (found, faults) == ([(1, question, answer)], [])
+
+
+# ------------------------------------------------------------------------------ boards on lines
+
+MAZE_ROWS, NINE_ROWS, TWO_ROWS = MAZE.split("/"), rows(NINE, 9), rows(TWO, 9)
+
+
+@pytest.mark.parametrize("gap", ["", "\n", "\n\n"])
+@pytest.mark.parametrize("place", range(5))
+def test_a_faulty_row_leaves_the_other_boards_whole(tmp_path, gap, place):
+    faulty = ["?" + row[1:] if i == place else row for i, row in enumerate(MAZE_ROWS)]
+    for at in range(3):
+        boards = [MAZE_ROWS, MAZE_ROWS]
+        boards.insert(at, faulty)
+        found, faults = read(Maze(5, 5), tmp_path, ("\n" + gap).join("\n".join(b) for b in boards))
+        firsts = [1 + i * (5 + len(gap)) for i in range(3)]
+        assert [(line, q) for line, q, _ in found] == [
+            (line, MAZE) for i, line in enumerate(firsts) if i != at
+        ]
+        assert [fault.partition(" ")[0] for fault in faults] == [f"{firsts[at] + place}:1"]
+
+
+@pytest.mark.parametrize("board", [0, 1, 2])
+def test_boards_beside_a_missing_row_are_left_out(tmp_path, board, capsys):
+    """Without a gap between boards nobody knows which of them lacks the row."""
+    boards = [NINE_ROWS, TWO_ROWS, NINE_ROWS]
+    boards[board] = boards[board][1:]
+    lines = [row for rows_ in boards for row in rows_]
+    path = tmp_path / "f"
+    path.write_text("\n".join([NINE, "", *lines, "", *NINE_ROWS]))
+    given = GivenPuzzles(NINE_BY_NINE, str(path), "env.puzzles", skip_faulty=True)
+    assert given.lines.tolist() == [1, 30]
+    given.check_all()
+    assert "3 of 5 puzzles left out, the first line 28, column 1: 8 rows" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no board from line 3 on is sure"):
+        GivenPuzzles(NINE_BY_NINE, str(path), "env.puzzles").check_all()
+
+
+def test_the_line_above_the_rows_is_told_too(tmp_path):
+    _, faults = read(Maze(5, 5), tmp_path, "\n".join(["?#", *MAZE_ROWS[1:], *MAZE_ROWS]))
+    assert [fault.partition(" ")[0] for fault in faults] == ["1:1", "10:1"]
+    found, faults = read(Maze(5, 5), tmp_path, "\n".join(["hello", *MAZE_ROWS]))
+    assert (len(found), faults) == (1, [])
+
+
+def test_faults_of_boards_on_lines_have_their_row(tmp_path):
+    text = MAZE.replace("S..", "So.").replace("/", "\n")
+    assert read(Maze(5, 5), tmp_path, text)[1] == ["2:3 'o' stands in answers only"]
+
+
+def test_the_answer_to_a_faulty_board_is_no_puzzle(tmp_path):
+    faulty = [*NINE_ROWS[:8], "....z..79"]
+    content = "\n".join([*NINE_ROWS, "", *faulty, "", *rows(NINE_ANSWER, 9)])
+    found, faults = read(NINE_BY_NINE, tmp_path, content)
+    assert found == [(1, NINE, None)]
+    assert [fault.partition(" ")[0] for fault in faults] == ["19:5", "21:1"]
+
+
+# ------------------------------------------------------------------------------ JSON
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (NINE_ROWS[:8], "1:1 8 rows where this puzzle has 9"),
+        ({"board": NINE_ROWS[:8]}, "1:1 8 rows where this puzzle has 9"),
+        ({"board": [*NINE_ROWS[:8], "....8..7z"]}, "1:1 row 9: 'z' is no sign of this puzzle"),
+        ({"board": [*NINE_ROWS[:8], "....8..7"]}, "1:1 row 9: 8 cells where a row has 9"),
+        ({"board": [list(row) for row in NINE_ROWS[:8]] + [["1", "10"]]}, "1:1 row 9: '10' is no"),
+        (["hello"], "1:1 'h' is neither"),
+        ([NINE, "Easy ones:"], "1:1 'E' is neither"),
+        ([NINE, *NINE_ROWS[:5]], "1:1 6 rows where this puzzle has 9"),
+        ([NINE, TWO, NINE_ROWS[0]], "1:1 1 rows where this puzzle has 9"),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_faults_of_lists_speak_of_rows(tmp_path, value, reason, indent):
+    _, faults = read(NINE_BY_NINE, tmp_path, json.dumps(value, indent=indent))
+    assert len(faults) == 1
+    assert indent or faults[0].startswith(reason)
