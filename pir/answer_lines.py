@@ -20,22 +20,24 @@ class AnswerLines:
         """No board came before."""
         form = puzzle.cell_text
         self.blank = form.blank if form else None
-        self._last: tuple[np.ndarray, int] | None = None
+        self._last: tuple[np.ndarray, int, bool] | None = None
 
     def refuse(self, batch: Batch) -> Batch:
         """Returns a batch in which such boards are faults."""
         if self.blank is None or not len(batch.lines):
             return batch
         questions, lines = batch.questions, batch.lines
-        alone = np.ones(len(lines), bool)
+        alone = np.full(len(lines), True)
         if batch.answers is not None:
-            alone = ~batch.answers.any(1)
+            alone &= ~batch.answers.any(1)
         if self._last:
             questions = np.concatenate([self._last[0][None], questions])
-            lines, alone = np.append(self._last[1], lines), np.append(True, alone)
-        self._last = (questions[-1].copy(), int(lines[-1])) if alone[-1] else None
-        full = (questions != self.blank).all(1)
-        rows = 1 + np.flatnonzero(alone[1:] & alone[:-1] & (full[1:] != full[:-1]))
+            lines, alone = np.append(self._last[1], lines), np.append(self._last[2], alone)
+        self._last = questions[-1].copy(), int(lines[-1]), bool(alone[-1])
+        full = (questions[:, :8] != self.blank).all(1)  # few boards, so that the rest is quick
+        full[full] = (questions[full] != self.blank).all(1)
+        beside = alone[1:] & (full[1:] != full[:-1]) & (alone[:-1] | full[1:])
+        rows = 1 + np.flatnonzero(beside)
         left, right = questions[rows - 1], questions[rows]
         open_ = (left == self.blank) | (right == self.blank)
         rows = rows[((left == right) | open_).all(1)]

@@ -30,6 +30,7 @@ class BoardRows:
     Attributes:
         awaits_answer: whether the last puzzle was a board of rows, so that its answer may follow.
         lead: the fault that the line above the rows is, if it was no title but a row.
+        below_state: whether the rows are those of a board in play, which is no puzzle of its own.
     """
 
     def __init__(self, entries: Entries) -> None:
@@ -43,6 +44,7 @@ class BoardRows:
         self._since, self._in_bands = 0, False
         self._below_fault = False
         self.lead: Fault | None = None
+        self.below_state = False
 
     def __bool__(self) -> bool:
         """Says whether a row was added since the last run of rows ended."""
@@ -118,6 +120,10 @@ class BoardRows:
         places = [place for row in rows for place in row.board.at]
         signs = [sign for row in rows for sign in row.board.signs]
         pair = Pair(Board(tokens, places, signs), None)
+        if self.below_state:
+            reason = "a board in play ([State]) is no puzzle of its own: leave it out"
+            self.entries.add_fault(rows[0].line, places[0] + 1, reason, "")
+            return
         cells = self.entries.cells
         if below_fault and cells and cells.is_answer(pair.question):
             reason = "this may be the answer to the faulty board above it"

@@ -146,11 +146,11 @@ class CellReader:
 
         Beside the highest clue it is a blank: there are as many signs as a row has cells.
         """
+        if not self.form.highest or "0" not in board.signs or self.form.highest in board.tokens:
+            return None
         written = zip(board.signs, board.tokens, strict=True)
         blanks = {sign for sign, token in written if token == self.form.blank}
-        if "0" in blanks and len(blanks) > 1 and self.form.highest:
-            return None if self.form.highest in board.tokens else board.signs.index("0")
-        return None
+        return board.signs.index("0") if len(blanks) > 1 else None
 
     def seems_board(self, text: str) -> bool:
         """Says whether most of a text are signs, so that it must be meant as a part of a board."""

@@ -13,6 +13,7 @@ SEPARATORS = (*map(re.compile, (r"\s*[\t;]\s*", r"\s*,\s*", r"\s*(?:->|=>)\s*"))
 COMMENT = re.compile(r"(?:^|\s)\s*(?:#|//).*")
 RATING = re.compile(r"\d+\.\d+(?:/\d+\.\d+)*|\w+=\S+|[A-Za-z]\w*")
 TAG = re.compile(r"[A-Za-z][\w.:-]*")
+NUMBERING = re.compile(r"\s*\(?\d+[.):]\s+")
 MOST_SPLITS = 2000
 
 
@@ -26,7 +27,7 @@ class Found(NamedTuple):
 
 
 def find(puzzle: Puzzle, line: str) -> Found | None:
-    """Reads a question, maybe after a tag, and before its answer, a rating or a comment.
+    """Reads a question, maybe after a number or a tag, and before its answer, a rating, a comment.
 
     Every separator of a kind is tried; the line is read if that leads to one result.
 
@@ -40,6 +41,13 @@ def find(puzzle: Puzzle, line: str) -> Found | None:
         return _whole(puzzle, line)
     except PuzzleTextError as error:
         fault = error
+    numbering = NUMBERING.match(line)
+    if numbering and not NUMBERING.match(line, numbering.end()):
+        try:
+            rest = find(puzzle, line[numbering.end() :])
+        except PuzzleTextError as error:
+            raise PuzzleTextError(error.reason, numbering.end() + error.column) from error
+        return rest._replace(place=numbering.end() + rest.place) if rest else None
     text = COMMENT.sub("", line).rstrip(" \t,;")
     if text != line:
         return find(puzzle, text) if text else None

@@ -133,7 +133,7 @@ def as_text(value: Any) -> str:
     """Returns a value as text: lists as words, lists of rows with `/` between the rows."""
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # exact
         value = int(value)
     if not isinstance(value, list):
         return str(value)

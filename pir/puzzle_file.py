@@ -65,7 +65,7 @@ def _read_text(puzzle: Puzzle, source: Source, name: str) -> Iterator[Batch]:
     first = source.peek(4)
     blocks = source.blocks()
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        blocks = _transcoded(blocks)
+        blocks = _transcoded(blocks, name)
     elif first.startswith(codecs.BOM_UTF8):
         source.read(len(codecs.BOM_UTF8))
     numbered = _whole_lines(blocks, name)
@@ -86,12 +86,40 @@ def _is_title(block: bytes) -> bool:
     return bool(re.match(rb"\s*(?:#[^\n]*\n\s*)*\[\s*[A-Za-z]", block))
 
 
-def _transcoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Turns UTF-16 into UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-16")()
-    for block in blocks:
-        yield decoder.decode(block).encode()
-    yield decoder.decode(b"", final=True).encode()
+def _transcoded(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Turns UTF-16 into UTF-8.
+
+    Raises:
+        UserError: if it is none.
+    """
+    decoder, line = codecs.getincrementaldecoder("utf-16")(), 1
+    for block in chain(blocks, [b""]):
+        try:
+            text = decoder.decode(block, final=not block)
+            data = text.encode()
+        except UnicodeError as error:
+            reason = f"line {line} or one below it is no UTF-16 text ({error})"
+            raise UserError(f"{name} cannot be read: {reason}") from error
+        line += text.count("\n")
+        yield data
+
+
+def _refuse_other_text(block: bytes, number: int, name: str) -> None:
+    """Refuses lines, the first of which has that number, if they are no UTF-8.
+
+    Raises:
+        UserError: with the place.
+    """
+    try:
+        block.decode()
+    except UnicodeDecodeError as error:
+        begin = block.rfind(b"\n", 0, error.start) + 1
+        line = number + block.count(b"\n", 0, error.start)
+        column = len(block[begin : error.start].decode()) + 1
+        raise UserError(
+            f"{name} cannot be read: line {line}, column {column}: the byte "
+            f"{block[error.start]:#04x} is no UTF-8 text; save the file as UTF-8"
+        ) from error
 
 
 def _whole_lines(blocks: Iterator[bytes], name: str) -> Iterator[tuple[int, bytes]]:
@@ -104,8 +132,13 @@ def _whole_lines(blocks: Iterator[bytes], name: str) -> Iterator[tuple[int, byte
     """
     number, rest, old_mac = 1, b"", None
     for block in blocks:
-        if b"\0" in block:
-            raise UserError(f"{name} cannot be read: it is no text (a zero byte in it)")
+        zero = block.find(b"\0")
+        if zero >= 0:
+            line = number + rest.count(b"\n") + block.count(b"\n", 0, zero)
+            raise UserError(
+                f"{name} cannot be read: it is no text (a zero byte in line {line}); UTF-16 "
+                "is read if it begins with its mark"
+            )
         if old_mac is None and block:
             old_mac = b"\r" in block[:-1] and b"\n" not in block
         block = rest + (block.replace(b"\r", b"\n") if old_mac else block)
@@ -116,7 +149,11 @@ def _whole_lines(blocks: Iterator[bytes], name: str) -> Iterator[tuple[int, byte
             )
         rest = block[end:]
         if end:
-            yield number, block[:end]
+            whole = block[:end]
+            if not whole.isascii():
+                _refuse_other_text(whole, number, name)
+            yield number, whole
             number += block.count(b"\n", 0, end)
     if rest:
+        _refuse_other_text(rest, number, name)
         yield number, rest

@@ -13,10 +13,13 @@ from pir.errors import PuzzleTextError
 from pir.puzzle import Puzzle
 from pir.puzzle_batch import Entry, Fault, shorten
 from pir.puzzle_entries import Entries
-from pir.puzzle_table import Table
+from pir.puzzle_table import EXCEL_MARK, Table
 
 TITLE = re.compile(r"\[[^\[\]]*\]|.*[^\W\d].*:|[^\W\d]+ *[#.]? *\d+")
 """Lines that may stand before any board: `[Puzzle]`, `Easy ones:`, `Grid 01`."""
+
+STATE = re.compile(r"\[\s*state\s*\]", re.IGNORECASE)
+"""The line before a board that somebody has begun to fill, in files of Sudoku programs."""
 
 
 class LineReader:
@@ -49,7 +52,7 @@ class LineReader:
         elif not line.strip():
             self._rows.end()
         elif self._first and self._table.take_header(line):
-            self._first = False
+            self._first = bool(EXCEL_MARK.fullmatch(line))
         else:
             self.read_line(number, line)
 
@@ -125,6 +128,7 @@ class LineReader:
             return
         self._rows.end(whole=True)
         self._drop_title()
+        self._rows.below_state = bool(STATE.fullmatch(text.strip()))
         if titled or (self._first and _looks_like_header(text)):
             self._title = (fault, True)
         elif reader.form.rows > 1 and not nearly:

@@ -2,10 +2,17 @@
 
 import csv
 import io
+import re
 
 from pir.errors import PuzzleTextError
 from pir.puzzle_entries import Entries
 from pir.puzzle_fields import QUESTION_NAMES, as_fields, names_a_puzzle, normal_name
+
+EXCEL_MARK = re.compile(r"\s*\"?sep=[,;\t|]\"?\s*", re.IGNORECASE)
+"""A first line by which Excel knows the separator; the header tells it anyway."""
+
+MARKDOWN_RULE = re.compile(r"[\s|:+-]+")
+"""The line between header and rows, where `|` parts the columns."""
 
 MOST_LINES = 1000
 """Lines of a field in quotation marks."""
@@ -23,19 +30,26 @@ class Table:
         self.entries = entries
         self._header: list[str] | None = None
         self._delimiter = ","
+        self._below_header = False
         self._quoted: list[str] = []
         self._open_quotes = 0
 
     def take_header(self, line: str) -> bool:
-        """Takes a line that names columns as the header."""
+        """Takes a line that names columns as the header; says whether it is one.
+
+        The mark of a spreadsheet above it is taken too.
+        """
+        if EXCEL_MARK.fullmatch(line):
+            return True
         for delimiter in (",", ";", "\t", "|"):
             try:
                 cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
                 names = [normal_name(cell) for cell in cells]
-                if len(names) == 1 and names[0] in QUESTION_NAMES:
+                if len(names) == 1 and names[0] in QUESTION_NAMES and "|" not in line:
                     return True  # what follows is one puzzle per line
                 if len(names) > 1 and names_a_puzzle(self.entries.puzzle, names):
                     self._header, self._delimiter = cells, delimiter
+                    self._below_header = True
                     return True
             except csv.Error:
                 continue
@@ -48,6 +62,10 @@ class Table:
     def read_row(self, number: int, line: str) -> None:
         """Reads a row below a header, once its quotation marks are closed."""
         assert self._header is not None
+        rule = self._below_header and self._delimiter == "|" and MARKDOWN_RULE.fullmatch(line)
+        self._below_header = False
+        if rule:
+            return
         self._quoted.append(line)
         self._open_quotes = (self._open_quotes + line.count('"')) % 2
         if self._open_quotes:
@@ -62,6 +80,8 @@ class Table:
         try:
             lines, padded = io.StringIO(text, newline=""), f'{self._delimiter} "' in text
             row = next(csv.reader(lines, delimiter=self._delimiter, skipinitialspace=padded), [])
+            if self._delimiter == "|":
+                row = [cell.replace("`", "") for cell in row]  # Markdown's mark of code
         except csv.Error as error:
             self.entries.add_fault(first, 1, f"no row of a table: {error}", text)
             return

@@ -106,7 +106,23 @@ def test_full_boards_beside_other_puzzles_are_puzzles(tmp_path):
     assert [fault.partition(" ")[0] for fault in faults] == ["1:1", "1:1"]
     lines = [NINE, NINE_ANSWER.translate(OTHER_DIGITS), f"{NINE},{NINE_ANSWER}", NINE_ANSWER]
     found, faults = read(NINE_BY_NINE, tmp_path, "\n".join(lines))
-    assert ([line for line, _, _ in found], faults) == ([1, 2, 3, 4], [])
+    assert [line for line, _, _ in found] == [1, 2, 3]
+    assert [fault.partition(" ")[0] for fault in faults] == ["4:1"]
+    found, faults = read(NINE_BY_NINE, tmp_path, "\n".join([NINE_ANSWER, lines[1], lines[2]]))
+    assert ([line for line, _, _ in found], faults) == ([1, 2, 3], [])
+
+
+def test_boards_in_play_are_refused(tmp_path):
+    parts = {"[Puzzle]": NINE, "[State]": TWO, "[Solution]": NINE_ANSWER}
+    content = "\n".join(f"{title}\n" + "\n".join(rows(b, 9)) for title, b in parts.items())
+    found, faults = read(NINE_BY_NINE, tmp_path, content)
+    assert found == [(2, NINE, None)]
+    assert [fault.partition(" ")[0] for fault in faults] == ["12:1", "22:1"]
+
+
+def test_floats_that_have_lost_digits_are_refused(tmp_path):
+    _, faults = read(NINE_BY_NINE, tmp_path, json.dumps({"puzzle": float(NINE.replace(".", "0"))}))
+    assert len(faults) == 1
 
 
 # ------------------------------------------------------------------------------ fields

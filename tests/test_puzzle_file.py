@@ -90,6 +90,11 @@ FAULTS = {
     "maze row": (Maze(5, 5), MAZE.replace("#S..#", "#S.#"), ["1:11 a row of 4 cells"]),
     "nine queens": (Queens(), "...47....", ["1:"]),
     "queens beside": (Queens(), "...47... 01234", ["1:15 5 cells beside"]),
+    "numbers before": (
+        Countdown(),
+        "1. 3 7 8 2 = 29\n" + "1. " * 5000,
+        ["1:12 4 numbers", "2:"],
+    ),
     "countdown": (
         Countdown(),
         "3 7 8 = 29\n3 7 8 2 = 29\n3 7 8 = 29, 7*3+9\n3 7 8 = 29 5\n3,7 8 2 = 29\n7 7 7 = 99\n",
@@ -208,8 +213,19 @@ HOSTILE = {
     "empty": (b"", "holds no puzzle"),
     "blank lines": (b"\n \n\r\n", "holds no puzzle"),
     "comments": (b"# a\n# b\n", "holds no puzzle"),
-    "zero bytes": (b"\0" * 1000, "it is no text"),
-    "latin-1": ("ü".encode("latin-1"), "cannot be read"),
+    "zero bytes": (b"\0" * 1000, r"it is no text \(a zero byte in line 1\)"),
+    "utf-16 without a mark": (
+        "\n1".encode("utf-16-le"),
+        "UTF-16 is read if it begins with its mark",
+    ),
+    "utf-16 damaged": ("1\n".encode("utf-16") + b"\x00\xd8\x31\x00", "line 1 or one below it"),
+    "latin-1": ("ü".encode("latin-1"), "line 1, column 1: the byte 0xfc is no UTF-8"),
+    "latin-1 in a comment": (
+        f"{FOUR}\n{FOUR}, für # ".encode() + "für\n".encode("latin-1") * 2,
+        "line 2, column 26: the byte 0xfc is no UTF-8",
+    ),
+    "latin-1 in json": (b'{"a": 1}\n{"b": "\xe9"}', "line 2, column 8: the byte 0xe9"),
+    "utf-8 cut": ("# ü".encode()[:-1], "line 1, column 3: the byte 0xc3"),
     "utf-16 cut": (b"\xff\xfe\x00", "cannot be read"),
     "gzip cut": (gzip.compress(FOUR.encode() * 50)[:-9], "cannot be read"),
     "gzip damaged": (b"\x1f\x8b" + b"x" * 50, "cannot be read"),

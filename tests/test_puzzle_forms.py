@@ -125,6 +125,9 @@ FORMS = {
     "ratings behind": ("nine", f"{NINE};ED=11.9/11.9/2.6;abc\n{NINE} 11.9\n{NINE},8.9,5\n", 3, 0),
     "name and number": ("nine", f"Golden Nugget,{NINE},11.90\n12;{NINE};T&E 3\n", 2, 0),
     "number with a dot": ("nine", f"1. {NINE}\n2. {TWO}\n", 2, 0),
+    "numbers with brackets": ("nine", f"1) {NINE}\n(2) {TWO}\n3: {TWO}\n", 3, 0),
+    "numbered countdown": ("countdown", "1. 3 7 8 = 29\n(2) 3 7 8 = 29, 7*3+8 # easy\n", 2, 1),
+    "numbered graph": ("graph", f"12) {GRAPH}; 0>3>7\n", 1, 1),
     # tables
     "sudoku-extreme": ("nine", f"source,question,answer,rating\nx,{NINE},,5\n", 1, 0),
     "sudoku-extreme 2": (
@@ -150,6 +153,19 @@ FORMS = {
     "unknown names": ("nine", f"left,right\n{NINE},{NINE_ANSWER}\n", 1, 1),
     "grid in a field": ("nine", 'id,puzzle\n1,"' + "\n".join(rows(NINE, 9)) + '"\n', 1, 0),
     "trailing commas in a table": ("nine", f"puzzle,solution\n{NINE},{NINE_ANSWER},,\n", 1, 1),
+    "excel": ("nine", f"sep=;\r\npuzzle;solution\r\n{NINE};{NINE_ANSWER}\r\n", 1, 1),
+    "excel, no header": ("nine", f'"sep=,"\n{NINE},{NINE_ANSWER}\n{TWO}\n', 2, 1),
+    "excel, countdown": ("countdown", "sep=;\nnums;target\n3,7,8;29\n", 1, 0),
+    "markdown": (
+        "nine",
+        f"# Mine\n\n| # | puzzle | solution |\n|--:|:-:|---|\n| 1 | `{NINE}` | {NINE_ANSWER} |\n"
+        f"| 2 | {TWO} | |\n",
+        2,
+        1,
+    ),
+    "markdown, one column": ("nine", f"| Puzzle |\n| --- |\n| {NINE} |\n|{TWO}|\n", 2, 0),
+    "markdown without ends": ("maze", f"quiz | answer\n-- | --\n{MAZE} | {MAZE_ANSWER}\n", 1, 1),
+    "markdown, countdown": ("countdown", "| nums | target |\n|---|---|\n| 3 7 8 | 29 |\n", 1, 0),
     # several lines
     "nine lines": ("nine", "\n".join(rows(NINE, 9)) + "\n\n" + "\n".join(rows(TWO, 9)), 2, 0),
     "no empty line": ("nine", "\n".join(rows(NINE, 9) + rows(TWO, 9)), 2, 0),
