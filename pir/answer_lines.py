@@ -20,23 +20,27 @@ class AnswerLines:
         """No board came before."""
         form = puzzle.cell_text
         self.blank = form.blank if form else None
-        self._last: tuple[np.ndarray, int, bool] | None = None
+        self._last: tuple[np.ndarray, int, bool, bool] | None = None
 
     def refuse(self, batch: Batch) -> Batch:
         """Returns a batch in which such boards are faults."""
         if self.blank is None or not len(batch.lines):
             return batch
-        questions, lines = batch.questions, batch.lines
+        questions, lines, last = batch.questions, batch.lines, self._last
         alone = np.full(len(lines), True)
         if batch.answers is not None:
             alone &= ~batch.answers.any(1)
-        if self._last:
-            questions = np.concatenate([self._last[0][None], questions])
-            lines, alone = np.append(self._last[1], lines), np.append(self._last[2], alone)
-        self._last = questions[-1].copy(), int(lines[-1]), bool(alone[-1])
         full = (questions[:, :8] != self.blank).all(1)  # few boards, so that the rest is quick
         full[full] = (questions[full] != self.blank).all(1)
+        self._last = questions[-1].copy(), int(lines[-1]), bool(alone[-1]), bool(full[-1])
+        if last:
+            alone, full = np.append(last[2], alone), np.append(last[3], full)
         beside = alone[1:] & (full[1:] != full[:-1]) & (alone[:-1] | full[1:])
+        if not beside.any():
+            return batch
+        if last:
+            questions = np.concatenate([last[0][None], questions])
+            lines = np.append(last[1], lines)
         rows = 1 + np.flatnonzero(beside)
         left, right = questions[rows - 1], questions[rows]
         open_ = (left == self.blank) | (right == self.blank)

@@ -8,6 +8,7 @@ the board has cells; then cells or rows that are parted by blanks, commas or `/`
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from pir.errors import PuzzleTextError
@@ -134,7 +135,7 @@ class CellReader:
                 bare, 0, self.form.columns
             )
             wide = found and found._replace(at=[places[i] for i in found.at])
-        return wide
+        return wide or self._with_gaps(line, self.form.columns)
 
     def is_ruling(self, line: str) -> bool:
         """Says whether a line only parts rows, such as `---+---`."""
@@ -241,6 +242,8 @@ class CellReader:
                         tokens, at, signs = found_here
                         boards.append(Board(tokens[cells], at[cells], signs[cells]))
             yield boards
+        whole = self._with_gaps(line, self.cells)
+        yield [whole] if whole else []
 
     def _full_width(self, text: str, start: int, size: int) -> Board | None:
         """Reads text of exactly `size` signs, or rows parted by `/`; spaces may be around it."""
@@ -275,6 +278,18 @@ class CellReader:
             return None
         return self._board([text[i] for i in places], [start + i for i in places])
 
+    def _with_gaps(self, text: str, size: int) -> Board | None:
+        """Reads `size` fields of a spreadsheet, where an empty one is a blank."""
+        if self.form.blank is None:
+            return None
+        blank = self.plain[self.form.blank]
+        for separator in ",;\t":
+            if text.count(separator) == size - 1:
+                fields = text.split(separator)
+                starts = accumulate((len(part) + 1 for part in fields[:-1]), initial=0)
+                return self._board([part.strip() or blank for part in fields], list(starts))
+        return None
+
     def _board(self, written: list[str], at: list[int]) -> Board | None:
         tokens = [self.signs.get(sign, -1) for sign in written]
         return None if -1 in tokens else Board(tokens, at, written)
@@ -295,7 +310,10 @@ class CellReader:
         for word in WORD.finditer(line):
             inside = any(low <= word.start() <= high for low, high in used)
             text = word.group()
-            if inside or RATING.fullmatch(text) or not self.seems_board(text):
+            is_like = self.seems_board(text) or (
+                len(text) == self.cells and self._share(text) >= 0.75
+            )
+            if inside or RATING.fullmatch(text) or not is_like:
                 continue
             left += len(text)
             if 2 * left >= self.cells:

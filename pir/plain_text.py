@@ -15,6 +15,7 @@ RATING = re.compile(r"\d+\.\d+(?:/\d+\.\d+)*|\w+=\S+|[A-Za-z]\w*")
 TAG = re.compile(r"[A-Za-z][\w.:-]*")
 NUMBERING = re.compile(r"\s*\(?\d+[.):]\s+")
 MOST_SPLITS = 2000
+MOST_TAGS = 4
 
 
 class Found(NamedTuple):
@@ -26,10 +27,15 @@ class Found(NamedTuple):
     answer: Tensor | None
 
 
-def find(puzzle: Puzzle, line: str) -> Found | None:
+def find(puzzle: Puzzle, line: str, tags: int = MOST_TAGS) -> Found | None:
     """Reads a question, maybe after a number or a tag, and before its answer, a rating, a comment.
 
     Every separator of a kind is tried; the line is read if that leads to one result.
+
+    Args:
+        puzzle: gives the text form.
+        line: of a file.
+        tags: so many may stand before the question.
 
     Returns:
         None if the line is a comment.
@@ -44,20 +50,20 @@ def find(puzzle: Puzzle, line: str) -> Found | None:
     numbering = NUMBERING.match(line)
     if numbering and not NUMBERING.match(line, numbering.end()):
         try:
-            rest = find(puzzle, line[numbering.end() :])
+            rest = find(puzzle, line[numbering.end() :], tags)
         except PuzzleTextError as error:
             raise PuzzleTextError(error.reason, numbering.end() + error.column) from error
         return rest._replace(place=numbering.end() + rest.place) if rest else None
     text = COMMENT.sub("", line).rstrip(" \t,;")
     if text != line:
-        return find(puzzle, text) if text else None
+        return find(puzzle, text, tags) if text else None
     nearest: PuzzleTextError | None = None
     for separator in SEPARATORS:
         splits = list(separator.finditer(text))
         found: list[Found] = []
         for split in splits if len(splits) <= MOST_SPLITS else ():
             try:
-                found += _split(puzzle, text, split, separator)
+                found += _split(puzzle, text, split, separator, tags)
             except PuzzleTextError as error:
                 nearest = nearest or error
         if len(found) > 1:
@@ -73,7 +79,7 @@ def _whole(puzzle: Puzzle, text: str) -> Found:
 
 
 def _split(
-    puzzle: Puzzle, text: str, split: re.Match[str], separator: re.Pattern[str]
+    puzzle: Puzzle, text: str, split: re.Match[str], separator: re.Pattern[str], tags: int
 ) -> list[Found]:
     """Reads a line that is parted at one place; returns nothing if no puzzle ends or begins there.
 
@@ -84,10 +90,10 @@ def _split(
     try:
         found = _whole(puzzle, left)
     except PuzzleTextError:
-        if separator is BLANKS or not TAG.fullmatch(left.strip()):
+        if not tags or separator is BLANKS or not TAG.fullmatch(left.strip()):
             return []
         try:
-            rest = find(puzzle, right)
+            rest = find(puzzle, right, tags - 1)
         except PuzzleTextError:
             return []
         return [rest._replace(place=rest.place + split.end())] if rest else []

@@ -89,6 +89,12 @@ FAULTS = {
     "path in a question": (Maze(5, 5), MAZE.replace("S.", "So"), ["1:9 'o' stands in answers"]),
     "maze row": (Maze(5, 5), MAZE.replace("#S..#", "#S.#"), ["1:11 a row of 4 cells"]),
     "nine queens": (Queens(), "...47....", ["1:"]),
+    "queens counted from 1": (Queens(), "...47... 31758246", ["1:14 '8' is no sign"]),
+    "tags": (
+        Countdown(),
+        "a;" * 1500 + "3 7 8 = 29\n" + "a;1. " * 1500 + "\na;b;1. 3 7 8 = 29\n",
+        ["1:", "2:"],
+    ),
     "queens beside": (Queens(), "...47... 01234", ["1:15 5 cells beside"]),
     "numbers before": (
         Countdown(),

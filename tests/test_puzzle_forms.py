@@ -40,6 +40,10 @@ def rows(text, width):
     return [text[i : i + width] for i in range(0, len(text), width)]
 
 
+def gaps(text, width):
+    return [[sign.replace(".", "") for sign in row] for row in rows(text, width)]
+
+
 def ruled(text):
     """A grid as pencil-and-paper programs print it."""
     lines = []
@@ -188,6 +192,9 @@ FORMS = {
     ),
     "blank cells": ("nine", "\n".join(rows(NINE.replace(".", " "), 9)), 1, 0),
     "words in rows": ("nine", "\n".join(" ".join(row) for row in rows(NINE, 9)), 1, 0),
+    "spreadsheet": ("nine", "\n".join(map(",".join, gaps(NINE, 9))), 1, 0),
+    "spreadsheet with tabs": ("nine", "\r\n".join(map("\t".join, gaps(NINE, 9) * 2)), 2, 0),
+    "spreadsheet of one line": ("nine", ";".join(gaps(NINE, 81)[0]) + "\n", 1, 0),
     "commas in rows": ("nine", "\n".join(map(",".join, rows(NINE.replace(".", "0"), 9))), 1, 0),
     "answer below": ("nine", ruled(NINE) + "\n\n" + ruled(NINE_ANSWER), 1, 1),
     # JSON
