@@ -17,6 +17,7 @@ from pir.puzzle_batch import Batch, as_batch, merged
 from pir.puzzle_lines import LineReader
 
 MOST_LAYOUTS = 16
+EMPTY_FIELDS = {separator * count for separator in ",;\t|" for count in (1, 2)}
 SEPARATORS = np.frombuffer(b",;\t|\"' ", np.uint8)
 
 
@@ -135,7 +136,10 @@ class Layout:
         # where a blank is a sign it parts nothing
         self.separators = SEPARATORS[:-1] if blanks else SEPARATORS
         places = (self.cells[0].tobytes(), every.tobytes(), self.fixed.tobytes())
-        self.name = (blanks, zero, self.dashes, *places)
+        tail = line[self.end : self.end + 2]
+        # an empty field behind a puzzle may be that of the answer, which other lines may fill
+        self.tail = tail.encode() if len(boards) == 1 and tail in EMPTY_FIELDS else b""
+        self.name = (blanks, zero, self.dashes, self.tail, *places)
 
     @classmethod
     def fits(cls, puzzle: Puzzle, line: str, pair: Pair) -> bool:
@@ -203,6 +207,11 @@ class Layout:
     def _ends_there(self, text: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         after = np.minimum(starts + self.end, len(text) - 1)
         ends: np.ndarray = (lengths == self.end) | np.isin(text[after], self.separators)
+        if self.tail:
+            last = np.minimum(starts + self.end + 1, len(text) - 1)
+            ends = (lengths > self.end) & (text[after] == self.tail[0])
+            alone = lengths == self.end + 1
+            ends &= alone if len(self.tail) == 1 else ~alone & (text[last] == self.tail[1])
         return ends
 
 

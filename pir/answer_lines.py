@@ -29,8 +29,10 @@ class AnswerLines:
         questions, lines, last = batch.questions, batch.lines, self._last
         alone = np.full(len(lines), True)
         if batch.answers is not None:
-            alone &= ~batch.answers.any(1)
-        full = (questions[:, :8] != self.blank).all(1)  # few boards, so that the rest is quick
+            alone &= batch.answers[:, 0] == 0
+        full = np.full(len(lines), True)
+        for cell in range(4):  # leaves few boards, so that the rest is quick
+            full &= questions[:, cell] != self.blank
         full[full] = (questions[full] != self.blank).all(1)
         self._last = questions[-1].copy(), int(lines[-1]), bool(alone[-1]), bool(full[-1])
         if last:

@@ -76,7 +76,7 @@ class BoardRows:
             self._rows = []
             if self._part and (len(rows) % band or len(self._part) + len(rows) > height):
                 self._refuse_part()
-            self._since = self._since or rows[0].line
+            self._since = self._since or next((row.line for row in rows), 0)
             self._part += rows
             while len(self._part) >= height:
                 self._add_board(self._part[:height])

@@ -261,7 +261,7 @@ class CellReader:
             return None
         if not text.strip():
             return None
-        if self._are_numbers([text]):
+        if "-1" in text and self._are_numbers([text]):
             return None
         return self._board([text[i] for i in places], [start + i for i in places])
 
@@ -274,7 +274,7 @@ class CellReader:
             if board:
                 return board
         places = [i for word in words for i in range(*word.span())]
-        if len(places) not in sizes or self._are_numbers(written):
+        if len(places) not in sizes or (len(places) > len(words) and self._are_numbers(written)):
             return None
         return self._board([text[i] for i in places], [start + i for i in places])
 

@@ -94,7 +94,8 @@ def _read_values(reader: "ValueReader", blocks: Iterator[tuple[int, bytes]]) -> 
                 continue
             except json.JSONDecodeError as error:
                 line = number + text.count("\n", place, error.pos)
-                column = error.pos - max(line_start - 1, text.rfind("\n", place, error.pos))
+                end = text.rfind("\n", place, error.pos)
+                column = error.pos - (end if end >= 0 else line_start - 1)
                 fault = (line, column, f"no JSON: {error.msg}")
             except (ValueError, RecursionError):
                 fault = (number, place - line_start + 1, UNREADABLE)

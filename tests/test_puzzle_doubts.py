@@ -112,6 +112,21 @@ def test_full_boards_beside_other_puzzles_are_puzzles(tmp_path):
     assert ([line for line, _, _ in found], faults) == ([1, 2, 3], [])
 
 
+def test_an_empty_answer_does_not_hide_a_faulty_one(tmp_path):
+    """Lines alike are read together, but not past what their answer's field holds."""
+    for end in ("", ",5"):
+        lines = [
+            f"{NINE},{end}",
+            f"{NINE},53467{end}",
+            f"{NINE},{NINE_ANSWER}{end}",
+            f"{NINE},{end}",
+        ]
+        header = "puzzle,solution" + end.replace("5", "rating")
+        found, faults = read(NINE_BY_NINE, tmp_path, "\n".join([header, *lines]))
+        assert [(line, bool(answer)) for line, _, answer in found] == [(2, 0), (4, 1), (5, 0)]
+        assert [fault.partition(":")[0] for fault in faults] == ["3"]
+
+
 def test_boards_in_play_are_refused(tmp_path):
     parts = {"[Puzzle]": NINE, "[State]": TWO, "[Solution]": NINE_ANSWER}
     content = "\n".join(f"{title}\n" + "\n".join(rows(b, 9)) for title, b in parts.items())
@@ -230,6 +245,11 @@ def test_the_line_above_the_rows_is_told_too(tmp_path):
     assert [fault.partition(" ")[0] for fault in faults] == ["1:1", "10:1"]
     found, faults = read(Maze(5, 5), tmp_path, "\n".join(["hello", *MAZE_ROWS]))
     assert (len(found), faults) == (1, [])
+
+
+def test_rulings_alone_are_no_board(tmp_path):
+    found, faults = read(Maze(5, 5), tmp_path, f"- | --\n{MAZE}\n- | --\n")
+    assert ([line for line, _, _ in found], faults) == ([2], [])
 
 
 def test_faults_of_boards_on_lines_have_their_row(tmp_path):
