@@ -149,7 +149,9 @@ class Layout:
         assert form is not None
         rest = max(min(places), len(line) - max(places) - 1)
         single = all(len(sign) == 1 or sign not in line for sign in form.signs)
-        return line.isascii() and single and rest < form.cells // 2
+        signs = pair.question.signs + (pair.answer.signs if pair.answer else [])
+        written = [line[place : place + 1] for place in places] == signs  # no empty fields
+        return line.isascii() and single and written and rest < form.cells // 2
 
     def read(self, block: Block, left: np.ndarray, parts: list[Batch]) -> np.ndarray:
         """Reads the lines of this layout.

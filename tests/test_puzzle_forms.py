@@ -194,6 +194,7 @@ FORMS = {
     "words in rows": ("nine", "\n".join(" ".join(row) for row in rows(NINE, 9)), 1, 0),
     "spreadsheet": ("nine", "\n".join(map(",".join, gaps(NINE, 9))), 1, 0),
     "spreadsheet with tabs": ("nine", "\r\n".join(map("\t".join, gaps(NINE, 9) * 2)), 2, 0),
+    "queens in a spreadsheet": ("queens", ";;;4;7;;;\n,,,4,7,,,\n", 2, 0),
     "spreadsheet of one line": ("nine", ";".join(gaps(NINE, 81)[0]) + "\n", 1, 0),
     "commas in rows": ("nine", "\n".join(map(",".join, rows(NINE.replace(".", "0"), 9))), 1, 0),
     "answer below": ("nine", ruled(NINE) + "\n\n" + ruled(NINE_ANSWER), 1, 1),
