@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from pir.training import report
 from pir.cli import main
 from pir.errors import UserError
 from pir.evaluation.run import write_evaluation
 from pir.row_file import RowFile
 from pir.run_folder import RunFolder, read_rows, write_arrays, write_rows
 from pir.run_lock import new_run, sweep_folder
-from pir.training.trainer import Trainer
+from pir.training import report
 from pir.training.resume import resume
+from pir.training.trainer import Trainer
 from tests.conftest import TINY, compose_config
 from tests.training_runs import assert_same_run, start
 
