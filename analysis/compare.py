@@ -29,7 +29,7 @@ from pir.analysis.runs import (
     group_by_seed,
 )
 
-from pir.config import suggest
+from pir.checks import suggest
 from pir.errors import UserError
 from pir.stored import refuse
 

@@ -7,7 +7,7 @@ from typing import Any
 from pir.analysis.runs import FACTS, SUMMARY, Run
 from pir.analysis.words import NONE, plain
 
-from pir.config import suggest
+from pir.checks import suggest
 from pir.errors import UserError
 
 FREE = ("seed", "device", "logger", "trainer.threads", "trainer.max_minutes")

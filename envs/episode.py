@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.puzzle import SPLITS, Puzzle
 

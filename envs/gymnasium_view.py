@@ -22,7 +22,7 @@ from pir.envs.episode import Episode, EpisodeSettings, QuestionStream, State
 from pir.envs.registration import build_parts
 from torch import Tensor
 
-from pir.config import check_choice, suggest
+from pir.checks import check_choice, suggest
 from pir.errors import UserError
 from pir.puzzle import Puzzle
 

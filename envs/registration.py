@@ -71,7 +71,8 @@ def build_parts(
     """
     from omegaconf import OmegaConf
 
-    from pir.config import build, suggest
+    from pir.checks import suggest
+    from pir.config_build import build
     from pir.errors import UnknownSettingError, UserError
     from pir.puzzle import Puzzle
 

@@ -13,7 +13,7 @@ from hydra.initialize import initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from pir import plugins
-from pir.config import check_choice, suggest
+from pir.checks import check_choice, suggest
 from pir.errors import UserError
 from pir.plugins import config_packages
 from pir.stored import MOST_SETTINGS, parse_settings, read_bytes

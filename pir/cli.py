@@ -79,7 +79,7 @@ def _answer(words: list[str]) -> int:
             return 0
         command, *rest = words
         if command not in COMMANDS:
-            from pir.config import suggest
+            from pir.checks import suggest
 
             raise UserError(f"{one_line(command, 60)} is no command{suggest(command, COMMANDS)}")
         name = f"pir {command}"

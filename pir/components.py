@@ -1,25 +1,27 @@
 """From settings to objects: puzzle, reasoner, objective, optimizer, logger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pir import checkpoint
 from pir.catalog import load_choice
-from pir.config import build
+from pir.checks import suggest
+from pir.config_build import build
 from pir.device import choose_device, prepare_cpu
 from pir.errors import UserError
+from pir.exits import ExitRule
 from pir.inputs import refuse_changed
 from pir.loggers import Logger
-from pir.objectives import Objective
-from pir.objectives.build import build_objective
+from pir.objective import Objective, Term, Weighted
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.run_folder import RunFolder
 from pir.schedules import LaneSchedule
+from pir.statistics import STATISTICS
 from pir.terminal import say
 
 
@@ -59,6 +61,46 @@ class Components:
     def build_logger(self, config: DictConfig) -> Logger:
         """Builds the logger."""
         return build(config.logger, "logger", Logger)  # type: ignore[type-abstract]
+
+
+def build_objective(node: DictConfig) -> Objective:
+    """Builds an objective from `objective` of the settings.
+
+    Raises:
+        UserError: if a class or an argument does not fit.
+    """
+    settings: Any = OmegaConf.to_container(node, resolve=True)
+    terms = settings.pop("terms", None) if isinstance(settings, dict) else None
+    if not isinstance(terms, dict):
+        raise UserError("objective.terms: terms by name are needed, each with a _target_")
+    weighted = {name: _weighted(term, f"objective.terms.{name}") for name, term in terms.items()}
+    return build(settings, "objective", Objective, terms=weighted)
+
+
+def _weighted(settings: Any, path: str) -> Weighted:
+    """Builds a term, and the part of its settings that is the sum's."""
+    own = {each.name for each in fields(Weighted)} - {"term"}
+    settings = settings if isinstance(settings, dict) else {}
+    place = {name: value for name, value in settings.items() if name in own}
+    rest = {name: value for name, value in settings.items() if name not in own}
+    term = build(rest, path, Term)  # type: ignore[type-abstract]
+    return build({"_target_": "pir.objectives.Weighted"} | place, path, Weighted, term=term)
+
+
+def build_rule(node: Any, key: str) -> ExitRule:
+    """Builds an exit rule from its settings.
+
+    Raises:
+        UserError: if it cannot be built, or needs what a rule cannot have: an unknown statistic,
+            one that needs a label, or one that single puzzles do not have.
+    """
+    rule: ExitRule = build(node, key, ExitRule)  # type: ignore[type-abstract]
+    for name in rule.needs:
+        found = STATISTICS.get(name)
+        if found is None or found.label or found.width > 1:
+            known = [n for n, s in STATISTICS.items() if not s.label and s.width == 1]
+            raise UserError(f"{key} needs the statistic {name}{suggest(name, known)}")
+    return rule
 
 
 def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, Any], Path]:

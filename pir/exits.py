@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pir.config import build, suggest
 from pir.errors import UserError
-from pir.statistics import STATISTICS
 
 THRESHOLDS = 33
 """Thresholds tried per rule, quantiles of its signal."""
@@ -277,22 +275,6 @@ class PredictedGain(Below):
         tensors = {name: torch.tensor(value) for name, value in state.items()}
         self.centre, self.scale = tensors.pop("centre"), tensors.pop("scale")
         self.head.load_state_dict(tensors)
-
-
-def build_rule(node: Any, key: str) -> ExitRule:
-    """Builds an exit rule from its settings.
-
-    Raises:
-        UserError: if it cannot be built, or needs what a rule cannot have: an unknown statistic,
-            one that needs a label, or one that single puzzles do not have.
-    """
-    rule: ExitRule = build(node, key, ExitRule)  # type: ignore[type-abstract]
-    for name in rule.needs:
-        found = STATISTICS.get(name)
-        if found is None or found.label or found.width > 1:
-            known = [n for n, s in STATISTICS.items() if not s.label and s.width == 1]
-            raise UserError(f"{key} needs the statistic {name}{suggest(name, known)}")
-    return rule
 
 
 def exit_steps(signal: Tensor, threshold: float) -> Tensor:

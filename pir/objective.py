@@ -14,7 +14,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner

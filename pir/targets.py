@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.puzzle import PAD, Puzzle
 
 Order = Literal["random", "solver"]

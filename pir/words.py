@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 
 from pir.catalog import GROUPS
-from pir.config import SCHEMAS, check_choice, suggest
+from pir.checks import check_choice, suggest
+from pir.config import SCHEMAS
 from pir.errors import UserError
 from pir.stored import literal
 

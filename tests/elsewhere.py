@@ -10,10 +10,9 @@ import pir.configs
 import torch
 from omegaconf import OmegaConf
 
-from pir.components import Components
+from pir.components import Components, build_rule
 from pir.evaluation.rollouts import held_out
 from pir.evaluation.run import Plan, _Run
-from pir.exits import build_rule
 from pir.run_folder import RunFolder
 from pir.second_device import SECOND, SecondDevice
 from pir.training.resume import resume

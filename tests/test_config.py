@@ -13,14 +13,14 @@ import yaml
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from pir.components import Components
-from pir.config import SCHEMAS, build
+from pir.components import Components, build_objective
+from pir.config import SCHEMAS
+from pir.config_build import build
 from pir.errors import UserError
 from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.models.puzzle_model import PuzzleModel
 from pir.models.trm import TRM
 from pir.objectives import Term, Weighted
-from pir.objectives.build import build_objective
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from tests.conftest import compose_config

@@ -11,8 +11,9 @@ from pir.envs.sudoku import Sudoku
 from pir.envs.torchrl_view import PuzzleEnv
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pir.components import build_rule
 from pir.early_exit import steps_until_exit
-from pir.exits import ExitRule, FixedDepth, Wait, build_rule, exit_steps
+from pir.exits import ExitRule, FixedDepth, Wait, exit_steps
 from pir.models.conditioning import AnswerFlow
 from pir.models.trm import TRM
 from pir.objectives.advantage_weighted import advantage_weight, group_advantage

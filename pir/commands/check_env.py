@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pir import plugins
-from pir.config import build, check_choice
+from pir.checks import check_choice
+from pir.config_build import build
 from pir.errors import UserError
 from pir.terminal import say
 

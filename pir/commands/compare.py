@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.run_folder import as_json, find_runs
 from pir.terminal import say
 

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
 from pir.catalog import choices, load_choice
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.run_folder import FILE_EVALUATIONS, RunFolder, as_json, chosen_runs
 from pir.terminal import say
@@ -104,7 +104,7 @@ def _with_one(values: Sequence[float]) -> Sequence[float]:
 
 def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
     """Builds exit rules by name: all of them, one, a list, or none."""
-    from pir.exits import build_rule
+    from pir.components import build_rule
 
     sources = HydraConfig.get().runtime.config_sources
     known = [row["name"] for row in choices("exit", sources)]

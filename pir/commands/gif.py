@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.config import check_choice, check_seed
+from pir.checks import check_choice, check_seed
 from pir.errors import UserError
 from pir.run_folder import RunFolder
 from pir.terminal import say

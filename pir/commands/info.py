@@ -4,7 +4,7 @@ import json
 
 from omegaconf import DictConfig, open_dict
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.terminal import say
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pir.catalog import GROUPS, choices
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.terminal import printable, say
 
 

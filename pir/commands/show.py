@@ -4,7 +4,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.config import build, check_choice, check_seed
+from pir.checks import check_choice, check_seed
+from pir.config_build import build
 from pir.errors import UserError
 from pir.terminal import say
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.run_folder import RunFolder
 from pir.stored import refuse
@@ -192,7 +192,8 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
         UserError: if a rule lacks a threshold, or looks ahead.
     """
     from pir.analysis.runs import FACTS, Run
-    from pir.exits import FixedDepth, build_rule
+    from pir.components import build_rule
+    from pir.exits import FixedDepth
 
     rule = build_rule(config.exit, "exit")
     most = config.improvement_steps or trained_steps

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.run_folder import as_json, find_runs, write_text
 from pir.terminal import say

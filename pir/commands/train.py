@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pir.catalog import GROUPS, choices
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.folder_lock import refuse_lost
 from pir.inputs import (

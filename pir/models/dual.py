@@ -19,7 +19,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.models.network import truncated_normal
 from pir.models.puzzle_model import PuzzleModel, Shared, at_least_one
 from pir.models.speakers import Backbone, Speaker, Transformer

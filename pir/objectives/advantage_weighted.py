@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.guidance import gain
 from pir.objective import Term, cell_log_probs, mean_over_written, token_log_probs

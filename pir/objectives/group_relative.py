@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from pir.config import check_choice
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.objective import Term, cell_log_probs
 from pir.objectives.advantage_weighted import group_advantage, standardised

@@ -13,8 +13,8 @@ from torch.nn.utils import clip_grad_norm_
 from pir import checkpoint
 from pir.batch_size import fitting_batch, named_when_short
 from pir.checkpoint_content import not_finite
+from pir.checks import check_seed
 from pir.components import Components, take_weights
-from pir.config import check_seed
 from pir.device import own_random_stream, prepare_cpu, time_on
 from pir.errors import NonFiniteLossError
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
