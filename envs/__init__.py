@@ -8,6 +8,6 @@ if __name__ != "pir.envs":
         "this folder is the package pir.envs: run `pip install -e .` and `import pir.envs`"
     )
 
-from pir.envs.registration import register_puzzles
+from pir.envs.views.registration import register_puzzles
 
 register_puzzles()

@@ -11,13 +11,13 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.graph import Graph
-from pir.envs.maze import Maze
-from pir.envs.queens import Queens
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.graph.rules import Graph
+from pir.envs.maze.rules import Maze
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
 
-from pir.laws import per_second
+from pir.laws.checks import per_second
 from pir.puzzle import Puzzle
 
 BATCH = 256
@@ -159,8 +159,8 @@ def _naive_sudoku() -> float:
 
 def _views(seconds: float) -> Iterator[dict[str, Any]]:
     """Times a step of the views beyond clamp and verify, against a step of the default model."""
-    from pir.envs.gymnasium_view import RevisionVectorEnv
-    from pir.envs.torchrl_view import PuzzleEnv
+    from pir.envs.views.gymnasium_view import RevisionVectorEnv
+    from pir.envs.views.torchrl_view import PuzzleEnv
 
     from pir.models.trm import TRM
 

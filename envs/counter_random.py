@@ -4,7 +4,7 @@ Every instance owns a stream whose start depends on (seed, split, index) alone, 
 depend on batch size, order, worker or platform. Mixing: splitmix64 (Steele, Lea and Flood 2014);
 stream: xorshift64* (Vigna 2016).
 
-Generators work in slices and keep their place between them: see `pir.slices.generate_rows`.
+Generators work in slices and keep their place between them: see `pir.system.slices.generate_rows`.
 """
 
 import numpy as np

@@ -10,9 +10,10 @@ def main() -> int:
     """Runs the command line; until that takes over, a signal ends the process without a word."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: os._exit(128 + number))
-    from pir import cli, interrupt
+    from pir.cli.main import main as answer
+    from pir.system import interrupt
 
-    status = cli.main()
+    status = answer()
     if interrupt.requested():
         # `python -m` would end by the signal itself if it fell into source text that was executed
         # (dataclasses do so), even though it was handled: the interpreter remembers it.

@@ -7,22 +7,22 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from pir import checkpoint
-from pir.catalog import load_choice
 from pir.checks import suggest
-from pir.config_build import build
-from pir.device import choose_device, prepare_cpu
 from pir.errors import UserError
-from pir.exits import ExitRule
-from pir.inputs import refuse_changed
-from pir.loggers import Logger
+from pir.exits.rules import ExitRule
+from pir.ledger.statistics import STATISTICS
 from pir.objective import Objective, Term, Weighted
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
-from pir.run_folder import RunFolder
+from pir.runs import checkpoint
+from pir.runs.folder import RunFolder
+from pir.runs.inputs import refuse_changed
+from pir.runs.loggers import Logger
 from pir.schedules import LaneSchedule
-from pir.statistics import STATISTICS
-from pir.terminal import say
+from pir.settings.build import build
+from pir.settings.catalog import load_choice
+from pir.system.device import choose_device, prepare_cpu
+from pir.system.terminal import say
 
 
 @dataclass

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from pir.device import own_random_stream
+from pir.system.device import own_random_stream
 
 SEED: ContextVar[int | None] = ContextVar("seed of the random numbers by puzzle", default=None)
 

@@ -3,7 +3,7 @@
 Shapes: B puzzles, L tokens each, V tokens in the vocabulary. A *question* and an *answer* are both
 uint8 of shape (B, L); the answer repeats the question's tokens wherever the policy does not write.
 What a method returns depends on its arguments alone, row by row; it changes none of them, and draws
-from no global random state. `pir.laws` states what must hold; `pir check-env` tests it.
+from no global random state. `pir.laws.checks` states what must hold; `pir check-env` tests it.
 """
 
 from abc import ABC, abstractmethod
@@ -15,9 +15,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.cell_text import CellText
 from pir.errors import UserError
-from pir.picture import Cell, Picture
+from pir.notation.cell_text import CellText
+from pir.notation.picture import Cell, Picture
 
 SPLITS = ("train", "val", "test")
 KEY_RANGE = 10_000

@@ -13,11 +13,11 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pir.envs.registration import build_puzzle, puzzle_names
+from pir.envs.views.registration import build_puzzle, puzzle_names
 
-from pir.cli import main
-from pir.config import register_schemas
+from pir.cli.main import main
 from pir.puzzle import Puzzle
+from pir.settings.schema import register_schemas
 
 TINY = [
     "model.hidden_size=16",

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from pir.components import Components, build_rule
 from pir.evaluation.rollouts import held_out
 from pir.evaluation.run import Plan, _Run
-from pir.run_folder import RunFolder
-from pir.second_device import SECOND, SecondDevice
+from pir.laws.second_device import SECOND, SecondDevice
+from pir.runs.folder import RunFolder
 from pir.training.resume import resume
 from pir.training.trainer import Trainer
 from tests.conftest import compose_config

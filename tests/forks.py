@@ -16,14 +16,14 @@ from typing import NoReturn
 def import_everything() -> None:
     """Imports what training imports, so that a forked process begins at once."""
     import hydra  # noqa: F401
-    import pir.analysis.figures
-    import pir.envs.countdown
+    import pir.analysis.figures.kinds
+    import pir.envs.countdown.rules
     import torchrl.data  # noqa: F401
 
-    import pir.commands.eval
-    import pir.commands.train
+    import pir.cli.commands.eval
+    import pir.cli.commands.train
     import pir.evaluation.run
-    import pir.sweep
+    import pir.runs.sweep
     import pir.training.trainer  # noqa: F401
 
 
@@ -36,7 +36,7 @@ def forked(words: list[str], log: Path) -> int:
 
 
 def _be_the_command(words: list[str], log: Path) -> NoReturn:
-    from pir.cli import main
+    from pir.cli.main import main
 
     status = 99
     try:

@@ -2,8 +2,8 @@
 
 import random
 
-from pir.cli import COMMANDS
-from pir.config import SCHEMAS, EvalSettings, TrainerConfig
+from pir.cli.main import COMMANDS
+from pir.settings.schema import SCHEMAS, EvalSettings, TrainerConfig
 
 ODD = [
     "", "null", "true", "false", "0", "1", "-1", "1e9", "1e400", "nan", "inf", "-0.0", "1.5",

@@ -9,8 +9,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from pir.laws import fingerprint
-from pir.run_folder import RunFolder, read_rows
+from pir.laws.checks import fingerprint
+from pir.runs.folder import RunFolder, read_rows
 from tests.conftest import compose_config
 from tests.puzzles import VARIANTS
 

@@ -50,13 +50,13 @@ CHANGING = ("seconds", "ledger_share")
 
 def prepared(setup: str, folder: Path) -> list[str]:
     """Returns the words of a set-up, and makes the files that it needs."""
-    from pir.cli import main
+    from pir.cli.main import main
 
     words = SETUPS[setup]
     tiny = FEEDFORWARD if "model=feedforward" in words or "model=hrm" in words else TINY
     words = [*tiny, *PLAIN, *words]
     if "env.puzzles=FILE" in words:
-        from pir.envs.registration import build_puzzle
+        from pir.envs.views.registration import build_puzzle
 
         puzzle = build_puzzle("sudoku4")
         given = [puzzle.sample(40, split, seed=7)["question"] for split in SPLITS]
@@ -106,7 +106,7 @@ def trial(folder: Path, setup: str, kills: int, seed: int) -> dict[str, int]:
     Raises:
         AssertionError: if a run differs from the whole one, or an attempt ends in another way.
     """
-    from pir.cli import main
+    from pir.cli.main import main
 
     rng, counts = random.Random(seed), Counter[str]()
     words, whole, log = prepared(setup, folder), folder / "whole", folder / "log.txt"

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.queens import Queens
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
 from tensordict import TensorDict
 from torch import Tensor
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from pir.envs.countdown import Countdown
-from pir.envs.graph import Graph
-from pir.envs.maze import Maze
-from pir.envs.queens import Queens
-from pir.envs.registration import build_puzzle, puzzle_names
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.graph.rules import Graph
+from pir.envs.maze.rules import Maze
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
+from pir.envs.views.registration import build_puzzle, puzzle_names
 
 from pir.puzzle import Puzzle
 from tests import slow_checkers as slow

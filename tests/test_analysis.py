@@ -7,17 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-from pir.analysis import latents, waste
-from pir.analysis.curves import draw_improvement
-from pir.analysis.exits import draw_exits, mean_line
-from pir.analysis.figures import KINDS, save_kind
-from pir.analysis.runs import Run, group_by_seed
-from pir.analysis.style import COLOURS, GRID, INK, MUTED, PAPER, save_figure
+from pir.analysis.figures.curves import draw_improvement
+from pir.analysis.figures.exits import draw_exits, mean_line
+from pir.analysis.figures.kinds import KINDS, latents, save_kind, waste
+from pir.analysis.figures.style import COLOURS, GRID, INK, MUTED, PAPER, save_figure
+from pir.analysis.reading.runs import Run, group_by_seed
 from pir.analysis.words import difference, label, listed, number, percent, plain
 
-from pir.cli import main
+from pir.cli.main import main
 from pir.errors import UserError
-from pir.progress import bar_row, clock
+from pir.training.progress import bar_row, clock
 from tests.run_folders import write_csv, write_run
 
 SENTENCES = {
@@ -99,8 +98,9 @@ def test_same_data_same_figure(run_folder, tmp_path, ending):
 
 def test_analysis_loads_no_model(run_folder):
     code = (
-        "import sys; from pathlib import Path; import pir.analysis.report, pir.analysis.compare;"
-        "from pir.analysis.runs import Run; from pir.analysis.figures import KINDS;"
+        "import sys; from pathlib import Path; import pir.analysis.pages.report;"
+        "import pir.analysis.statistics.compare;"
+        "from pir.analysis.reading.runs import Run; from pir.analysis.figures.kinds import KINDS;"
         f"run = Run(Path({str(run_folder)!r})); [k.describe(run) for k in KINDS.values()];"
         "print('torch' in sys.modules)"
     )

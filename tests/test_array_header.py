@@ -6,11 +6,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from pir.analysis.archive import open_archive
-from pir.envs.sudoku import Sudoku
+from pir.analysis.reading.archive import open_archive
+from pir.envs.sudoku.rules import Sudoku
 
-from pir.array_header import LONGEST_HEADER, read_header
 from pir.errors import UserError
+from pir.puzzle_files.array_header import LONGEST_HEADER, read_header
 from tests.test_puzzle_forms import npy
 
 

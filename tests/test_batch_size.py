@@ -7,21 +7,21 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pir.envs.queens import Queens
+from pir.envs.queens.rules import Queens
 
-from pir import exits
-from pir.cli import main
-from pir.commands.solve import Given, Stop, solve_all
+from pir.cli.commands.solve import Given, Stop, solve_all
+from pir.cli.main import main
 from pir.components import Components
 from pir.evaluation.exit_sweep import run_rule
 from pir.evaluation.rollouts import evaluate, held_out
 from pir.evaluation.run import Plan, _Run
+from pir.exits import rules as exits
 from pir.models.dual import Dual
 from pir.models.hrm import HRM
 from pir.models.looped import Looped
 from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.trm import TRM
-from pir.run_folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder, read_rows
 from tests.conftest import TINY
 from tests.small_reasoners import SMALL
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pir.cli import NO_READER, main
-from pir.run_folder import RunFolder
-from pir.words import quote
+from pir.cli.main import NO_READER, main
+from pir.cli.words import quote
+from pir.runs.folder import RunFolder
 from tests.conftest import TINY
 
 RUN_FILES = [
@@ -53,7 +53,7 @@ def test_help_and_list_are_quick_and_light(pir):
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         pir(*words)
         assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1.0, words
-    check = "import sys, pir.cli; pir.cli.main(['list']); print('torch' in sys.modules)"
+    check = "import sys, pir.cli.main; pir.cli.main.main(['list']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
 
@@ -96,7 +96,7 @@ def test_info(pir_here):
         (["train", "+model.extra=1"], "model.extra is unknown"),
         (["train", "model._target_=os.system"], "no such class"),
         (["train", "model._target_=subprocess.Popen"], "no such class"),
-        (["train", "model._target_=pir.loggers.NoLogger"], "is no pir.reasoner.Reasoner"),
+        (["train", "model._target_=pir.runs.loggers.NoLogger"], "is no pir.reasoner.Reasoner"),
         (["train", "env=countdown", "countdown"], "settings are key=value"),
         (["train", "run="], "run= is empty"),
         (["train", "trainer.max_minutes=[1"], "no viable alternative"),
@@ -310,11 +310,11 @@ def test_a_folder_of_settings_adds_choices(pir_here, tmp_path):
 )
 def test_raw_text_reaches_the_command_as_typed(pir, tmp_path, text):
     script = (
-        "import sys, types, pir.cli, importlib\n"
-        "m = types.ModuleType('pir.commands.solve')\n"
+        "import sys, types, pir.cli.main, importlib\n"
+        "m = types.ModuleType('pir.cli.commands.solve')\n"
         "m.run = lambda config: print(repr(config.puzzle))\n"
-        "import pir.commands; sys.modules['pir.commands.solve'] = m\n"
-        "sys.exit(pir.cli.main(['solve', 'run=x', 'puzzle=' + sys.argv[1]]))\n"
+        "import pir.cli.commands; sys.modules['pir.cli.commands.solve'] = m\n"
+        "sys.exit(pir.cli.main.main(['solve', 'run=x', 'puzzle=' + sys.argv[1]]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, text], capture_output=True, text=True, check=False

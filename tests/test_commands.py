@@ -5,10 +5,10 @@ import sys
 
 import pytest
 from pir.envs import benchmark
-from pir.envs.countdown import Countdown
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.sudoku.rules import Sudoku
 
-from pir.cli import main
+from pir.cli.main import main
 
 
 @pytest.fixture(autouse=True)

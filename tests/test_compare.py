@@ -7,18 +7,18 @@ from math import comb
 
 import numpy as np
 import pytest
-from pir.analysis.compare import compare
-from pir.analysis.compare_view import as_json, as_text, draw_comparison, verdict
-from pir.analysis.resampling import (
+from pir.analysis.figures.style import save_figure
+from pir.analysis.pages.compare_view import as_json, as_text, draw_comparison, verdict
+from pir.analysis.reading.runs import Run
+from pir.analysis.statistics.compare import compare
+from pir.analysis.statistics.resampling import (
     bootstrap_interval,
     permutation_test,
     sign_flip_test,
     smallest_p,
 )
-from pir.analysis.runs import Run
-from pir.analysis.style import save_figure
 
-from pir.cli import main
+from pir.cli.main import main
 from pir.errors import UserError
 from tests.run_folders import EASY, NEVER, PASSES, SLOW, STEPS, TRAINED, write_run
 

@@ -14,15 +14,15 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from pir.components import Components, build_objective
-from pir.config import SCHEMAS
-from pir.config_build import build
 from pir.errors import UserError
-from pir.given_puzzles import FilePuzzle, FileSettings
 from pir.models.puzzle_model import PuzzleModel
 from pir.models.trm import TRM
 from pir.objectives import Term, Weighted
 from pir.puzzle import Puzzle
+from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.reasoner import Reasoner
+from pir.settings.build import build
+from pir.settings.schema import SCHEMAS
 from tests.conftest import compose_config
 
 ROOT = Path(pir.configs.__file__).parent

@@ -9,8 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pir.envs import countdown_kernels as kernels
-from pir.envs.countdown import Countdown
+from pir.envs.countdown.rules import Countdown, kernels
 
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle import SPLITS, split_range

@@ -3,22 +3,22 @@
 import pytest
 import torch
 from omegaconf import OmegaConf
-from pir.envs.countdown import Countdown
-from pir.envs.episode import Episode
-from pir.envs.graph import Graph
-from pir.envs.queens import Queens
-from pir.envs.sudoku import Sudoku
-from pir.envs.torchrl_view import PuzzleEnv
+from pir.envs.countdown.rules import Countdown
+from pir.envs.graph.rules import Graph
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
+from pir.envs.views.episode import Episode
+from pir.envs.views.torchrl_view import PuzzleEnv
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pir.components import build_rule
-from pir.early_exit import steps_until_exit
-from pir.exits import ExitRule, FixedDepth, Wait, exit_steps
+from pir.exits.early_exit import steps_until_exit
+from pir.exits.rules import ExitRule, FixedDepth, Wait, exit_steps
+from pir.laws.second_device import SECOND, OtherRounding, SecondDevice
 from pir.models.conditioning import AnswerFlow
 from pir.models.trm import TRM
 from pir.objectives.advantage_weighted import advantage_weight, group_advantage
 from pir.schedules import ByLedger
-from pir.second_device import SECOND, OtherRounding, SecondDevice
 from pir.training import hard_puzzles
 from pir.training.hard_puzzles import HardPuzzles
 from tests.elsewhere import (

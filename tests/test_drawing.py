@@ -4,14 +4,14 @@ import sys
 
 import pytest
 from PIL import Image
-from pir.analysis.draw import save_animation, save_pictures
-from pir.envs.maze import Maze
-from pir.envs.sudoku import Sudoku
+from pir.analysis.figures.draw import save_animation, save_pictures
+from pir.envs.maze.rules import Maze
+from pir.envs.sudoku.rules import Sudoku
 
-from pir.cli import main
-from pir.drawing import draw_frame
+from pir.cli.main import main
 from pir.errors import UserError
-from pir.picture import Cell, Picture, as_text
+from pir.notation.drawing import draw_frame
+from pir.notation.picture import Cell, Picture, as_text
 from tests.puzzles import VARIANTS
 
 

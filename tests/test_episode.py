@@ -5,10 +5,10 @@ import re
 import gymnasium
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.episode import Episode, QuestionStream
-from pir.envs.gymnasium_view import RevisionEnv
-from pir.envs.torchrl_view import PuzzleEnv
+from pir.envs.countdown.rules import Countdown
+from pir.envs.views.episode import Episode, QuestionStream
+from pir.envs.views.gymnasium_view import RevisionEnv
+from pir.envs.views.torchrl_view import PuzzleEnv
 
 from pir.errors import UserError
 from tests.views import ROWS, guesses, labelled

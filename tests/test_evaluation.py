@@ -7,14 +7,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.queens import BLANK, Queens
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.queens.rules import BLANK, Queens
+from pir.envs.sudoku.rules import Sudoku
 
-from pir.cells import Cells
-from pir.cli import main
-from pir.cost import flops_per_step
+from pir.cli.main import main
 from pir.evaluation.breadth import breadth, noisy_start
+from pir.evaluation.cost import flops_per_step
 from pir.evaluation.floors import look_up, masked_random, one_blank
 from pir.evaluation.probes import (
     CellSample,
@@ -26,14 +25,15 @@ from pir.evaluation.probes import (
 from pir.evaluation.rollouts import evaluate
 from pir.evaluation.run import fixed_point_rate, steps_to_solve
 from pir.evaluation.sampling import sample_rollouts
-from pir.guidance import gain, guided_log_policy
-from pir.ledger import Ledger
+from pir.ledger.cells import Cells
+from pir.ledger.guidance import gain, guided_log_policy
+from pir.ledger.ledger import Ledger
+from pir.ledger.statistics import STATISTICS
 from pir.models.looped import Looped
 from pir.models.trm import TRM
 from pir.puzzle import instances
 from pir.rollout import begin, improve
-from pir.run_folder import read_rows
-from pir.statistics import STATISTICS
+from pir.runs.folder import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -373,7 +373,8 @@ def test_mistakes_are_named(command, word, message):
 def test_a_rule_that_needs_a_label_is_refused(command, tmp_path):
     (tmp_path / "exit").mkdir()
     (tmp_path / "peeking.py").write_text(
-        "from pir.exits import Below\n\n\nclass Peeking(Below):\n    needs = ('cell_accuracy',)\n"
+        "from pir.exits.rules import Below\n\n\n"
+        "class Peeking(Below):\n    needs = ('cell_accuracy',)\n"
     )
     (tmp_path / "exit/peeking.yaml").write_text("_target_: peeking.Peeking\nthreshold: null\n")
     done = command("eval", "eval.exit=peeking", f"--config-dir={tmp_path}", code=2)

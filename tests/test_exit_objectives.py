@@ -19,7 +19,7 @@ from pir.objectives import (
 )
 from pir.objectives.halting import exit_distribution
 from pir.rollout import StepCounter, counted, replay
-from pir.run_folder import RunFolder
+from pir.runs.folder import RunFolder
 from tests.objective_steps import (
     PUZZLES,
     assert_same,

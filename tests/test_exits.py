@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from pir.envs.queens import Queens
+from pir.envs.queens.rules import Queens
 
-from pir.early_exit import steps_until_exit
 from pir.errors import UserError
 from pir.evaluation.exit_sweep import ExitSweep, Point, front, measure, run_rule
 from pir.evaluation.rollouts import evaluate
-from pir.exits import (
+from pir.exits.early_exit import steps_until_exit
+from pir.exits.rules import (
     Entropy,
     ExitGate,
     FixedDepth,

@@ -2,16 +2,23 @@
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.sudoku.rules import Sudoku
 from tensordict import TensorDict
 
-from pir import batch_size, memory
-from pir.batch_size import MOST, bytes_per_puzzle, fitting_batch, memory_at_hand, named_when_short
 from pir.errors import UserError
+from pir.evaluation import batch_size
+from pir.evaluation.batch_size import (
+    MOST,
+    bytes_per_puzzle,
+    fitting_batch,
+    memory_at_hand,
+    named_when_short,
+)
 from pir.models.trm import TRM
 from pir.reasoner import Policy, Reasoner
 from pir.rollout import StepCounter, counted
+from pir.system import memory
 from tests.small_reasoners import SMALL
 
 QUESTION = torch.zeros(3, 5, dtype=torch.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pir.envs import benchmark
 
-from pir.cli import main
+from pir.cli.main import main
 from tests.conftest import TINY
 from tests.fuzzed_lines import line
 

@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 
-from pir.cli import main
-from pir.device_laws import any_token_is_judged, results_stay_on_the_device
-from pir.early_exit import steps_until_exit
+from pir.cli.main import main
 from pir.evaluation.exit_sweep import run_rule
 from pir.evaluation.rollouts import evaluate, held_out
-from pir.exits import PredictedGain, Verifier
-from pir.laws import build_case
+from pir.exits.early_exit import steps_until_exit
+from pir.exits.rules import PredictedGain, Verifier
+from pir.laws.checks import build_case
+from pir.laws.devices import any_token_is_judged, results_stay_on_the_device
 from pir.models.trm import TRM
-from pir.run_folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder, read_rows
 from tests.elsewhere import FAMILIES, TELLING, evaluate_fresh, names, train_and_resume
 from tests.puzzles import VARIANTS
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from pir.envs.graph import BLANK, FIRST_NODE, STOP, Graph
+from pir.envs.graph.rules import BLANK, FIRST_NODE, STOP, Graph
 
 from pir.errors import PuzzleTextError, UserError
 from tests import slow_checkers as slow

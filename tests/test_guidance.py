@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pir.guidance import (
+from pir.ledger.guidance import (
     Region,
     advantage,
     best_weight,

@@ -12,9 +12,9 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from pir.envs.countdown import Countdown
-from pir.envs.gymnasium_view import RevisionEnv, RevisionVectorEnv, make_env
-from pir.envs.registration import environment_id, puzzle_names
+from pir.envs.countdown.rules import Countdown
+from pir.envs.views.gymnasium_view import RevisionEnv, RevisionVectorEnv, make_env
+from pir.envs.views.registration import environment_id, puzzle_names
 
 from pir.errors import UserError
 from tests.views import IDS, ROWS, guesses

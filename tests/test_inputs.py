@@ -9,14 +9,14 @@ import shutil
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from pir.envs.registration import build_puzzle
+from pir.envs.views.registration import build_puzzle
 
-from pir import inputs
-from pir.commands.train import _train, _with_changes
+from pir.cli.commands.train import _train, _with_changes
 from pir.components import load_trained
 from pir.errors import UserError
 from pir.puzzle import SPLITS
-from pir.run_folder import RunFolder
+from pir.runs import inputs
+from pir.runs.folder import RunFolder
 from tests.conftest import compose_config
 
 FEW = ("trainer.val_puzzles=5", "trainer.test_puzzles=5", "trainer.max_optimizer_steps=3")

@@ -9,12 +9,13 @@ import types
 
 import pytest
 
-import pir.commands.train
+import pir.cli.commands.train
 import pir.evaluation.run
-from pir import interrupt, progress
-from pir.commands.train import _train
+from pir.cli.commands.train import _train
 from pir.errors import UserError
-from pir.run_folder import RunFolder
+from pir.runs.folder import RunFolder
+from pir.system import interrupt
+from pir.training import progress
 from pir.training.trainer import Trainer
 from tests.conftest import TINY, compose_config
 from tests.training_runs import start
@@ -40,7 +41,9 @@ def test_a_signal_while_the_command_starts(tmp_path, number, after):
 def test_a_signal_in_executed_text_has_the_status_of_a_signal(tmp_path):
     (tmp_path / "interrupted.py").write_text(
         "import sys\n"
-        "from pir import __main__, cli, interrupt\n"
+        "from pir import __main__\n"
+        "from pir.cli import main as cli\n"
+        "from pir.system import interrupt\n"
         "def answer(words):\n"
         "    with interrupt.stoppable():\n"
         "        exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
@@ -53,7 +56,7 @@ def test_a_signal_in_executed_text_has_the_status_of_a_signal(tmp_path):
 
 def test_signals_are_ignored_while_the_process_ends():
     code = (
-        "import signal, sys, pir.cli; sys.argv = ['pir', '--version']; pir.cli.main();"
+        "import signal, sys, pir.cli.main; sys.argv = ['pir', '--version']; pir.cli.main.main();"
         "print(all(signal.getsignal(n) is signal.SIG_IGN for n in (signal.SIGINT, signal.SIGTERM)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -132,7 +135,7 @@ LATE = {
         lambda: type("Made", (), {"part": Signals()}),
     ),
     "files of the test": (pir.evaluation.run, "write_evaluation", 1, signalled),
-    "summary": (pir.commands.train, "write_json", 1, signalled),
+    "summary": (pir.cli.commands.train, "write_json", 1, signalled),
 }
 """The end of a run: a function of a module or class, at which call of it, and what happens then."""
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pir.intervals import student_interval, student_quantile, wilson_interval
+from pir.evaluation.intervals import student_interval, student_quantile, wilson_interval
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (37, 50), (900, 1000)])

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from pir.analysis.figures import KINDS, save_kind
-from pir.analysis.report import report
-from pir.analysis.runs import LATENTS, Run
-from pir.analysis.sharing import describe_sharing, sharing
-from pir.analysis.subspaces import (
+from pir.analysis.figures.kinds import KINDS, save_kind
+from pir.analysis.figures.sharing import describe_sharing, sharing
+from pir.analysis.pages.report import report
+from pir.analysis.reading.runs import LATENTS, Run
+from pir.analysis.statistics.subspaces import (
     cross_capture,
     fixed_rank,
     mean_off_diagonal,
@@ -17,7 +17,7 @@ from pir.analysis.subspaces import (
     rank_correlation,
     silhouette,
 )
-from pir.envs.countdown import Countdown
+from pir.envs.countdown.rules import Countdown
 from tensordict import TensorDict
 
 from pir.errors import UserError

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.maze import Maze
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.maze.rules import Maze
+from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import PuzzleTextError
-from pir.laws import LAWS, build_case, fingerprint, rulings
+from pir.laws.checks import LAWS, build_case, fingerprint, rulings
 from pir.puzzle import MOST_UNSOLVED, PAD, Verdict
 from tests.golden import FINGERPRINTS
 from tests.puzzles import VARIANTS

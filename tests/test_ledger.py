@@ -7,12 +7,12 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-import pir.statistics
-from pir.cells import IDLE_KL
+import pir.ledger.statistics
 from pir.errors import UserError
-from pir.ledger import Ledger
+from pir.ledger.cells import IDLE_KL
+from pir.ledger.ledger import Ledger
+from pir.ledger.statistics import STATISTICS, finished, puzzle_statistics, statistic
 from pir.rollout import Iterate, Rollout, changed
-from pir.statistics import STATISTICS, finished, puzzle_statistics, statistic
 
 
 def make_step(seed: int = 0, batch: int = 7, length: int = 4, vocabulary: int = 5) -> Rollout:
@@ -236,8 +236,8 @@ def test_puzzles_without_a_label_still_have_a_ledger():
 
 
 def test_a_new_statistic_is_one_function(monkeypatch):
-    monkeypatch.setattr("pir.statistics.STATISTICS", dict(STATISTICS))
-    monkeypatch.setattr("pir.ledger.STATISTICS", pir.statistics.STATISTICS)
+    monkeypatch.setattr("pir.ledger.statistics.STATISTICS", dict(STATISTICS))
+    monkeypatch.setattr("pir.ledger.ledger.STATISTICS", pir.ledger.statistics.STATISTICS)
 
     @statistic("share")
     def surely_right(cells):

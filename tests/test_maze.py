@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from pir.envs.maze import GOAL, OPEN, PATH, START, WALL, Maze
+from pir.envs.maze.rules import GOAL, OPEN, PATH, START, WALL, Maze
 
 from pir.errors import PuzzleTextError, UserError
 from tests import slow_checkers as slow
@@ -194,7 +194,7 @@ def test_settings_out_of_range(options, message):
 
 
 def test_impossible_settings_end_with_a_message(monkeypatch):
-    from pir.envs import maze_kernels
+    from pir.envs.maze import kernels as maze_kernels
 
     monkeypatch.setattr(maze_kernels, "MAX_ATTEMPTS", 1000)
     with pytest.raises(UserError, match="lower it"):

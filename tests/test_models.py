@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.graph import Graph
-from pir.envs.maze import Maze
+from pir.envs.countdown.rules import Countdown
+from pir.envs.graph.rules import Graph
+from pir.envs.maze.rules import Maze
 
 from pir.errors import UserError
 from pir.models.network import Attention, Convolution, rms_norm

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from pir.cli import main
+from pir.cli.main import main
 from pir.errors import UserError
 from pir.evaluation.run import write_evaluation
-from pir.row_file import RowFile
-from pir.run_folder import RunFolder, read_rows, write_arrays, write_rows
-from pir.run_lock import new_run, sweep_folder
+from pir.runs.folder import RunFolder, read_rows, write_arrays, write_rows
+from pir.runs.lock import new_run, sweep_folder
+from pir.runs.row_file import RowFile
 from pir.training import report
 from pir.training.resume import resume
 from pir.training.trainer import Trainer
@@ -24,8 +24,8 @@ MOMENTS = {
     "validation": (Trainer, "_evaluate_validation", 3),
     "checkpoint": (Trainer, "save", 4),
     "test": ("pir.evaluation.run", "write_evaluation", 1),
-    "summary": ("pir.commands.train", "write_json", 1),
-    "figure": ("pir.analysis.figures", "save_kind", 1),
+    "summary": ("pir.cli.commands.train", "write_json", 1),
+    "figure": ("pir.analysis.figures.kinds", "save_kind", 1),
 }
 """Where a run is caught: a function of a module or class, and at which call of it."""
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
+from pir.envs.countdown.rules import Countdown
 
 from pir import noise
 from pir.noise import by_puzzle, normal, tokens, uniform

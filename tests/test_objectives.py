@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
+from pir.envs.countdown.rules import Countdown
 
 from pir.errors import UserError
 from pir.objectives import (
@@ -27,9 +27,9 @@ from pir.objectives import (
     Term,
     Weighted,
 )
+from pir.objectives.targets import TargetGenerator
 from pir.puzzle import PAD
 from pir.rollout import StepCounter, begin, counted, sample_answers, stack
-from pir.targets import TargetGenerator
 from tests.objective_steps import (
     PUZZLES,
     assert_same,

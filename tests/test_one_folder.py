@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from pir.errors import UserError
-from pir.interrupt import handled
-from pir.run_folder import RunFolder, find_runs, read_rows
-from pir.run_lock import new_run, sweep_folder
-from pir.sweep import flat_name
+from pir.runs.folder import RunFolder, find_runs, read_rows
+from pir.runs.lock import new_run, sweep_folder
+from pir.runs.sweep import flat_name
+from pir.system.interrupt import handled
 from tests.conftest import TINY, compose_config
 
 WORDS = [*TINY, "trainer.max_optimizer_steps=3", "trainer.eval_every=3", "device=cpu"]

@@ -1,9 +1,9 @@
 """What training costs: passes at which runs reach a share, counted by hand."""
 
 import pytest
-from pir.analysis.figures import KINDS
-from pir.analysis.passes import training_curve
-from pir.analysis.runs import Run, group_by_seed
+from pir.analysis.figures.kinds import KINDS
+from pir.analysis.figures.passes import training_curve
+from pir.analysis.reading.runs import Run, group_by_seed
 
 from pir.errors import UserError
 from tests.run_folders import write_csv, write_run

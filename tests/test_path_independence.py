@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
+from pir.envs.countdown.rules import Countdown
 
 from pir.evaluation.path_independence import path_independence
 from pir.models.feedforward import FeedForward

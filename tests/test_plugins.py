@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pir import plugins
-from pir.cli import main
+from pir.cli.main import main
+from pir.settings import plugins
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import UserError
 from pir.models.dual import Dual, SoftEmbedding

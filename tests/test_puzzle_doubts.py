@@ -4,16 +4,16 @@ import json
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.graph import Graph
-from pir.envs.maze import Maze
-from pir.envs.queens import Queens
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.graph.rules import Graph
+from pir.envs.maze.rules import Maze
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
 
-from pir import puzzle_source
 from pir.errors import PuzzleTextError, UserError
-from pir.given_puzzles import GivenPuzzles
-from pir.puzzle_file import read_puzzles
+from pir.puzzle_files import source as puzzle_source
+from pir.puzzle_files.given import GivenPuzzles
+from pir.puzzle_files.reader import read_puzzles
 from tests.test_puzzle_forms import MAZE, NINE, NINE_ANSWER, TWO, rows
 
 NINE_BY_NINE, SIXTEEN = Sudoku((3, 3)), Sudoku((4, 4))

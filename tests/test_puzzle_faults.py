@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.sudoku import BLANK, Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.sudoku.rules import BLANK, Sudoku
 
-from pir.laws import build_case, rulings
+from pir.laws.checks import build_case, rulings
 from pir.puzzle import Verdict
 
 ALONE = "question and answer alone"

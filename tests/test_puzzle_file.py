@@ -13,18 +13,19 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.graph import Graph
-from pir.envs.maze import Maze
-from pir.envs.queens import Queens
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.graph.rules import Graph
+from pir.envs.maze.rules import Maze
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
 
-from pir import alike_lines, puzzle_source
 from pir.errors import PuzzleTextError, UserError
-from pir.given_puzzles import GivenPuzzles
-from pir.inputs import file_sha256
 from pir.puzzle import Puzzle
-from pir.puzzle_file import read_puzzles
+from pir.puzzle_files import alike_lines
+from pir.puzzle_files import source as puzzle_source
+from pir.puzzle_files.given import GivenPuzzles
+from pir.puzzle_files.reader import read_puzzles
+from pir.runs.inputs import file_sha256
 from tests.test_puzzle_forms import MAZE, NINE, NINE_ANSWER, TWO, npy, npz, rows
 
 FOUR, ANSWER = "12.434122.434321", "1234341221434321"
@@ -198,8 +199,9 @@ def test_large_files_are_quick_and_say_how_far_they_are(tmp_path, monkeypatch, c
 def test_an_interrupt_comes_through(tmp_path, doing):
     path = write(tmp_path / "f.txt", "\n".join(f"{NINE} tag{i}" for i in range(300_000)))
     code = (
-        "import sys, pir.cli, pir.puzzle_source; pir.puzzle_source.REPORT_SECONDS = 0;"
-        "sys.exit(pir.cli.main(sys.argv[1:]))"
+        "import sys, pir.cli.main, pir.puzzle_files.source;"
+        "pir.puzzle_files.source.REPORT_SECONDS = 0;"
+        "sys.exit(pir.cli.main.main(sys.argv[1:]))"
     )
     words = [sys.executable, "-c", code, "show", "env=sudoku9", f"env.puzzles={path}"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
@@ -399,7 +401,7 @@ def test_puzzles_of_others_are_read_by_their_text_form(tmp_path):
 
 @pytest.mark.parametrize("name", ["countdown", "queens", "graph", "sudoku4", "maze"])
 def test_every_puzzle_is_trained_from_files(tmp_path, name):
-    from pir.envs.registration import build_puzzle
+    from pir.envs.views.registration import build_puzzle
 
     made = build_puzzle(name)
     parts = [made.sample(12, split, seed=5) for split in ("train", "val", "test")]

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.graph import Graph
-from pir.envs.maze import Maze
-from pir.envs.queens import Queens
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.graph.rules import Graph
+from pir.envs.maze.rules import Maze
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
 
-from pir.given_puzzles import GivenPuzzles
+from pir.puzzle_files.given import GivenPuzzles
 
 NINE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 NINE_ANSWER = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"

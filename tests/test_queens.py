@@ -5,9 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from pir.envs import queens_kernels as kernels
-from pir.envs.countdown import Countdown
-from pir.envs.queens import BLANK, Queens, solutions_of
+from pir.envs.countdown.rules import Countdown
+from pir.envs.queens.rules import BLANK, Queens, kernels, solutions_of
 from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError

@@ -1,10 +1,10 @@
 """What a step costs, against counts and formulas by hand; published sizes."""
 
 import pytest
-from pir.envs.countdown import Countdown
+from pir.envs.countdown.rules import Countdown
 
 from pir.components import Components
-from pir.cost import flops_per_step
+from pir.evaluation.cost import flops_per_step
 from pir.models.dual import Dual, SoftEmbedding
 from pir.models.feedforward import FeedForward
 from pir.models.hrm import HRM

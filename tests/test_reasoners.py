@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
+from pir.envs.countdown.rules import Countdown
 from tensordict import TensorDict
 
-from pir import plugins
 from pir.components import load_trained
 from pir.errors import UserError
 from pir.models.dual import Dual, SoftEmbedding
@@ -19,7 +18,8 @@ from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.trm import TRM
 from pir.reasoner import MASKED_LOGIT
 from pir.rollout import begin, improve
-from pir.run_folder import RunFolder
+from pir.runs.folder import RunFolder
+from pir.settings import plugins
 from tests.conftest import TINY
 from tests.small_reasoners import GPT2, QWEN3, SMALL, language_model, logits, run, start
 

@@ -10,11 +10,11 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from pir.analysis.figures import KINDS
-from pir.analysis.report import report, write_report
-from pir.analysis.runs import Run
+from pir.analysis.figures.kinds import KINDS
+from pir.analysis.pages.report import report, write_report
+from pir.analysis.reading.runs import Run
 
-from pir.cli import main
+from pir.cli.main import main
 from pir.errors import UserError
 from tests.run_folders import STATISTICS, write_csv, write_run
 

@@ -11,9 +11,9 @@ import types
 import pytest
 import torch
 
-from pir import checkpoint
 from pir.errors import NonFiniteLossError, UserError
-from pir.run_folder import RunFolder, read_rows
+from pir.runs import checkpoint
+from pir.runs.folder import RunFolder, read_rows
 from pir.training.resume import resume
 from tests.conftest import TINY
 from tests.training_runs import ROW_FILES, assert_same_run, go_on, start

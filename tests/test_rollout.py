@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import torch
-from pir.envs.countdown import Countdown
+from pir.envs.countdown.rules import Countdown
 from tensordict import TensorDict
 
 from pir.models.trm import TRM

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from pir.row_file import RowFile
+from pir.runs.row_file import RowFile
 from tests.training_runs import ROW_FILES, assert_same_run, go_on, start
 
 

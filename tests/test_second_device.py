@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pir.second_device import SECOND, OtherRounding, SecondDevice
+from pir.laws.second_device import SECOND, OtherRounding, SecondDevice
 
 MIXES = {
     "arithmetic": lambda here, there: here + there,

@@ -6,15 +6,18 @@ import time
 import numpy as np
 import pytest
 import torch
-from pir.envs import countdown_kernels, graph_kernels, maze_kernels, queens_kernels
-from pir.envs.countdown import Countdown
-from pir.envs.graph import Graph
-from pir.envs.maze import Maze
-from pir.envs.queens import Queens
-from pir.envs.sudoku import BLANK, Sudoku
+from pir.envs.countdown import kernels as countdown_kernels
+from pir.envs.countdown.rules import Countdown
+from pir.envs.graph import kernels as graph_kernels
+from pir.envs.graph.rules import Graph
+from pir.envs.maze import kernels as maze_kernels
+from pir.envs.maze.rules import Maze
+from pir.envs.queens import kernels as queens_kernels
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import BLANK, Sudoku
 
-from pir import slices
 from pir.errors import UserError
+from pir.system import slices
 from tests.puzzles import VARIANTS
 
 NEVER = 1 << 40
@@ -103,7 +106,7 @@ def test_rows_are_worked_on_once_each(count):
 
 def test_settings_without_any_puzzle_are_told_from_rare_ones(monkeypatch):
     """A trial of few draws ends the search where nothing comes near what is wanted."""
-    from pir.envs import sudoku
+    from pir.envs.sudoku import rules as sudoku
 
     monkeypatch.setattr(sudoku, "TRIAL_DRAWS", 30)
     monkeypatch.setattr(sudoku, "MAX_DRAWS", 2_000)

@@ -12,23 +12,24 @@ import numpy as np
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from pir.analysis import archive
-from pir.analysis.archive import open_archive
-from pir.analysis.runs import Run
-from pir.analysis.style import plt, save_figure
+from pir.analysis.figures.style import plt, save_figure
+from pir.analysis.reading import archive
+from pir.analysis.reading.archive import open_archive
+from pir.analysis.reading.runs import Run
 
-from pir import plugins, stored
-from pir.cli import main
+from pir.cli.main import main
 from pir.errors import UserError
-from pir.row_file import RowFile
-from pir.run_folder import (
+from pir.runs.folder import (
     RunFolder,
     as_yaml,
     find_runs,
     write_atomically,
     write_text,
 )
-from pir.stored import literal, parse_settings, read_object, read_settings, read_table
+from pir.runs.row_file import RowFile
+from pir.settings import plugins
+from pir.system import stored
+from pir.system.stored import literal, parse_settings, read_object, read_settings, read_table
 from tests.conftest import TINY
 from tests.run_folders import write_run
 
@@ -433,7 +434,7 @@ def test_links_inside_a_run_folder_are_fine(tmp_path):
 
 def test_a_run_that_names_a_class_is_read_again_with_its_folder(tmp_path, capsys):
     (tmp_path / "plug.py").write_text(
-        "from pir.envs.countdown import Countdown\n\nclass Plug(Countdown):\n    pass\n"
+        "from pir.envs.countdown.rules import Countdown\n\nclass Plug(Countdown):\n    pass\n"
     )
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "plug.yaml").write_text("# Plug\n_target_: plug.Plug\n")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from pir.envs.sudoku import Sudoku
-from pir.envs.sudoku_solver_kernels import build_tables
+from pir.envs.sudoku.rules import Sudoku
+from pir.envs.sudoku.solver_kernels import build_tables
 
 from pir.errors import PuzzleTextError, UserError
 from tests import slow_checkers as slow

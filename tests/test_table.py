@@ -5,14 +5,14 @@ import math
 
 import numpy as np
 import pytest
-from pir.analysis.runs import Run, group_by_seed
-from pir.analysis.table import make_table
-from pir.analysis.table_figure import draw_table
-from pir.analysis.table_view import as_json, as_markdown, as_text
+from pir.analysis.pages.table_figure import draw_table
+from pir.analysis.pages.table_view import as_json, as_markdown, as_text
+from pir.analysis.reading.runs import Run, group_by_seed
+from pir.analysis.statistics.table import make_table
 from pir.analysis.words import millions
 
 from pir.errors import UserError
-from pir.run_folder import find_runs
+from pir.runs.folder import find_runs
 from tests.run_folders import write_run
 
 

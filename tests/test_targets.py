@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.maze import Maze
-from pir.envs.queens import Queens
-from pir.envs.sudoku import Sudoku
+from pir.envs.countdown.rules import Countdown
+from pir.envs.maze.rules import Maze
+from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import UserError
-from pir.laws import rulings
+from pir.laws.checks import rulings
+from pir.objectives.targets import Identity, NestedEdits
 from pir.puzzle import PAD
-from pir.targets import Identity, NestedEdits
 
 GENERATORS = {
     "identity": Identity(),

@@ -5,10 +5,10 @@ import re
 import gymnasium
 import pytest
 import torch
-from pir.envs.countdown import Countdown
-from pir.envs.gymnasium_view import RevisionVectorEnv
-from pir.envs.registration import build_puzzle
-from pir.envs.torchrl_view import PuzzleEnv
+from pir.envs.countdown.rules import Countdown
+from pir.envs.views.gymnasium_view import RevisionVectorEnv
+from pir.envs.views.registration import build_puzzle
+from pir.envs.views.torchrl_view import PuzzleEnv
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import (
     ActionMask,

@@ -8,7 +8,7 @@ import torch
 
 from pir.components import load_trained
 from pir.errors import UserError
-from pir.run_folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder, read_rows
 from pir.training.trainer import Trainer
 from tests.conftest import compose_config
 from tests.golden import FILE, OBJECTIVES, loss_curve

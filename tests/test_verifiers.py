@@ -4,10 +4,10 @@ import random
 
 import pytest
 import torch
-from pir.envs.maze import GOAL, OPEN, PATH, START, Maze
-from pir.envs.sudoku import Sudoku
+from pir.envs.maze.rules import GOAL, OPEN, PATH, START, Maze
+from pir.envs.sudoku.rules import Sudoku
 
-from pir.laws import sundry_answers
+from pir.laws.checks import sundry_answers
 from tests.puzzles import VARIANTS, is_right
 
 PUZZLES = 40

@@ -5,7 +5,7 @@ import torch
 
 from pir.components import load_trained
 from pir.errors import UserError
-from pir.run_folder import RunFolder
+from pir.runs.folder import RunFolder
 from pir.training.trainer import Trainer
 from tests import conftest
 from tests.conftest import compose_config

@@ -11,13 +11,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
-from pir import memory
-from pir.cli import main
-from pir.device import choose_device
+from pir.cli.main import main
+from pir.cli.words import part, prepare, quote
 from pir.errors import UserError
-from pir.progress import ProgressView
-from pir.terminal import one_line, printable, say
-from pir.words import part, prepare, quote
+from pir.system import memory
+from pir.system.device import choose_device
+from pir.system.terminal import one_line, printable, say
+from pir.training.progress import ProgressView
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,7 +169,7 @@ def test_say_writes_whole_lines(capsys):
 
 
 def test_commands_print_through_one_door():
-    for file in [*(ROOT / "pir" / "commands").glob("*.py"), ROOT / "pir" / "cli.py"]:
+    for file in (ROOT / "pir" / "cli").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 assert ast.unparse(node.func) not in ("print", "sys.stdout.write"), file

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from pir import checkpoint
-from pir.run_folder import RunFolder
+from pir.runs import checkpoint
+from pir.runs.folder import RunFolder
 from pir.training.resume import resume
 from pir.training.trainer import Trainer
 from tests.conftest import compose_config

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from pir.envs.registration import environment_id, puzzle_names
+from pir.envs.views.registration import environment_id, puzzle_names
 from tensordict import TensorDict
 
 from pir.puzzle import Puzzle

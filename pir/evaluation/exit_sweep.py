@@ -8,15 +8,15 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.device import time_on
-from pir.early_exit import steps_until_exit
 from pir.errors import UserError
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED
-from pir.exits import ExitRule, exit_steps
+from pir.exits.early_exit import steps_until_exit
+from pir.exits.rules import ExitRule, exit_steps
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
+from pir.system.device import time_on
 
 TOLERANCE = 0.005
 """A threshold is chosen so that it costs at most this much of the solved share on validation."""

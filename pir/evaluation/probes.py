@@ -10,14 +10,14 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.cells import Cells
-from pir.device import own_random_stream
-from pir.guidance import Region, best_weight, guided_log_policy, margin
-from pir.intervals import wilson_interval
+from pir.evaluation.intervals import wilson_interval
+from pir.ledger.cells import Cells
+from pir.ledger.guidance import Region, best_weight, guided_log_policy, margin
 from pir.noise import uniform_of
 from pir.puzzle import Puzzle, Verdict
 from pir.reasoner import Optimality, Reasoner, latents_of
 from pir.rollout import Rollout, begin, changed, improve, sample_answers
+from pir.system.device import own_random_stream
 
 REGION_NAMES = {-1: "still", **{region.value: region.name.lower() for region in Region}}
 
@@ -56,7 +56,7 @@ class _Sweep:
 
 
 class GuidanceSweep:
-    """What the guided policies p_w of every step answer, for some weights w (`pir.guidance`).
+    """What the guided policies p_w of every step answer, for some weights w.
 
     w = 0 reads out the policy before the step, w = 1 the one after it; w > 1 goes on in the step's
     direction, at no further forward pass. Besides the most likely answer, one is drawn per puzzle.

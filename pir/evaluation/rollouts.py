@@ -8,14 +8,14 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.device import time_on
 from pir.errors import UserError
-from pir.ledger import Ledger
-from pir.memory import require_memory
+from pir.ledger.ledger import Ledger
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout, begin, improve
+from pir.system.device import time_on
+from pir.system.memory import require_memory
 
 EVALUATION_SEED = 0
 

@@ -13,11 +13,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.batch_size import fitting_batch
-from pir.cells import IDLE_KL
 from pir.components import Components, load_trained
-from pir.cost import flops_per_step
+from pir.evaluation.batch_size import fitting_batch
 from pir.evaluation.breadth import breadth
+from pir.evaluation.cost import flops_per_step
 from pir.evaluation.exit_sweep import ExitSweep, run_rule
 from pir.evaluation.floors import look_up, masked_random, one_blank
 from pir.evaluation.path_independence import path_independence
@@ -32,11 +31,12 @@ from pir.evaluation.probes import (
 from pir.evaluation.rollouts import Evaluation, Observer, evaluate, held_out
 from pir.evaluation.sampling import PolicySample, sample_rollouts
 from pir.evaluation.test_file import TestFile
-from pir.exits import ExitRule, FixedDepth
-from pir.folder_lock import remove
+from pir.exits.rules import ExitRule, FixedDepth
+from pir.ledger.cells import IDLE_KL
+from pir.ledger.statistics import LIVE_GAIN, STATISTICS, describe
 from pir.puzzle import Puzzle
-from pir.run_folder import RunFolder, write_arrays, write_json, write_rows
-from pir.statistics import LIVE_GAIN, STATISTICS, describe
+from pir.runs.folder import RunFolder, write_arrays, write_json, write_rows
+from pir.runs.folder_lock import remove
 
 HELD_OUT_PUZZLES = 2000
 """Puzzles of a split that are evaluated by default."""

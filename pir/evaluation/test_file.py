@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from tensordict import TensorDict
 
-from pir.given_puzzles import FilePuzzle, GivenPuzzles
-from pir.inputs import file_sha256
 from pir.puzzle import KEY_RANGE, Puzzle, split_range
-from pir.puzzle_source import STDIN
+from pir.puzzle_files.given import FilePuzzle, GivenPuzzles
+from pir.puzzle_files.source import STDIN
+from pir.runs.inputs import file_sha256
 
 
 @dataclass

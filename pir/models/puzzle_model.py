@@ -10,12 +10,12 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from pir.device import fast_dtype
 from pir.errors import UserError
 from pir.models.conditioning import AnswerFlow, Conditioning
 from pir.models.network import Linear, Network
 from pir.puzzle import PAD, Puzzle
 from pir.reasoner import MASKED_LOGIT, Policy, Reasoner
+from pir.system.device import fast_dtype
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 

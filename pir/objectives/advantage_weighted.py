@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pir.checks import check_choice
 from pir.errors import UserError
-from pir.guidance import gain
+from pir.ledger.guidance import gain
 from pir.objective import Term, cell_log_probs, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner

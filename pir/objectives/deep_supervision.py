@@ -4,10 +4,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.objective import Term, lane_means, token_log_probs
+from pir.objectives.targets import TargetGenerator
 from pir.puzzle import PAD, Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout
-from pir.targets import TargetGenerator
 
 
 class DeepSupervision(Term):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.exits import worth_going_on
+from pir.exits.rules import worth_going_on
 from pir.objective import Term, label_nll
 from pir.objectives.halting import exit_log_probs
 from pir.puzzle import Puzzle

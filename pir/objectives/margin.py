@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.guidance import guided_log_policy, margin
+from pir.ledger.guidance import guided_log_policy, margin
 from pir.objective import Term, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner

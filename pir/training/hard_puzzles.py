@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.checkpoint_content import with_tensors
+from pir.runs.checkpoint_content import with_tensors
 
 
 class HardPuzzles:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pir.ledger import Ledger
+from pir.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pir import checkpoint
-from pir.checkpoint_content import describe, differences, walk, with_tensors
 from pir.errors import UserError
-from pir.folder_lock import remove
-from pir.inputs import of_run, without_files
-from pir.run_folder import processor, resolved
-from pir.terminal import one_line, say
+from pir.runs import checkpoint
+from pir.runs.checkpoint_content import describe, differences, walk, with_tensors
+from pir.runs.folder import processor, resolved
+from pir.runs.folder_lock import remove
+from pir.runs.inputs import of_run, without_files
+from pir.system.terminal import one_line, say
 from pir.training.settings import CHANGEABLE
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import Any, Protocol
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from pir.ledger import Ledger
-from pir.progress import Stopwatch
+from pir.ledger.ledger import Ledger
 from pir.reasoner import Reasoner
 from pir.rollout import Lanes, StepCounter, lanes_of
 from pir.schedules import LaneSchedule
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import averaged
+from pir.training.progress import Stopwatch
 
 
 class Stateful(Protocol):

@@ -10,26 +10,26 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from pir import checkpoint
-from pir.batch_size import fitting_batch, named_when_short
-from pir.checkpoint_content import not_finite
 from pir.checks import check_seed
 from pir.components import Components, take_weights
-from pir.device import own_random_stream, prepare_cpu, time_on
 from pir.errors import NonFiniteLossError
+from pir.evaluation.batch_size import fitting_batch, named_when_short
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
-from pir.interrupt import postponed, requested, stoppable
-from pir.ledger import Ledger
-from pir.memory import require_memory
-from pir.progress import LONGEST_WAIT, ProgressView
+from pir.ledger.ledger import Ledger
 from pir.reasoner import Reasoner
 from pir.rollout import Lanes, Rollout, begin, counted, gradient_in, improve, refill, stack
-from pir.row_file import RowFile
-from pir.run_folder import RunFolder
+from pir.runs import checkpoint
+from pir.runs.checkpoint_content import not_finite
+from pir.runs.folder import RunFolder
+from pir.runs.row_file import RowFile
+from pir.system.device import own_random_stream, prepare_cpu, time_on
+from pir.system.interrupt import postponed, requested, stoppable
+from pir.system.memory import require_memory
 from pir.training import report
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import averaged, learning_rate_factor
+from pir.training.progress import LONGEST_WAIT, ProgressView
 from pir.training.resume import snapshot
 from pir.training.settings import check_settings
 from pir.training.state import TrainState

@@ -1,0 +1,103 @@
+"""Figure of when to stop: solved against the mean forward passes, for every rule."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
+from pir.analysis.figures.layout import percent_axis, rows
+from pir.analysis.figures.style import COLOURS, INK, MUTED
+from pir.analysis.reading.runs import EXITS, Group, Run, Table, group_by_seed
+from pir.analysis.words import label, number, percent
+
+FIXED, ORACLE = "fixed", "oracle"
+
+MARKED = 25
+"""Lines of more points have no marks."""
+
+Line = tuple[np.ndarray, np.ndarray]
+"""Forward passes and solved, each of shape (points,)."""
+
+
+def draw_exits(runs: Sequence[Run]) -> Figure:
+    """Draws solved against the mean forward passes, one line per rule to stop early.
+
+    Of runs that differ in their seed only, lines and stars are means.
+    """
+    groups = group_by_seed(runs)
+    return rows(_paint, groups, [group.label for group in groups], [3.8] * len(groups))
+
+
+def _paint(figure: SubFigure, group: Group) -> None:
+    tables = [run.required(EXITS) for run in group.runs]
+    axis = figure.subplots()
+    found = dict.fromkeys(rule for table in tables for rule in table.distinct("rule"))
+    rules = [rule for rule in found if rule not in (FIXED, ORACLE)]
+    for index, rule in enumerate([*rules, ORACLE, FIXED]):
+        parts = [part for table in tables if len(part := table.where(table["rule"] == rule))]
+        if not parts:
+            continue
+        style = _rule_style(rule, index)
+        passes, solved = mean_line([_line(part) for part in parts])
+        style |= {"marker": ""} if len(passes) > MARKED else {}
+        axis.plot(passes, solved, label=label(rule_name(rule)), **style)
+        stars = [_line(part.where(part["chosen"] > 0)) for part in parts]
+        stars = [star for star in stars if len(star[0]) and rule != ORACLE]
+        if stars:
+            axis.plot(*np.mean(np.concatenate(stars, 1), 1), "*", markersize=13,
+                      color=style["color"], markeredgecolor=INK, zorder=4)  # fmt: skip
+    axis.plot([], [], "*", color="none", markeredgecolor=INK, markersize=11,
+              label="chosen on validation")  # fmt: skip
+    axis.set_xlabel("forward passes per puzzle, mean")
+    percent_axis(axis, "solved (verifier)")
+    figure.legend(loc="outside right center")
+
+
+def _line(table: Table) -> Line:
+    """Returns the points of a rule, by forward passes."""
+    table = table.where(np.argsort(table["forward_passes"], kind="stable"))
+    return table["forward_passes"], table["solved"]
+
+
+def mean_line(lines: Sequence[Line]) -> Line:
+    """Returns the mean of lines where all of them are, if there; of single points their mean.
+
+    A point between two thresholds is what a coin that picks one of them would reach, so straight
+    lines between them are no guess.
+    """
+    if all(len(x) == 1 for x, _ in lines):
+        points = np.mean(lines, 0)
+        return points[0], points[1]
+    low, high = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
+    x = np.unique(np.concatenate([x for x, _ in lines]))
+    x = x[(low <= x) & (x <= high)]
+    return x, np.mean([np.interp(x, *line) for line in lines], 0)
+
+
+def rule_name(rule: str) -> str:
+    """Returns a rule's name as words."""
+    return "oracle (a bound)" if rule == ORACLE else rule.replace("_", " ")
+
+
+def _rule_style(rule: str, index: int) -> dict[str, Any]:
+    if rule == FIXED:
+        return {"color": INK, "linewidth": 2, "marker": "s", "markersize": 4}
+    if rule == ORACLE:
+        return {"color": MUTED, "linestyle": ":", "marker": "D", "markersize": 5, "linewidth": 1.6}
+    colour, dashes = COLOURS[index % 6], ("-", "--")[index // 6 % 2]
+    return {"color": colour, "linestyle": dashes, "marker": "o", "markersize": 3, "linewidth": 1.3}
+
+
+def describe_exits(run: Run) -> str:
+    """Says what the best rule saves beside the trained depth."""
+    best = run.facts.best_exit
+    if best is None:
+        return "No rule to stop early saves steps and keeps what the trained depth solves."
+    saving = 1 - best.forward_passes / best.full_forward_passes
+    change = f"{percent(abs(saving), 0)} {'fewer' if saving >= 0 else 'more'}"
+    return (
+        f"Rule {rule_name(best.rule)} with threshold {number(best.threshold)} solves "
+        f"{percent(best.solved)} with {number(best.forward_passes)} forward passes on average, "
+        f"{change} than the {number(best.full_forward_passes)} of the full depth "
+        f"({percent(best.full_solved)})."
+    )

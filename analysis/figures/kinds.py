@@ -1,0 +1,124 @@
+"""Every kind of figure, in one registry: `pir plot` and `pir report` both go over it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pir.analysis.figures import curves, exits, latents, passes, sweeps, waste
+from pir.analysis.figures.layout import Drawing
+from pir.analysis.figures.style import save_figure
+from pir.analysis.reading.runs import (
+    CELLS,
+    EXITS,
+    FACTS,
+    GUIDANCE,
+    IMPROVEMENT,
+    LATENTS,
+    METRICS,
+    PER_STEP,
+    STEP_SIZE,
+    STEPS,
+    STRATA,
+    Run,
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Attributes:
+        title: what it shows, in a few words.
+        draw: makes the figure of one or several runs.
+        describe: says in one sentence what it shows of a run, from the data.
+        files: what it needs in the run folder.
+    """
+
+    title: str
+    draw: Drawing
+    describe: Callable[[Run], str]
+    files: tuple[str, ...]
+
+    def missing(self, run: Run) -> list[str]:
+        """Returns the needed files that the run folder lacks."""
+        return [file for file in self.files if not run.has(file)]
+
+
+KINDS = {
+    "improvement": Kind(
+        "What every step solves",
+        curves.draw_improvement,
+        curves.describe_improvement,
+        (FACTS, PER_STEP),
+    ),
+    "passes": Kind(
+        "What training costs",
+        passes.draw_passes,
+        passes.describe_passes,
+        (FACTS, IMPROVEMENT, METRICS),
+    ),
+    "waterfall": Kind(
+        "What every step gains",
+        waste.draw_waterfall,
+        waste.describe_waterfall,
+        (FACTS, PER_STEP),
+    ),
+    "dead-compute": Kind(
+        "Where compute is dead",
+        waste.draw_dead_compute,
+        waste.describe_dead_compute,
+        (FACTS, STEPS, IMPROVEMENT),
+    ),
+    "margins": Kind(
+        "Direction and size of the steps",
+        waste.draw_margins,
+        waste.describe_margins,
+        (FACTS, CELLS),
+    ),
+    "guidance": Kind(
+        "Guidance of the policy",
+        sweeps.draw_guidance,
+        sweeps.describe_guidance,
+        (FACTS, GUIDANCE),
+    ),
+    "step-size": Kind(
+        "Size of the latent step",
+        sweeps.draw_step_size,
+        sweeps.describe_step_size,
+        (FACTS, STEP_SIZE),
+    ),
+    "exits": Kind(
+        "When to stop",
+        exits.draw_exits,
+        exits.describe_exits,
+        (FACTS, EXITS),
+    ),
+    "latents": Kind(
+        "Where the steps take the latent state",
+        latents.draw_latents,
+        latents.describe_latents,
+        (FACTS, LATENTS, PER_STEP),
+    ),
+    "difficulty": Kind(
+        "Easy and hard puzzles",
+        curves.draw_difficulty,
+        curves.describe_difficulty,
+        (FACTS, STRATA),
+    ),
+    "statistics": Kind(
+        "Every statistic of the ledger",
+        curves.draw_statistics,
+        curves.describe_statistics,
+        (FACTS, PER_STEP),
+    ),
+}
+"""A new kind of figure is one more entry."""
+
+
+def save_kind(kind: str, folders: Sequence[Path], out: Path) -> None:
+    """Writes a figure of run folders.
+
+    Raises:
+        UserError: if a run cannot be read or the figure cannot be written.
+    """
+    save_figure(KINDS[kind].draw([Run(folder) for folder in folders]), out)

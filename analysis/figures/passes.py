@@ -1,0 +1,121 @@
+"""Figure of what training costs: solved on validation against the forward passes of training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+from pir.analysis.figures.layout import WIDTH, legend_below, line_style, percent_axis
+from pir.analysis.figures.style import INK, MUTED
+from pir.analysis.reading.runs import IMPROVEMENT, METRICS, Group, Run, group_by_seed
+from pir.analysis.statistics.compare import refuse_unlike
+from pir.analysis.statistics.resampling import ROUNDING
+from pir.analysis.words import label, millions, number, percent
+
+from pir.errors import UserError
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What runs that differ in their seed only solve on validation, at the trained depth.
+
+    Attributes:
+        group: the runs.
+        passes: forward passes of training at the evaluations that all of them made, shape (E,).
+        solved: the share solved there, of shape (seeds, E).
+    """
+
+    group: Group
+    passes: np.ndarray
+    solved: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean over seeds, of shape (E,)."""
+        return np.asarray(self.solved.mean(0))
+
+    def first_reaching(self, share: float) -> int | None:
+        """Returns the first evaluation at which the mean is so high; None if it never is."""
+        reached = np.flatnonzero(self.mean >= share - ROUNDING)
+        return int(reached[0]) if len(reached) else None
+
+
+def training_curve(group: Group) -> Curve:
+    """Reads the curve of a group; the evaluation before training has no place on a log axis.
+
+    Raises:
+        UserError: if its runs share no evaluation.
+    """
+    tables = [run.at_trained_depth(run.required(IMPROVEMENT)) for run in group.runs]
+    shared = set.intersection(*(set(table["optimizer_step"]) for table in tables)) - {0}
+    if not shared:
+        raise UserError(f"{group.label}: no step of training at which all its runs were evaluated")
+    at = np.array(sorted(shared))
+    solved = [table["solved"][np.isin(table["optimizer_step"], at)] for table in tables]
+    return Curve(group, _passes(group.runs[0], at), np.stack(solved))
+
+
+def _passes(run: Run, optimizer_steps: np.ndarray) -> np.ndarray:
+    """Returns the forward passes of training at optimizer steps, between and beyond logged ones.
+
+    Every optimizer step costs the same, so beyond the last row the mean cost so far holds.
+    """
+    logged = run.required(METRICS)
+    steps, passes = (np.append(0.0, logged[name]) for name in ("optimizer_step", "forward_passes"))
+    last = max(optimizer_steps[-1], steps[-1])
+    steps, passes = np.append(steps, last), np.append(passes, last * passes[-1] / steps[-1])
+    return np.asarray(np.interp(optimizer_steps, steps, passes))
+
+
+def draw_passes(runs: Sequence[Run]) -> Figure:
+    """Draws solved on validation against the forward passes of training, one line per group.
+
+    Lines are means over seeds, bands go from the least seed to the most. The diamond of a group is
+    the first evaluation at which its mean is what the first group ends with, the dashed line.
+    """
+    refuse_unlike(runs, "env")
+    curves = [training_curve(group) for group in group_by_seed(runs)]
+    share = float(curves[0].mean[-1])
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axis = figure.subplots()
+    axis.axhline(share, color=MUTED, linewidth=0.9, linestyle="--")
+    for index, curve in enumerate(curves):
+        line = line_style(index)
+        reached = curve.first_reaching(share)
+        cost = "not reached" if reached is None else f"{millions(curve.passes[reached])} passes"
+        axis.fill_between(curve.passes, curve.solved.min(0), curve.solved.max(0),
+                          color=line["color"], alpha=0.18, linewidth=0)  # fmt: skip
+        axis.plot(curve.passes, curve.mean, label=label(f"{curve.group.label}: {cost}"), **line)
+        if reached is not None:
+            axis.plot(curve.passes[reached], curve.mean[reached], "D", color=line["color"],
+                      markeredgecolor=INK, markersize=8, zorder=4)  # fmt: skip
+    _passes_axis(axis)
+    percent_axis(axis, "solved (validation, trained depth)")
+    caption = f"dashed: what {curves[0].group.label} ends with; diamonds: first evaluation there"
+    if any(len(curve.solved) > 1 for curve in curves):
+        caption += "; bands: least to most over seeds"
+    figure.suptitle(label(caption), fontsize=9, color=MUTED)
+    legend_below(figure, min(3, len(curves)))
+    return figure
+
+
+def _passes_axis(axis: Axes) -> None:
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 4, 7)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: millions(value)))
+    axis.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axis.set_xlabel("forward passes of training")
+
+
+def describe_passes(run: Run) -> str:
+    """Says what training ends with, and whether it was there before."""
+    curve = training_curve(Group(run.name, (run,)))
+    share = float(curve.mean[-1])
+    text = f"Training ends with {percent(share)} of the validation puzzles solved, after "
+    text += f"{number(curve.passes[-1])} forward passes; "
+    before = curve.first_reaching(share)
+    if before is None or before == len(curve.passes) - 1:
+        return f"{text}no evaluation before it solved as many."
+    return f"{text}the first evaluation to solve as many came after {number(curve.passes[before])}."

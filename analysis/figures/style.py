@@ -1,0 +1,84 @@
+"""One look for every figure: colour-blind-safe, readable in grey, no more ink than needed."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from pir.errors import UserError
+from pir.notation.drawing import BLUE, ORANGE
+from pir.runs.folder import write_atomically
+
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, in an order that keeps neighbours apart."""
+
+SOLVED, FAILED = COLOURS[0], COLOURS[1]
+"""Puzzles that are solved after the trained depth, and those that are not."""
+
+GAIN, LOSS = COLOURS[2], COLOURS[1]
+
+INK, MUTED, GRID, PAPER = "#1b1b1d", "#5e5e61", "#e4e4e7", "#fefefe"
+"""Text, axes, grid and background. No other element has these colours, so that a page can put its
+own in their place."""
+
+FORMATS = (".png", ".pdf", ".svg")
+
+plt.rcParams.update(
+    {
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "text.color": INK,
+        "figure.facecolor": PAPER,
+        "axes.facecolor": PAPER,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": INK,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "grid.color": GRID,
+        "grid.linewidth": 0.8,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "figure.dpi": 100,
+        "savefig.dpi": 160,
+        "svg.hashsalt": "pir",
+    }
+)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure in the format of its ending, and closes it.
+
+    Raises:
+        UserError: if the ending is none of `FORMATS` or the file cannot be written.
+    """
+    try:
+        if path.suffix not in FORMATS:
+            raise UserError(f"out={path}: the ending must be one of {', '.join(FORMATS)}")
+        with warnings.catch_warnings():
+            # names of runs may be in any script; what the font lacks shows as a box
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            options: dict[str, Any] = {
+                "format": path.suffix[1:],
+                "metadata": _without_date(path),
+            }
+            write_atomically(path, lambda f: figure.savefig(f, bbox_inches="tight", **options))
+    finally:
+        plt.close(figure)
+
+
+def _without_date(path: Path) -> dict[str, None]:
+    """Same data, same file: leaves out the date that pdf and svg carry by default."""
+    return {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix, {})

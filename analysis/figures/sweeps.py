@@ -1,0 +1,103 @@
+"""Figures of what can be turned at evaluation: guidance, step size."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from pir.analysis.figures.layout import one_row_per_run, percent_axis, step_colours
+from pir.analysis.figures.style import INK, MUTED
+from pir.analysis.reading.runs import GUIDANCE, OPTIMALITY, STEP_SIZE, Run, Table
+from pir.analysis.words import number, percent
+
+
+@one_row_per_run(3.4)
+def draw_guidance(figure: SubFigure, run: Run) -> None:
+    """Draws solved, and the label's negative log-likelihood, against the guidance w, per step.
+
+    A reasoner with an optimality token has a second kind of guidance, and a third panel.
+    """
+    table, tokens = run.required(GUIDANCE), run.table(OPTIMALITY)
+    labelled = bool(np.isfinite(table["nll"]).any())
+    axes = figure.subplots(1, 1 + labelled + (tokens is not None), squeeze=False)[0]
+    _lines_per_step(axes[0], table, "w", "solved", run, band=True)
+    percent_axis(axes[0], "solved (verifier)")
+    if labelled:
+        _lines_per_step(axes[1], table, "w", "nll", run)
+        axes[1].set_ylabel("-log p(y*), nats per cell")
+    if tokens is not None:
+        _lines_per_step(axes[-1], tokens, "w", "solved", run, band=True)
+        axes[-1].set_title("from any to good answers")
+        percent_axis(axes[-1], "solved (verifier)")
+    for axis in axes:
+        axis.set_xlabel("guidance w (1: the policy as trained)")
+    _step_legend(figure, axes[0])
+
+
+@one_row_per_run(3.4)
+def draw_step_size(figure: SubFigure, run: Run) -> None:
+    """Draws solved against the size of the latent step: of every step, and of step k alone."""
+    table = run.required(STEP_SIZE)
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    _lines_per_step(axes[0], table, "step_size", "solved", run, band=True)
+    _lines_per_step(axes[1], table, "step_size", "probe_solved", run)
+    for axis, title in zip(axes, ("every step scaled", "only step k scaled"), strict=True):
+        axis.set_title(title)
+        axis.set_xlabel("step size (1: as trained)")
+    percent_axis(axes[0], "solved (verifier)")
+    _step_legend(figure, axes[0])
+
+
+def _lines_per_step(
+    axis: Axes, table: Table, x: str, y: str, run: Run, *, band: bool = False
+) -> None:
+    """Draws one line per step, the trained depth in ink; x = 1 is what was trained."""
+    numbers = sorted(table.distinct("k"))
+    depth = int(run.at_trained_depth(table)["k"][0])
+    axis.axvline(1, color=MUTED, linewidth=0.8, linestyle=":")
+    for colour, k in zip(step_colours(len(numbers)), numbers, strict=True):
+        rows = table.where(table["k"] == k)
+        rows = rows.where(np.argsort(rows[x]))
+        name, style = f"step {k:.0f}", {"color": colour, "linewidth": 1.2}
+        if k == depth:
+            name, style = f"{name} (trained depth)", {"color": INK, "linewidth": 2, "zorder": 3}
+            if band:
+                low, high = rows[f"{y}_low"], rows[f"{y}_high"]
+                axis.fill_between(rows[x], low, high, color=INK, alpha=0.12, linewidth=0)
+        axis.plot(rows[x], rows[y], marker="o", markersize=3, label=name, **style)
+
+
+def _step_legend(figure: SubFigure, axis: Axes) -> None:
+    """Names a few of the lines: the first, the last, the trained depth."""
+    handles, names = axis.get_legend_handles_labels()
+    named = [i for i, name in enumerate(names) if i in (0, len(names) - 1) or "(" in name]
+    figure.legend([handles[i] for i in named], [names[i] for i in named],
+                  loc="outside lower center", ncols=len(named))  # fmt: skip
+
+
+def describe_guidance(run: Run) -> str:
+    """Says which guidance solves most at the trained depth, and whether that is more than noise."""
+    return _best_of_sweep(run, GUIDANCE, "w", "guidance w")
+
+
+def describe_step_size(run: Run) -> str:
+    """Says which step size solves most at the trained depth."""
+    return _best_of_sweep(run, STEP_SIZE, "step_size", "step size")
+
+
+def _best_of_sweep(run: Run, file: str, x: str, name: str) -> str:
+    table = run.at_trained_depth(run.required(file))
+    best, plain = int(np.argmax(table["solved"])), int(np.argmin(np.abs(table[x] - 1)))
+    values, solved = table[x], table["solved"]
+    start = f"At the trained depth (step {table['k'][0]:.0f}) "
+    as_trained = f"{name} {number(values[plain])}"
+    if solved[best] <= solved[plain]:
+        return (
+            f"{start}no {name} of {number(values.min())} to {number(values.max())} solves more "
+            f"than {as_trained} ({percent(solved[plain])})."
+        )
+    inside = table["solved_low"][best] <= solved[plain]
+    return (
+        f"{start}{name} {number(values[best])} solves {percent(solved[best])}, {as_trained} "
+        f"{percent(solved[plain])}, which lies {'inside' if inside else 'outside'} the interval "
+        f"of the former ({percent(table['solved_low'][best])} to "
+        f"{percent(table['solved_high'][best])})."
+    )

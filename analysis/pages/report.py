@@ -1,0 +1,160 @@
+"""The report of a run: one page with every figure and table that its folder has data for."""
+
+import shlex
+from pathlib import Path
+
+from pir.analysis.figures.exits import rule_name
+from pir.analysis.figures.kinds import KINDS
+from pir.analysis.pages import report_tables as tables
+from pir.analysis.pages.page import definitions, figure, page, section, text
+from pir.analysis.pages.svg import inline_svg
+from pir.analysis.reading.runs import BREADTH, CELLS, INFO, PER_STEP, Run
+from pir.analysis.words import NONE, number, percent
+
+from pir.errors import UserError
+from pir.runs.folder import write_text
+
+
+def write_report(folder: Path, out: Path) -> None:
+    """Writes the page of a run.
+
+    Raises:
+        UserError: if the run cannot be read or the page cannot be written.
+    """
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"out={out}: the ending must be .html")
+    write_text(out, report(Run(folder)))
+
+
+def report(run: Run) -> str:
+    """Returns the page of a run.
+
+    Raises:
+        UserError: if the run cannot be read.
+    """
+    facts = run.facts
+    drawn = [name for name, kind in KINDS.items() if not kind.missing(run)]
+    links = "".join(f'<li><a href="#{name}">{text(KINDS[name].title)}</a></li>' for name in drawn)
+    return page(
+        f"{run.name}: {facts.env}",
+        f"<header><h1>{text(run.name)}</h1>",
+        f"<p>{text(_subject(run))}</p>",
+        definitions(_origin(run), "facts"),
+        "</header>",
+        section("summary", "In short", definitions(_headline(run), "tiles")),
+        f'<nav aria-label="Figures"><ul>{links}<li><a href="#tables">Tables</a></li></ul></nav>',
+        section("figures", "Figures", *(_figure(run, name) for name in drawn)),
+        section("missing", "Not measured yet", _missing(run)),
+        section(
+            "tables",
+            "Tables",
+            tables.step_table(run),
+            tables.strata_table(run),
+            tables.floor_table(run),
+            tables.exit_table(run),
+            tables.breadth_table(run),
+            tables.statistics_tables(run),
+        ),
+    )
+
+
+def _subject(run: Run) -> str:
+    facts = run.facts
+    puzzles = f"{number(facts.puzzles)} {facts.split} puzzles"
+    return (
+        f"A reasoner for {facts.env}, trained for {facts.trained_steps} improvement steps and "
+        f"evaluated for {facts.improvement_steps} on {puzzles}."
+    )
+
+
+def _origin(run: Run) -> list[tuple[str, str, str]]:
+    """Where the run comes from: choices, size, code and machine."""
+    facts, info = run.facts, run.content(INFO) or {}
+    machine = [str(info[key]) for key in ("processor", "platform") if info.get(key)]
+    gpus = info.get("gpus")
+    machine = [str(gpu) for gpu in gpus] if gpus and isinstance(gpus, list) else machine[:1]
+    origin = {
+        "env": facts.env,
+        "model": facts.model,
+        "objective": facts.objective,
+        "seed": facts.seed,
+        "parameters": number(facts.parameters),
+        "checkpoint": facts.checkpoint,
+        "date": str(info.get("date") or "")[:10] or None,
+        "commit": str(info.get("commit") or "")[:12] or None,
+        "pir": info.get("pir"),
+        "machine": ", ".join(machine) or None,
+        "cores": info.get("cores"),
+    }
+    return [(term, str(value), "") for term, value in origin.items() if value not in (None, "")]
+
+
+def _headline(run: Run) -> list[tuple[str, str, str]]:
+    """The numbers to read first; those that the evaluation lacks are left out."""
+    facts = run.facts
+    trained = run.at_trained_depth(run.required(PER_STEP))
+    depth = int(trained["k"][0])
+    best, cost = facts.best_exit, facts.cost
+    tiles = [
+        ("Solved", percent(trained["solved"][0]),
+         f"95 % interval {tables.interval(trained, 0)}, after {depth} steps"),
+        ("Dead compute", percent(facts.dead_fraction),
+         "of the forward passes in the trained depth bought nothing"),
+        ("Live depth", number(facts.live_depth),
+         f"of {depth} steps gain more than {number(facts.live_gain)} in score"),
+        ("Steps to solve", number(facts.steps_to_solve),
+         "mean over puzzles solved in the trained depth"),
+        ("Fixed points", percent(facts.fixed_point_rate),
+         "of the puzzles once solved stay solved to the last step"),
+        ("Forward passes", number(trained["forward_passes"][0]), "per puzzle, trained depth"),
+    ]  # fmt: skip
+    if cost is not None:
+        flops, seconds = cost.flops_per_step, cost.seconds_per_step
+        tiles += [
+            ("FLOPs", number(flops * depth if flops else None), "per puzzle, trained depth"),
+            ("Milliseconds", number(1000 * seconds * depth if seconds else None),
+             f"per puzzle, trained depth, {number(cost.batch_size)} at once"),
+        ]  # fmt: skip
+    if best is not None:
+        tiles.append(
+            ("Saved by stopping early", percent(1 - best.forward_passes / best.full_forward_passes),
+             f"of the passes, rule {rule_name(best.rule)}; solves {percent(best.solved)}"
+             + (f", takes {percent(best.seconds / best.full_seconds, 0)} of the time"
+                if best.seconds and best.full_seconds else ""))
+        )  # fmt: skip
+    for name, floor in (facts.floors or {}).items():
+        tiles.append(("Floor: " + name.replace("_", " "), percent(floor.solved), "without a model"))
+    if facts.sampled_solved is not None:
+        tiles.append(
+            ("Samples right", percent(facts.sampled_solved),
+             f"of {number(facts.samples)} per puzzle; they cover {percent(facts.coverage)} of all "
+             "right answers")
+        )  # fmt: skip
+    return [tile for tile in tiles if tile[1] != NONE]
+
+
+def _figure(run: Run, name: str) -> str:
+    kind = KINDS[name]
+    sentence = kind.describe(run)
+    svg = inline_svg(kind.draw([run]), name, f"{kind.title}. {sentence}")
+    command = f"pir plot run={shlex.quote(str(run.folder))} kind={name}"
+    return figure(name, kind.title, svg, sentence, command)
+
+
+def _missing(run: Run) -> str:
+    """Names what an evaluation did not measure, with the command that does: one for all."""
+    wanted = {
+        kind.title: file
+        for kind in KINDS.values()
+        for file in kind.missing(run)[:1]
+        if file.startswith("eval/")
+    }
+    if not run.has(BREADTH):
+        wanted["Several starts per puzzle"] = BREADTH
+    if not wanted:
+        return ""
+    lines = "".join(
+        f"<li>{text(title)}{' (needs labels)' if file == CELLS else ''}</li>"
+        for title, file in wanted.items()
+    )
+    return f"<ul>{lines}</ul><p><code>{text(run.command(*wanted.values()))}</code></p>"

@@ -1,0 +1,99 @@
+"""A table of runs as a figure: a line per row, the last of the columns' settings as its x axis."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from pir.analysis.figures.layout import WIDTH, legend_below, line_style, percent_axis
+from pir.analysis.figures.style import MUTED
+from pir.analysis.pages.table_view import named
+from pir.analysis.statistics.table import RunTable
+from pir.analysis.words import NONE, are_numbers, label
+
+PANELS = 4
+"""Panels side by side."""
+
+WIDE = 8
+"""From this ratio of the largest to the smallest number on, an axis is logarithmic."""
+
+
+def draw_table(table: RunTable) -> Figure:
+    """Draws the means of a table and the values of every seed.
+
+    Columns that differ in their last setting only share a panel, with that setting as x axis: to
+    scale where it is a number. Runs without that setting, as a model without latents beside models
+    that differ in how many they have, are a level line. Dotted is what random answers solve.
+    """
+    keys = list(table.columns[0])
+    panels: dict[str, list[int]] = {}
+    for j, column in enumerate(table.columns):
+        panels.setdefault(named({key: column[key] for key in keys[:-1]}), []).append(j)
+    across = min(len(panels), PANELS)
+    down = math.ceil(len(panels) / across)
+    figure = Figure(figsize=(WIDTH, 0.8 + 2.8 * down), layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for axis, (title, members) in zip(axes, panels.items(), strict=False):
+        axis.set_title(label(title))
+        _paint(axis, table, members, keys[-1])
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    lines: dict[str, Artist] = {}  # every row once, though panels repeat them
+    for axis in figure.axes:
+        handles, names = axis.get_legend_handles_labels()
+        lines |= zip(names, handles, strict=True)
+    title = label(", ".join(table.keys))
+    legend_below(figure, 2, handles=list(lines.values()), labels=list(lines), title=title)
+    return figure
+
+
+def _paint(axis: Axes, table: RunTable, members: Sequence[int], key: str) -> None:
+    """Draws one panel: the columns of these indices, told apart by one setting."""
+    at = {j: value for j in members if (value := table.columns[j][key]) != NONE}
+    numeric = are_numbers(at.values())
+    places = dict(zip(at, _places(axis, list(at.values()), numeric), strict=True))
+    for i, row in enumerate(table.rows):
+        style = line_style(i) | {"label": label(named(row, header=table.keys))}
+        # rows stand side by side where there is room between values
+        aside = 0.0 if numeric else 0.7 * ((i + 0.5) / len(table.rows) - 0.5)
+        means = {}
+        for j in members:
+            cell = table.cells.get((i, j))
+            if cell is None or cell.mean is None:
+                continue
+            if j not in places:
+                axis.axhline(cell.mean, **(style | {"marker": "", "linewidth": 1.2}))
+                continue
+            x = places[j] + aside
+            means[x] = cell.mean
+            seeds = style | {"label": None, "linestyle": "", "alpha": 0.35}
+            axis.plot([x] * len(cell.values), cell.values, **seeds)
+        if means:
+            line = zip(*sorted(means.items()), strict=True)
+            axis.plot(*line, **(style if numeric else style | {"linestyle": "", "markersize": 5}))
+    random = {x: floor[1] for j, x in places.items() if (floor := table.floor(j)) is not None}
+    if random:
+        level = (0,) if numeric else (-0.4, 0.4, math.nan)
+        line = zip(*((x + d, y) for x, y in sorted(random.items()) for d in level), strict=True)
+        axis.plot(*line, color=MUTED, linestyle=":", label="random answers")
+    axis.set_xlabel(label(key))
+    if table.share:
+        percent_axis(axis, table.metric)
+        axis.set_ylim(bottom=0)
+    else:
+        axis.set_ylabel(label(table.metric))
+
+
+def _places(axis: Axes, values: Sequence[str], numeric: bool) -> list[float]:
+    """Sets the ticks of an x axis, and returns where every value is."""
+    if numeric:
+        places = [float(value) for value in values]
+        if places and min(places) > 0 and max(places) >= WIDE * min(places):
+            axis.set_xscale("log")
+    else:
+        places = [float(at) for at in range(len(values))]
+    axis.set_xticks(places, [label(value) for value in values])
+    axis.xaxis.set_minor_locator(NullLocator())
+    return places

@@ -1,0 +1,174 @@
+"""A table of runs as text, as Markdown and as JSON."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pir.analysis.reading.entries import FREE, Span
+from pir.analysis.statistics.table import Cell, RunTable, Settings
+from pir.analysis.words import NONE, listed, millions, number, percent
+
+Mark = Callable[[str], str]
+
+BAR = "\\|"
+"""A bar inside a cell of Markdown."""
+
+NAMED = 3
+"""Of the runs without the metric so many are named."""
+
+
+def as_text(table: RunTable, command: str) -> str:
+    """Returns the table as text of fixed width; * marks the best of a column."""
+    grid = _grid(table, str, lambda best: f"{best} *")
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    lines = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in grid
+    ]
+    return "\n".join([*lines, "", *_notes(table, str, "*"), f"{command}: {_origin(table)}"])
+
+
+def as_markdown(table: RunTable, command: str) -> str:
+    """Returns the table as Markdown; the best of a column is bold."""
+    header, *body = _grid(table, _code, lambda best: f"**{best}**")
+    rows = [
+        f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |"
+        for row in (header, ["---"] * len(header), *body)
+    ]
+    notes = " ".join(_notes(table, _code, "bold"))
+    return "\n".join([*rows, "", notes, "", f"{_code(command)}: {_origin(table)}"])
+
+
+def as_json(table: RunTable, command: str) -> dict[str, Any]:
+    """Returns the table for other programs."""
+    return {
+        "metric": table.metric,
+        "command": command,
+        "cells": [
+            {
+                "row": table.rows[i],
+                "column": table.columns[j],
+                "mean": cell.mean,
+                "interval": cell.interval,
+                "interval_over": _over(cell),
+                "seeds": len(cell.values),
+                "best": table.is_best(i, j),
+                "values": cell.values,
+                "runs": [str(entry.run.folder) for entry in cell.entries],
+            }
+            for (i, j), cell in sorted(table.cells.items())
+        ],
+        "columns": [
+            {
+                "column": column,
+                "masked_random": table.floor(j),
+                "training_forward_passes": table.passes(j),
+            }
+            for j, column in enumerate(table.columns)
+        ],
+        "rows_differ_in": table.differing,
+        "lacking": table.lacking,
+        "commits": table.commits,
+    }
+
+
+def _over(cell: Cell) -> str | None:
+    """Says what the interval of a cell is over."""
+    if cell.interval is None:
+        return None
+    return "seeds" if len(cell.values) > 1 else "puzzles"
+
+
+def _grid(table: RunTable, code: Mark, mark: Mark) -> list[list[str]]:
+    """Returns header, rows, floors and training passes as cells of text.
+
+    Args:
+        table: the table.
+        code: marks settings.
+        mark: marks the best of a column.
+    """
+    across = range(len(table.columns))
+    keys = [key if _is_choice(key) else code(key) for key in table.keys]
+    grid = [[", ".join(keys), *(named(column, code) for column in table.columns)]]
+    for i, row in enumerate(table.rows):
+        grid.append([named(row, code, table.keys), *(_cell(table, i, j, mark) for j in across)])
+    floors = [_between(table.floor(j), percent) for j in across]
+    if any(floor != NONE for floor in floors):
+        grid.append(["floor: random answers", *floors])
+    grid.append(["training forward passes", *(_between(table.passes(j), millions) for j in across)])
+    return grid
+
+
+def named(settings: Settings, code: Mark = str, header: Sequence[str] = ()) -> str:
+    """Names a row or a column by its settings.
+
+    Args:
+        settings: its settings.
+        code: marks those whose key is written.
+        header: keys that stand elsewhere.
+    """
+    return ", ".join(
+        value if key in header or _is_choice(key) else code(f"{key}={value}")
+        for key, value in settings.items()
+    )
+
+
+def _is_choice(key: str) -> bool:
+    """Says whether the value of a setting speaks for itself, as the name of a choice does."""
+    return "." not in key and key not in FREE
+
+
+def _cell(table: RunTable, row: int, column: int, mark: Mark) -> str:
+    cell = table.cells.get((row, column))
+    if cell is None or cell.mean is None:
+        return NONE
+    write = percent if table.share else number
+    text = write(cell.mean)
+    if table.is_best(row, column):
+        text = mark(text)
+    if cell.interval is not None:
+        low, high = map(write, cell.interval)
+        text += f" ({low.removesuffix(' %')} to {high})"
+    count = len(cell.values)
+    return f"{text}, {f'{count} seeds' if count > 1 else 'one seed'}"
+
+
+def _between(span: Span | None, write: Callable[[float], str]) -> str:
+    if span is None:
+        return NONE
+    low, high = map(write, span)
+    return low if span[0] == span[1] else f"{low} to {high}"
+
+
+def _code(text: str) -> str:
+    """Marks text as code in Markdown, where underscores would slant it."""
+    return f"`{text}`"
+
+
+def _notes(table: RunTable, code: Mark, best: str) -> list[str]:
+    """Says how to read the table, and what it does not show."""
+    over = {_over(cell) for cell in table.cells.values()}
+    parts = [f"{code(table.metric)}: mean over seeds"]
+    if "seeds" in over:
+        parts.append("95 % intervals by Student's t over seeds")
+    if "puzzles" in over:
+        parts.append("of one seed Wilson's over its puzzles, which says nothing of other seeds")
+    if any(table.is_best(*place) for place in table.cells):
+        parts.append(f"{best}: best of its column")
+    notes = ["; ".join(parts) + "."]
+    if table.differing:
+        notes.append(f"Rows differ also in {listed([*map(code, table.differing)])}.")
+    if table.lacking:
+        named = [*map(code, table.lacking[:NAMED])]
+        more = len(table.lacking) - len(named)
+        named += [f"{more} more"] if more else []
+        notes.append(f"Without {code(table.metric)}: {listed(named)}.")
+    return notes
+
+
+def _origin(table: RunTable) -> str:
+    """Says how many runs there are, and of which code."""
+    count, commits = len(table.entries), table.commits
+    runs = f"{count} run{'s' if count > 1 else ''}"
+    if len(commits) == 1:
+        return f"{runs}, commit {next(iter(commits))}."
+    return f"{runs}, commits {listed([f'{name} ({n})' for name, n in commits.items()])}."

@@ -1,0 +1,1 @@
+"""Run folders, read and typed; nothing here draws or computes."""

@@ -1,0 +1,290 @@
+"""The reading layer: what a run folder holds, checked and typed (docs/run_folder.md).
+
+Figures, reports and comparisons read run folders through this module alone. A file that is not
+there is None, because evaluations write some files only on demand; a damaged one is a `UserError`
+that names it.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pir.analysis.reading.archive import LARGEST, open_archive
+from pir.analysis.reading.facts import MOST_STEPS, Facts, read_facts
+from pir.analysis.words import plain
+
+from pir.errors import UserError
+from pir.system.stored import read_object, read_settings, read_table, refuse
+
+PER_STEP = "eval/per_step.csv"
+PER_OUTCOME = "eval/per_outcome.csv"
+PER_PUZZLE = "eval/per_puzzle.csv"
+STRATA = "eval/strata.csv"
+STEPS = "eval/steps.npz"
+CELLS = "eval/cells.csv"
+LATENTS = "eval/latents.npz"
+GUIDANCE = "eval/guidance.csv"
+OPTIMALITY = "eval/optimality.csv"
+STEP_SIZE = "eval/step_size.csv"
+BREADTH = "eval/breadth.csv"
+EXITS = "eval/exits.csv"
+FACTS = "eval/eval.json"
+IMPROVEMENT = "improvement.csv"
+INFO = "info.json"
+METRICS = "metrics.csv"
+SUMMARY = "summary.json"
+
+ON_DEMAND = {
+    GUIDANCE: "'eval.guidance=[0.5,1,1.5,2,3]'",
+    STEP_SIZE: "'eval.step_size=[0.25,0.5,1,1.5]'",
+    BREADTH: "eval.breadth=8",
+    EXITS: "eval.exit=all",
+}
+"""The setting that makes `pir eval` write a file; the others it always writes."""
+
+TEXT_COLUMNS = ("puzzle", "outcome", "rule", "region", "selector")
+
+
+class Table:
+    """A CSV file, by columns.
+
+    Args:
+        path: the file, for messages.
+        columns: text columns as str, all others as float64; blank and `nan` are NaN.
+    """
+
+    def __init__(self, path: Path, columns: dict[str, np.ndarray]) -> None:
+        """Keeps the columns."""
+        self.path, self.columns = path, columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.columns:
+            raise UserError(
+                f"{self.path} has no column {name}: it is damaged or older than this command; "
+                "`pir eval` writes it anew"
+            )
+        return self.columns[name]
+
+    def where(self, mask: np.ndarray) -> "Table":
+        """Returns the rows that a mask of shape (rows,) keeps."""
+        return Table(self.path, {name: column[mask] for name, column in self.columns.items()})
+
+    def distinct(self, name: str) -> list[Any]:
+        """Returns the values of a column, each once, in the order of the file."""
+        return list(dict.fromkeys(self[name].tolist()))
+
+
+class Run:
+    """A run folder, read file by file when asked.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Reads nothing yet."""
+        self.folder = folder
+        self.name = plain(folder.resolve().name)
+
+    def command(self, *files: str) -> str:
+        """Returns the command that writes files into this folder, and again those on demand.
+
+        An evaluation takes the place of the one before, with all its files.
+        """
+        folder = shlex.quote(str(self.folder))
+        settings = [text for file, text in ON_DEMAND.items() if file in files or self.has(file)]
+        return " ".join([f"pir eval run={folder}", *settings])
+
+    def has(self, file: str) -> bool:
+        """Says whether the file exists."""
+        return (self.folder / file).is_file()
+
+    def table(self, file: str) -> Table | None:
+        """Reads a CSV file.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        path = self.folder / file
+        if not path.is_file():
+            return None
+        header, rows = read_table(path)
+        try:
+            columns = {
+                name: np.array(cells) if name in TEXT_COLUMNS else _numbers(name, cells)
+                for name, cells in zip(header, zip(*rows, strict=True), strict=True)
+            }
+        except ValueError as error:
+            refuse(path, error)
+        return Table(path, columns)
+
+    def required(self, file: str) -> Table:
+        """Reads a CSV file that must be there.
+
+        Raises:
+            UserError: if it is missing or damaged; the message says what makes it.
+        """
+        table = self.table(file)
+        if table is None:
+            raise UserError(f"{self.folder / file} is missing: `{self.command(file)}` writes it")
+        return table
+
+    def arrays(self, file: str, *names: str) -> dict[str, np.ndarray] | None:
+        """Reads arrays of a .npz file; without names, all of them.
+
+        Raises:
+            UserError: if it is damaged or lacks one of them.
+        """
+        path = self.folder / file
+        if not path.is_file():
+            return None
+        with open_archive(path) as archive:
+            for name in names:
+                if name not in archive.members:
+                    raise UserError(
+                        f"{path} has no array {name}: it is damaged or older than this command; "
+                        f"`{self.command(file)}` writes it anew"
+                    )
+            return {name: archive[name] for name in names or archive.members}
+
+    def required_arrays(self, file: str, *names: str) -> dict[str, np.ndarray]:
+        """Reads arrays of a .npz file that must be there; without names, all of them.
+
+        Raises:
+            UserError: if it is missing, damaged or lacks one of them; the message says what makes
+                it.
+        """
+        arrays = self.arrays(file, *names)
+        if arrays is None:
+            raise UserError(f"{self.folder / file} is missing: `{self.command(file)}` writes it")
+        return arrays
+
+    def step_values(self, *names: str) -> dict[str, np.ndarray]:
+        """Reads per-puzzle statistics, each of shape (N, K), and `rating`, of shape (N,).
+
+        Raises:
+            UserError: if they are missing or damaged.
+        """
+        values = self.required_arrays(STEPS, *names)
+        shapes = {array.shape for name, array in values.items() if name != "rating"}
+        shape = shapes.pop() if shapes else ()
+        rating = values.get("rating")
+        if shapes or len(shape) != 2 or (rating is not None and rating.shape != shape[:1]):
+            raise UserError(f"{self.folder / STEPS} is damaged: its arrays differ in shape")
+        return values
+
+    def content(self, file: str) -> dict[str, Any] | None:
+        """Reads a JSON file.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        path = self.folder / file
+        if not path.is_file():
+            return None
+        return read_object(path)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """eval.json.
+
+        Raises:
+            UserError: if it is missing (the run has not ended) or damaged.
+        """
+        content = self.content(FACTS)
+        if content is None:
+            raise UserError(
+                f"{self.folder} has no evaluation yet: let its training end, "
+                f"or `{self.command(FACTS)}`"
+            )
+        try:
+            return read_facts(content)
+        except ValueError as error:
+            refuse(self.folder / FACTS, error)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.yaml; the run that this one began with, `init`, is named without the seed.
+
+        Raises:
+            UserError: if it is missing or damaged.
+        """
+        settings = read_settings(self.folder / "config.yaml")
+        if settings.get("init") is not None:
+            settings["init"] = _without_seed(str(settings["init"]), settings.get("seed"))
+        return settings
+
+    def at_trained_depth(self, table: Table) -> Table:
+        """Returns the rows after the step that the model was trained for (or the last there is)."""
+        return table.where(table["k"] == min(self.facts.trained_steps, np.max(table["k"])))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed only; most groups have one run."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+
+def group_by_seed(runs: Sequence[Run]) -> list[Group]:
+    """Puts runs together whose configs differ in their seed only, in the order given."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        config = {key: value for key, value in run.config.items() if key != "seed"}
+        key = json.dumps([config, run.facts.split], sort_keys=True, default=str)
+        seed = run.config.get("seed")
+        while any(other.config.get("seed") == seed for other in groups.get(key, [])):
+            key += "again"  # the same seed twice is no second seed
+        groups.setdefault(key, []).append(run)
+    labels = [_group_label(members) for members in groups.values()]
+    if len(set(labels)) < len(labels):
+        labels = [
+            plain(f"{members[0].folder.resolve().parent.name}/{members[0].name}")
+            for members in groups.values()
+        ]
+    return [Group(*pair) for pair in zip(labels, map(tuple, groups.values()), strict=True)]
+
+
+def _group_label(members: Sequence[Run]) -> str:
+    """Returns a run's name, or for several what is left of it without the seed."""
+    name = members[0].name
+    if len(members) == 1:
+        return name
+    return f"{_without_seed(name, members[0].config.get('seed'))} ({len(members)} seeds)"
+
+
+def _without_seed(name: str, seed: object) -> str:
+    """Returns a name without what names its seed: `seed=1`, or else the last bare 1."""
+    number = rf"{re.escape(str(seed))}(?!\d)"
+    found = re.search(rf"[,_-]*seed[=_-]?{number}", name)
+    if not found:  # no number that is a setting's value as in model.heads=2
+        *_, found = [None, *re.finditer(rf"[,_-]*(?<![=\d]){number}", name)]
+    return (found and name[: found.start()] + name[found.end() :]) or name
+
+
+def _numbers(name: str, cells: Sequence[str]) -> np.ndarray:
+    """Reads a column of numbers; what is blank or `nan` is undefined."""
+    try:
+        values = np.array([float(cell or "nan") for cell in cells])
+    except ValueError as error:
+        raise ValueError(f"column {name}: {error}") from error
+    wrong = np.abs(values) > LARGEST
+    if name == "k":
+        wrong |= ~((values >= 1) & (values <= MOST_STEPS) & (values == np.round(values)))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"line {row + 2}, column {name}: {cells[row]} is out of range")
+    return values

@@ -1,0 +1,1 @@
+"""Comparisons, tables and tests over runs."""

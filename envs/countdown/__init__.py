@@ -1,0 +1,5 @@
+"""Countdown: combine given numbers with + - * / to reach a target."""
+
+from pir.envs.countdown.rules import Countdown
+
+__all__ = ["Countdown"]

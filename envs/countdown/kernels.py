@@ -1,0 +1,301 @@
+"""Countdown's searching parts, compiled by numba: generator, exhaustive solver, key.
+
+A program of n - 1 steps works on registers: R0 .. R(n-1) hold the numbers in descending order and
+step s writes R(n+s). A *move* is 4 * pair + operator, pairs (i < j) of registers in lexicographic
+order; subtraction and division take the larger operand first. Every result is a positive integer.
+"""
+
+import numpy as np
+from numba import njit, uint64
+from pir.envs.counter_random import draw_below, keep_place, mix, open_row, step_stream
+
+from pir.system.slices import BUSY, FILLED, GIVEN_UP
+
+ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
+STOP = -1
+"""Fills the steps that a program leaves unused (only where a subset of the numbers may be used)."""
+
+MAX_ATTEMPTS = 1_000_000
+
+
+@njit(cache=True, inline="always")
+def apply_operator(operator: int, first: int, second: int) -> int:
+    """Returns the result of one step, or 0 where it is no positive integer."""
+    larger, smaller = max(first, second), min(first, second)
+    if operator == ADD:
+        return larger + smaller
+    if operator == SUBTRACT:
+        return larger - smaller
+    if operator == MULTIPLY:
+        return larger * smaller
+    return larger // smaller if larger % smaller == 0 else 0
+
+
+@njit(cache=True)
+def number_key(numbers: np.ndarray) -> int:
+    """Hashes a multiset of numbers, given in descending order, to [0, 2**62)."""
+    state = uint64(len(numbers))
+    for number in numbers:
+        state = mix(state ^ uint64(number))
+    return np.int64(state >> uint64(2))
+
+
+@njit(cache=True)
+def search_programs(
+    numbers: np.ndarray,
+    target: int,
+    use_all: bool,
+    pairs: np.ndarray,
+    scratch: np.ndarray,
+    found: np.ndarray,
+) -> int:
+    """Finds the lexicographically first programs that reach the target, by depth-first search.
+
+    Args:
+        numbers: int64 of shape (n,), descending.
+        target: the value to reach.
+        use_all: whether every number must be used.
+        pairs: int64 of shape (P, 2), the operand registers of every pair.
+        scratch: int64 of shape (4, 2n), room.
+        found: int64 of shape (limit, n - 1), receives the moves; unused steps become `STOP`.
+
+    Returns:
+        How many programs were written to `found`, at most `limit`.
+    """
+    n, limit = len(numbers), found.shape[0]
+    value, alive, cursor, path = scratch
+    value[:n] = numbers
+    alive[0] = (1 << n) - 1
+    cursor[0] = 0
+    depth, count = 0, 0
+    while depth >= 0:
+        move = cursor[depth]
+        if move == 4 * len(pairs):
+            depth -= 1
+            continue
+        first, second = pairs[move >> 2]
+        operands = (1 << first) | (1 << second)
+        if alive[depth] & operands != operands:
+            cursor[depth] = move + 4
+            continue
+        cursor[depth] = move + 1
+        is_last = depth == n - 2
+        if is_last and move & 3 == 3:
+            cursor[depth] = 4 * len(pairs)  # only two registers are left, there is no other pair
+        result = apply_operator(move & 3, value[first], value[second])
+        if result == 0:
+            continue
+        path[depth] = move
+        if result == target and (is_last or not use_all):
+            for step in range(n - 1):
+                found[count, step] = path[step] if step <= depth else STOP
+            count += 1
+            if count == limit:
+                return count
+        if not is_last:
+            value[n + depth] = result
+            alive[depth + 1] = (alive[depth] & ~operands) | (1 << (n + depth))
+            depth += 1
+            cursor[depth] = 0
+            if depth == n - 2:
+                cursor[depth] = 4 * _first_pair(alive[depth], n)
+    return count
+
+
+@njit(cache=True, inline="always")
+def _first_pair(alive: int, n: int) -> int:
+    """Returns the index of the pair made of the two lowest registers in a set of them."""
+    first = 0
+    while alive >> first & 1 == 0:
+        first += 1
+    second = first + 1
+    while alive >> second & 1 == 0:
+        second += 1
+    registers = 2 * n - 2
+    return first * (2 * registers - first - 1) // 2 + second - first - 1
+
+
+@njit(cache=True)
+def _random_target(state: np.uint64, numbers: np.ndarray, use_all: bool) -> tuple[np.uint64, int]:
+    """Plays random legal moves on a copy of the numbers; returns the stream and the last result."""
+    n = len(numbers)
+    pool = numbers.copy()
+    state = step_stream(state)
+    steps = n - 1 if use_all else 1 + draw_below(state, n - 1)
+    result = 0
+    for step in range(steps):
+        size = n - step
+        state = step_stream(state)
+        first = draw_below(state, size)
+        state = step_stream(state)
+        second = draw_below(state, size - 1)
+        second += second >= first
+        result = 0
+        while result == 0:
+            state = step_stream(state)
+            result = apply_operator(draw_below(state, 4), pool[first], pool[second])
+        pool[min(first, second)] = result
+        pool[max(first, second)] = pool[size - 1]
+    return state, result
+
+
+@njit(cache=True)
+def generate(
+    first_index: int,
+    seed: int,
+    split: int,
+    key_range: int,
+    keys: tuple[int, int],
+    number_range: tuple[int, int],
+    target_range: tuple[int, int],
+    use_all: bool,
+    pairs: np.ndarray,
+    numbers: np.ndarray,
+    targets: np.ndarray,
+    moves: np.ndarray,
+    max_draws: int,
+    progress: np.ndarray,
+    budget: int,
+) -> int:
+    """Fills one row per instance: numbers drawn uniformly, target by random legal play.
+
+    Args:
+        first_index: index of the first instance.
+        seed: names the stream, with `split`.
+        split: number of the split.
+        key_range: modulus of the keys.
+        keys: half-open range of key % key_range that belongs to the split.
+        number_range: smallest and largest number.
+        target_range: smallest and largest target.
+        use_all: whether every number must be used.
+        pairs: see `search_programs`.
+        numbers: int64 of shape (count, n), receives the numbers in descending order.
+        targets: int64 of shape (count,), receives the targets.
+        moves: int64 of shape (count, n - 1), receives the first program in search order, the label.
+        max_draws: gives an instance up after so many draws.
+        progress: where the generator stands, see `pir.system.slices.generate_rows`.
+        budget: stops after so many draws.
+
+    Returns:
+        `BUSY`, `FILLED` or `GIVEN_UP`.
+    """
+    count, n = numbers.shape
+    scratch = np.zeros((4, 2 * n), np.int64)
+    for row in range(np.int64(progress[0]), count):
+        state, draws = open_row(seed, split, first_index, row, progress)
+        while True:
+            if draws == max_draws:
+                return GIVEN_UP
+            if budget == 0:
+                keep_place(progress, row, draws, state)
+                return BUSY
+            draws, budget = draws + 1, budget - 1
+            for slot in range(n):
+                state = step_stream(state)
+                drawn = number_range[0] + draw_below(state, number_range[1] - number_range[0] + 1)
+                place = slot
+                while place > 0 and numbers[row, place - 1] < drawn:
+                    numbers[row, place] = numbers[row, place - 1]
+                    place -= 1
+                numbers[row, place] = drawn
+            if not keys[0] <= number_key(numbers[row]) % key_range < keys[1]:
+                continue
+            state, target = _random_target(state, numbers[row], use_all)
+            if target_range[0] <= target <= target_range[1]:
+                targets[row] = target
+                search_programs(numbers[row], target, use_all, pairs, scratch, moves[row : row + 1])
+                break
+    return FILLED
+
+
+@njit(cache=True)
+def enumerate_programs(
+    numbers: np.ndarray,
+    targets: np.ndarray,
+    use_all: bool,
+    pairs: np.ndarray,
+    found: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """Runs `search_programs` on every row: numbers (B, n), found (B, limit, n - 1), counts (B,)."""
+    scratch = np.zeros((4, 2 * numbers.shape[1]), np.int64)
+    for row in range(len(numbers)):
+        counts[row] = search_programs(
+            numbers[row], targets[row], use_all, pairs, scratch, found[row]
+        )
+
+
+@njit(cache=True)
+def judge(
+    numbers: np.ndarray,
+    targets: np.ndarray,
+    programs: np.ndarray,
+    use_all: bool,
+    pairs: np.ndarray,
+    shares: np.ndarray,
+    solved: np.ndarray,
+    wrong: np.ndarray,
+) -> None:
+    """Runs programs in exact integer arithmetic.
+
+    A register carries, beside its value, how often it uses each number; equal numbers count as one
+    kind, as they do in the printed expression. The value 0 marks an illegal result. What stands
+    after a stop is ignored, as in the text.
+
+    Args:
+        numbers: int64 of shape (B, n), descending.
+        targets: int64 of shape (B,).
+        programs: int64 of shape (B, n - 1), moves, `STOP`, or any other number for no move.
+        use_all: whether every number must be used.
+        pairs: see `search_programs`.
+        shares: float32 of shape (B,), receives 0.2 + 0.6 * closeness if legal, else 0.
+        solved: bool of shape (B,).
+        wrong: bool of shape (B, n - 1), receives the illegal steps, and the last one of a program
+            with a wrong result.
+    """
+    count, n = numbers.shape
+    values = np.zeros(2 * n - 1, np.int64)
+    uses = np.zeros((2 * n - 1, n), np.int64)
+    available = np.zeros(n, np.int64)
+    for row in range(count):
+        uses[:] = 0
+        available[:] = 0
+        for i in range(n):
+            values[i] = numbers[row, i]
+            kind = i
+            while kind > 0 and numbers[row, kind - 1] == numbers[row, i]:
+                kind -= 1
+            uses[i, kind] = 1
+            available[kind] += 1
+        legal, last = True, -1
+        wrong[row] = False
+        for step in range(n - 1):
+            move, made = programs[row, step], n + step
+            if move == STOP and not use_all:
+                break
+            last = step
+            values[made] = 0
+            uses[made] = 0
+            if 0 <= move < 4 * len(pairs):
+                first, second = pairs[move >> 2]
+                if second < made and min(values[first], values[second]) > 0:
+                    values[made] = apply_operator(move & 3, values[first], values[second])
+                    uses[made] = uses[first] + uses[second]
+            wrong[row, step] = values[made] <= 0
+            legal &= 0 <= move < 4 * len(pairs) and pairs[move >> 2][1] < made
+        result = 0
+        if last >= 0:
+            result = values[n + last]
+            for kind in range(n):
+                used = uses[n + last, kind]
+                legal &= used == available[kind] or (used < available[kind] and not use_all)
+        legal &= result > 0
+        solved[row] = legal and result == targets[row]
+        shares[row] = 0.0
+        if legal:
+            closeness = 1 - abs(result - targets[row]) / max(1, targets[row])
+            shares[row] = 0.2 + 0.6 * max(0.0, closeness)
+        if last >= 0:
+            wrong[row, last] = not solved[row]
+        if solved[row]:
+            wrong[row] = False

@@ -1,0 +1,314 @@
+"""Maze: mark a shortest path from the start to the goal.
+
+Description:
+    height x width cells, walls and open ones; steps go to the four neighbours. In text the rows are
+    joined by `/`: `#` wall, `.` open, `S` start, `G` goal, and in answers `o` on the path. Every
+    shortest path is right.
+
+Layouts:
+    rooms: odd cells are rooms, joined to a random spanning tree (depth-first search), with a share
+        `loops` of the other doors opened; start and goal are rooms.
+    walls: every cell is a wall by chance, start and goal far apart; 30 x 30 with density 0.37 and
+        paths of at least 109 steps resembles the Maze-Hard benchmark (arXiv:2506.21734, section 3).
+
+Layout of tokens:
+    One per cell, L = height * width: 1 wall, 2 open, 3 start, 4 goal, 5 path, as in Maze-Hard. The
+    label is the first shortest path in the order south, west, east, north, Maze-Hard's convention.
+
+Score:
+    1 if solved; else at most 0.99, right path cells / (steps - 1 + superfluous ones); a marked cell
+    is right if it lies on a shortest path and is alone in its distance from the goal.
+"""
+
+from functools import cached_property
+from typing import Literal, Unpack
+
+import numpy as np
+import torch
+from pir.envs.maze import kernels, symmetry
+from pir.envs.maze.symmetry import GOAL, OPEN, PATH, START, WALL
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import PuzzleTextError, UserError
+from pir.notation.cell_text import CellText
+from pir.notation.picture import Cell, Picture, Role
+from pir.puzzle import KEY_RANGE, SPLITS, Verdict, instances, split_range
+from pir.puzzle_files.given import FilePuzzle, FileSettings
+from pir.system.slices import generate_rows, over_rows
+
+SYMBOLS = "#.SGo"
+QUESTION_SIGNS = {WALL: "#\u25881", OPEN: ". _-0", START: "SsA", GOAL: "GgBE"}
+"""Signs of a cell in files; the first is ours."""
+
+ANSWER_SIGNS = {PATH: "oO*+"}
+REACH = 3
+
+
+class Maze(FilePuzzle):
+    """Mazes of any size up to 64 x 64, generated or from a file.
+
+    Args:
+        height: rows of cells, 3 to 64; odd for rooms.
+        width: cells in a row, 3 to 64; odd for rooms.
+        layout: "rooms" or "walls".
+        loops: share of the doors beside the spanning tree that are opened, 0 for perfect mazes.
+        wall_density: share of walls, for walls.
+        min_path: fewest steps from start to goal.
+        file: a file of mazes and how it is used; see `FileSettings`.
+
+    Raises:
+        UserError: if a setting is out of range.
+    """
+
+    rating_name = "steps"
+    no_answer = "no way leads from S to G"
+
+    def __init__(
+        self,
+        height: int = 11,
+        width: int = 11,
+        layout: Literal["rooms", "walls"] = "rooms",
+        loops: float = 0.1,
+        wall_density: float = 0.37,
+        min_path: int = 2,
+        **file: Unpack[FileSettings],
+    ) -> None:
+        """Builds the tables of neighbours."""
+        super().__init__(**file)
+        puzzles = self.puzzles
+        for name, size in (("height", height), ("width", width)):
+            if not 3 <= size <= 64 or (layout == "rooms" and puzzles is None and size % 2 == 0):
+                odd = ", odd for rooms" if layout == "rooms" else ""
+                raise UserError(f"env.{name}={size}: allowed are 3 to 64{odd}")
+        if layout not in ("rooms", "walls"):
+            raise UserError(f"env.layout={layout}: allowed are rooms, walls")
+        for name, share in (("loops", loops), ("wall_density", wall_density)):
+            if not 0 <= share <= 1:
+                raise UserError(f"env.{name}={share}: allowed is 0 to 1")
+        if not 1 <= min_path < height * width:
+            raise UserError(f"env.min_path={min_path}: allowed is 1 to {height * width - 1}")
+        self.height, self.width, self.layout = height, width, layout
+        self.loops, self.wall_density, self.min_path = loops, wall_density, min_path
+        self.vocabulary = ("PAD", "wall", "open", "start", "goal", "path")
+        self.slot_mask = torch.zeros(height * width, len(self.vocabulary), dtype=torch.bool)
+        self.slot_mask[:, [OPEN, PATH]] = True
+        self.board = (height, width)
+        self.cell_text = CellText(
+            rows=height,
+            columns=width,
+            signs={sign: token for token, signs in QUESTION_SIGNS.items() for sign in signs},
+            answer_signs={sign: token for token, signs in ANSWER_SIGNS.items() for sign in signs},
+            once={START: "S", GOAL: "G"},
+            row_end="/",
+        )
+        self.around = kernels.build_neighbours(height, width)
+        cells = np.arange(self.length)
+        is_room = (cells // width % 2 == 1) & (cells % width % 2 == 1)
+        self._ends = cells[is_room] if layout == "rooms" else cells
+        self._next_rooms = kernels.build_neighbours(height, width, reach=2)
+        self._next_rooms[~np.append(is_room, False)[self._next_rooms]] = self.length
+
+    @cached_property
+    def relations(self) -> Tensor:  # type: ignore[override]
+        """Classes of the offset between two cells, int64 of shape (L, L); large, so made on demand.
+
+        Offsets are told apart up to `REACH` rows and columns, beyond that by direction.
+        """
+        cell = torch.arange(self.length)
+        row, column = cell // self.width, cell % self.width
+        down = (row - row[:, None]).clamp(-REACH, REACH) + REACH
+        right = (column - column[:, None]).clamp(-REACH, REACH) + REACH
+        return down * (2 * REACH + 1) + right
+
+    # ---------------------------------------------------------------- rules
+
+    def written(self, question: Tensor) -> Tensor:
+        """Returns the open cells; see `Puzzle.written`."""
+        return question == OPEN
+
+    def verify(self, question: Tensor, answer: Tensor) -> Verdict:
+        """Accepts every shortest path; see `Puzzle.verify`."""
+        share, solved, _ = self._judge(question, answer)
+        return Verdict.graded(solved, share)
+
+    def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
+        """Marks path cells that are superfluous or loose; see `Puzzle.conflicts`."""
+        return self._judge(question, answer)[2]
+
+    def _judge(self, question: Tensor, answer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns share, solved and the wrong cells, as `kernels.judge` has them."""
+        share = np.zeros(len(question), np.float32)
+        solved = np.zeros(len(question), bool)
+        wrong = np.zeros(question.shape, bool)
+        mazes, answers = question.cpu().numpy(), answer.cpu().numpy()
+        kernels.judge(mazes, answers, self.around, share, solved, wrong)
+        device = question.device
+        return (
+            torch.from_numpy(share).to(device),
+            torch.from_numpy(solved).to(device),
+            torch.from_numpy(wrong).to(device),
+        )
+
+    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """Enumerates shortest paths, the label first; see `Puzzle.solutions`."""
+        found = np.zeros((len(question), limit, self.length), np.uint8)
+        counts = np.zeros(len(question), np.int64)
+        mazes = question.cpu().numpy()
+        over_rows(
+            len(mazes),
+            lambda r: kernels.shortest_paths(mazes[r], self.around, found[r], counts[r]),
+        )
+        valid = np.arange(limit) < counts[:, None]
+        device = question.device
+        return torch.from_numpy(found).to(device), torch.from_numpy(valid).to(device)
+
+    def rating(self, question: Tensor) -> Tensor:
+        """Counts the steps of a shortest path; see `Puzzle.rating`."""
+        return torch.from_numpy(self._label(question)[1]).float().to(question.device)
+
+    def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
+        """Grows the path from both ends, all other cells first; see `Puzzle.solution_order`."""
+        ranks = np.zeros(question.shape, np.int64)
+        mazes, answers = question.cpu().numpy(), solution.cpu().numpy()
+        over_rows(
+            len(mazes),
+            lambda r: kernels.rank_paths(mazes[r], answers[r], self.around, ranks[r]),
+        )
+        return torch.from_numpy(ranks).to(question.device)
+
+    def _label(self, question: Tensor) -> tuple[Tensor, np.ndarray]:
+        mazes = question.cpu().numpy()
+        answers, steps = np.zeros_like(mazes), np.zeros(len(mazes), np.int64)
+        over_rows(
+            len(mazes), lambda r: kernels.label_all(mazes[r], self.around, answers[r], steps[r])
+        )
+        return torch.from_numpy(answers).to(question.device), steps
+
+    # ---------------------------------------------------------------- instances
+
+    def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+        """Generates mazes; see `Puzzle.sample`."""
+        mazes, answers = np.zeros((2, count, self.length), np.uint8)
+        found = generate_rows(
+            kernels.generate,
+            start,
+            seed,
+            SPLITS.index(split),
+            KEY_RANGE,
+            split_range(split),
+            self.height,
+            self.width,
+            kernels.ROOMS if self.layout == "rooms" else kernels.WALLS,
+            self.loops,
+            self.wall_density,
+            self.min_path,
+            self.around,
+            self._ends,
+            self._next_rooms,
+            mazes,
+            answers,
+            kernels.MAX_ATTEMPTS,
+        )
+        if not found:
+            raise UserError(
+                f"no maze found in the {split} split with env.min_path={self.min_path}; lower it"
+            )
+        return instances(torch.from_numpy(mazes), torch.from_numpy(answers))
+
+    def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
+        """Turns and mirrors at random, and labels anew, as the label depends on directions.
+
+        A maze that is not square is mirrored only; see `Puzzle.augment`.
+        """
+        question = puzzles["question"]
+        images = self.symmetric_images(question)
+        choice = np.zeros(len(question), np.int64)
+        symmetry.draw_images(seed, start, len(images), choice)
+        rows = torch.arange(len(question), device=question.device)
+        chosen = images[torch.from_numpy(choice).to(question.device), rows].contiguous()
+        return instances(chosen, self._label(chosen)[0])
+
+    def symmetric_images(self, question: Tensor) -> Tensor:
+        """Returns the 8 images of square mazes (4 of others), uint8 of shape (8 or 4, B, L)."""
+        board = question.view(-1, self.height, self.width)
+        images = [board, board.flip(1), board.flip(2), board.flip(1, 2)]
+        if self.height == self.width:
+            images += [image.transpose(1, 2) for image in images]
+        return torch.stack([image.reshape(question.shape) for image in images])
+
+    def key(self, question: Tensor) -> Tensor:
+        """Hashes the least symmetric image, start and goal alike; see `Puzzle.key`."""
+        keys = np.zeros(len(question), np.int64)
+        mazes, shape = question.cpu().numpy(), (self.height, self.width)
+        over_rows(len(mazes), lambda r: symmetry.maze_keys(mazes[r], *shape, keys[r]))
+        return torch.from_numpy(keys).to(question.device)
+
+    # ---------------------------------------------------------------- text and picture
+
+    def parse(self, text: str) -> Tensor:
+        """Reads rows joined by `/`; see `Puzzle.parse`."""
+        maze = self._read(text, SYMBOLS[:4])
+        for token, name in ((START, "S"), (GOAL, "G")):
+            count = int((maze == token).sum())
+            if count != 1:
+                raise PuzzleTextError(f"{count} cells are {name}; a maze has one", len(text) + 1)
+        return maze
+
+    def _read(self, text: str, symbols: str) -> Tensor:
+        rows = text.strip().split("/")
+        tokens: list[int] = []
+        column = 1 + len(text) - len(text.lstrip())
+        for row in rows:
+            for place, symbol in enumerate(row[: self.width]):
+                if symbol not in symbols:
+                    raise PuzzleTextError(f"{symbol!r} is none of {symbols}", column + place)
+                tokens.append(SYMBOLS.index(symbol) + 1)
+            if len(row) != self.width:
+                raise PuzzleTextError(
+                    f"a row of {len(row)} cells where this maze has {self.width}",
+                    column + min(len(row), self.width),
+                )
+            column += len(row) + 1
+        if len(rows) != self.height:
+            raise PuzzleTextError(
+                f"{len(rows)} rows where this maze has {self.height}", len(text.rstrip()) + 1
+            )
+        return torch.tensor(tokens, dtype=torch.uint8)
+
+    def format_question(self, question: Tensor) -> str:
+        """Prints rows joined by `/`; see `Puzzle.format_question`."""
+        symbols = [SYMBOLS[t - 1] if 1 <= t <= 5 else "?" for t in question.tolist()]
+        rows = range(0, self.length, self.width)
+        return "/".join("".join(symbols[row : row + self.width]) for row in rows)
+
+    def parse_answer(self, question: Tensor, text: str) -> Tensor:
+        """Reads the maze with `o` on the path; see `Puzzle.parse_answer`."""
+        answer = self._read(text, SYMBOLS).to(question.device)
+        changed = torch.where(answer == PATH, OPEN, answer) != question
+        if changed.any():
+            row, column = divmod(int(changed.int().argmax()), self.width)
+            raise PuzzleTextError(
+                "the answer is to another maze", row * (self.width + 1) + column + 1
+            )
+        return answer
+
+    def format_answer(self, question: Tensor, answer: Tensor) -> str:
+        """Prints rows joined by `/`, `o` on the path; see `Puzzle.format_answer`."""
+        return self.format_question(answer)
+
+    def picture(self, question: Tensor, answer: Tensor) -> Picture:
+        """Draws walls, start, goal and the marked cells; see `Puzzle.picture`."""
+        wrong = self.conflicts(question[None], answer[None])[0].tolist()
+        cells = []
+        for place, token in enumerate(answer.tolist()):
+            row, column = divmod(place, self.width)
+            role: Role = "blank"
+            if token == WALL:
+                role = "wall"
+            elif token in (START, GOAL):
+                role = "given"
+            elif token == PATH:
+                role = "wrong" if wrong[place] else "answer"
+            cells.append(Cell(column, row, {START: "S", GOAL: "G", PATH: "o"}.get(token, ""), role))
+        return Picture(tuple(cells))

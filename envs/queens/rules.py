@@ -1,0 +1,343 @@
+"""N-Queens: complete a board so that no queen attacks another.
+
+Description:
+    n rows with one queen each, some given. In text a board is n comma-separated columns 0 .. n - 1,
+    row by row, `.` for a hidden queen. Every completion that keeps the given queens is right.
+
+Layout:
+    One token per row, L = n: 1 for a hidden queen, 2 + c for column c. Given rows are clamped. The
+    label is the lexicographically first completion.
+
+Splits:
+    board: by the board's key, equal for its eight images (the default).
+    orbits: stricter, by whole orbits of solutions under the eight symmetries: a board belongs to a
+        split if all its completions do, so no held-out solution is ever a right answer in training.
+        8 x 8 has only 12 orbits: 9 for training, 1 for validation, 2 for the test.
+    published: the set-up of arXiv:2511.16886 (8 x 8: 800 boards with 0 to 7 queens given, each
+        with its eight images and once more itself, 200 boards for the test, labels drawn at
+        random). It leaks: every test solution occurs in training, and a look-up of the most
+        frequent completion scores about 0.75 exact accuracy, which is where its labels' ambiguity
+        caps every method; use it to compare with published figures only.
+
+Score:
+    The share of rows whose queen is attacked by no other, times the share of given queens kept.
+"""
+
+from functools import cache, cached_property
+from typing import Literal, Unpack
+
+import numpy as np
+import torch
+from pir.envs.queens import kernels
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.errors import PuzzleTextError, UserError
+from pir.notation.cell_text import CellText
+from pir.notation.picture import Cell, Picture, Role
+from pir.puzzle import KEY_RANGE, SPLITS, Verdict, instances, split_range
+from pir.puzzle_files.given import FilePuzzle, FileSettings, shuffled_epochs
+from pir.system.slices import generate_rows, over_rows
+
+BLANK, FIRST_COLUMN = 1, 2
+BLANKS = (*"._*-?xX", "-1")
+"""Signs of a hidden queen in files; the first is ours."""
+
+PUBLISHED_BOARDS = {"train": (800, 42), "val": (200, 2042), "test": (200, 1042)}
+"""Boards and seed of every split of the published set-up; it has no validation split."""
+
+
+@cache
+def solutions_of(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns all solutions, int64 (S, n), their index `having`, and the set of all of them."""
+    count = kernels.find_solutions(n, np.zeros((0, n), np.int64))
+    solutions = np.zeros((count, n), np.int64)
+    kernels.find_solutions(n, solutions)
+    having = np.zeros((n, n, -(-count // 64)), np.uint64)
+    kernels.index_solutions(solutions, having)
+    return solutions, having, np.bitwise_or.reduce(having[0])
+
+
+@cache
+def published_boards(n: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the published set-up's boards and labels, int64 of shape (7200 or 200, n).
+
+    Labels come from row-wise back-tracking with columns in random order, which favours some
+    solutions, as in the published code; the number of given queens is uniform on 0 .. n - 1.
+    """
+    count, seed = PUBLISHED_BOARDS[split]
+    rng = np.random.Generator(np.random.Philox(key=[seed, n]))
+    labels = np.array([_back_track(rng, n, []) for _ in range(count)])
+    boards = labels.copy()
+    for board in boards:
+        board[rng.permutation(n)[rng.integers(n) :]] = -1
+    if split != "train":
+        return boards, labels
+    images = np.zeros((2, 9, count, n), np.int64)
+    for part, originals in enumerate((boards, labels)):
+        images[part, 8] = originals
+        for which, row in np.ndindex(8, count):
+            kernels.image(originals[row], which, images[part, which, row])
+    return images[0].reshape(-1, n), images[1].reshape(-1, n)
+
+
+def _back_track(rng: np.random.Generator, n: int, placed: list[int]) -> list[int]:
+    """Completes a board row by row, columns in random order; returns [] if that is impossible."""
+    row = len(placed)
+    if row == n:
+        return placed
+    for column in rng.permutation(n).tolist():
+        if all(c != column and abs(c - column) != row - r for r, c in enumerate(placed)):
+            full = _back_track(rng, n, [*placed, column])
+            if full:
+                return full
+    return []
+
+
+class Queens(FilePuzzle):
+    """N-Queens with some queens given.
+
+    Args:
+        n: rows and columns, 5 to 12 (7 to 12 for orbits).
+        hide: fewest and most hidden queens, within 1..n.
+        split: "board", "orbits" or "published"; see the module. Files are parted by board.
+        file: a file of boards and how it is used; see `FileSettings`.
+
+    Raises:
+        UserError: if a setting is out of range.
+    """
+
+    rating_name = "hidden queens"
+
+    def __init__(
+        self,
+        n: int = 8,
+        hide: tuple[int, int] = (5, 7),
+        split: Literal["board", "orbits", "published"] = "board",
+        **file: Unpack[FileSettings],
+    ) -> None:
+        """Finds all solutions."""
+        super().__init__(**file)
+        least = 7 if split == "orbits" else 5
+        if not least <= n <= 12:
+            few = "; smaller boards have too few orbits of solutions" if split == "orbits" else ""
+            raise UserError(f"env.n={n}: allowed are {least} to 12{few}")
+        if not 1 <= hide[0] <= hide[1] <= n:
+            raise UserError(f"env.hide={list(hide)}: allowed is 1 <= fewest <= most <= {n}")
+        if split not in ("board", "orbits", "published"):
+            raise UserError(f"env.split={split}: allowed are board, orbits, published")
+        if self.puzzles is not None and split != "board":
+            raise UserError(f"env.split={split}: a file is parted by board; set env.split=board")
+        self.n, self.hide, self.split = n, hide, split
+        self.disjoint_splits = split != "published"
+        self.splits_by_key = split == "board"
+        self.vocabulary = ("PAD", ".", *map(str, range(n)))
+        self.slot_mask = torch.zeros(n, n + 2, dtype=torch.bool)
+        self.slot_mask[:, FIRST_COLUMN:] = True
+        columns = {column: column + FIRST_COLUMN for column in range(n)}
+        self.cell_text = CellText(
+            rows=1,
+            columns=n,
+            signs=dict.fromkeys(BLANKS, BLANK) | {str(c): token for c, token in columns.items()},
+            blank=BLANK,
+            values={-1: BLANK} | columns,
+        )
+        self._solutions, self._having, self._all = solutions_of(n)
+
+    # ---------------------------------------------------------------- rules
+
+    def written(self, question: Tensor) -> Tensor:
+        """Returns the hidden rows; see `Puzzle.written`."""
+        return question == BLANK
+
+    def verify(self, question: Tensor, answer: Tensor) -> Verdict:
+        """Compares every pair of queens; see `Puzzle.verify`."""
+        is_given = ~self.written(question)
+        given, kept = is_given.sum(1), (is_given & (answer == question)).sum(1)
+        peaceful = (~self._attacked(answer)).sum(1)
+        solved = (peaceful == self.n) & (kept == given)
+        share = peaceful * torch.where(given > 0, kept, 1) / (self.n * given.clamp(min=1))
+        return Verdict.graded(solved, share)
+
+    def reveal(self, question: Tensor, answer: Tensor, positions: Tensor) -> Tensor:
+        """Fills cells in; see `Puzzle.reveal`."""
+        return torch.where(positions, answer, question)
+
+    def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
+        """Marks written queens under attack; see `Puzzle.conflicts`."""
+        return self._attacked(answer) & self.written(question)
+
+    def _attacked(self, answer: Tensor) -> Tensor:
+        """Returns rows without a queen or whose queen is attacked, bool of shape (B, n)."""
+        column = answer.int() - FIRST_COLUMN
+        row = torch.arange(self.n, device=answer.device)
+        apart = (row[:, None] - row).abs()
+        distance = (column[:, :, None] - column[:, None, :]).abs()
+        attacks = ((distance == 0) | (distance == apart)) & (apart > 0)
+        return attacks.any(2) | (column < 0) | (column >= self.n)
+
+    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """Looks the completions up, in lexicographic order; see `Puzzle.solutions`."""
+        found, counts = self._complete(_to_boards(question), limit)
+        valid = np.arange(limit) < counts[:, None]
+        answers = np.where(valid[..., None], found + FIRST_COLUMN, BLANK).astype(np.uint8)
+        device = question.device
+        return torch.from_numpy(answers).to(device), torch.from_numpy(valid).to(device)
+
+    def _complete(self, boards: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        found = np.zeros((len(boards), limit, self.n), np.int64)
+        counts = np.zeros(len(boards), np.int64)
+        index = self._solutions, self._having, self._all
+        over_rows(len(boards), lambda r: kernels.complete(boards[r], *index, found[r], counts[r]))
+        return found, counts
+
+    def solution_order(self, question: Tensor, solution: Tensor) -> Tensor:
+        """Places queens in the most constrained row first; see `Puzzle.solution_order`."""
+        ranks = np.zeros(question.shape, np.int64)
+        kernels.rank_rows(_to_boards(question), _to_boards(solution), ranks)
+        return torch.from_numpy(ranks).to(question.device)
+
+    # ---------------------------------------------------------------- instances
+
+    def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
+        """Hides queens of random solutions; see `Puzzle.sample`."""
+        if self.split == "published":
+            return self._sample_published(count, split, seed, start)
+        boards, labels = np.zeros((2, count, self.n), np.int64)
+        inside = self._orbit_sets[split] if self.split == "orbits" else self._all
+        found = generate_rows(
+            kernels.generate,
+            start,
+            seed,
+            SPLITS.index(split),
+            KEY_RANGE,
+            split_range(split),
+            self.hide,
+            self.split == "orbits",
+            self._solutions,
+            self._having,
+            np.stack([self._all, inside]),
+            boards,
+            labels,
+            kernels.MAX_ATTEMPTS,
+        )
+        if not found:
+            raise UserError(
+                f"no board found in the {split} split with env.n={self.n}, "
+                f"env.hide={list(self.hide)}, env.split={self.split}; hide fewer queens or take "
+                "a larger board"
+            )
+        return _as_instances(boards, labels)
+
+    @cached_property
+    def _orbit_sets(self) -> dict[str, np.ndarray]:
+        """The set of solutions of every split, made of whole orbits.
+
+        The orbits are ordered by key; at least a tenth are for the test and a twentieth for
+        validation.
+        """
+        keys = np.zeros(len(self._solutions), np.int64)
+        kernels.board_keys(self._solutions, keys)
+        orbits = np.unique(keys)
+        test, val = -(-len(orbits) // 10), -(-len(orbits) // 20)
+        parts = {"test": orbits[:test], "val": orbits[test : test + val]}
+        parts["train"] = orbits[test + val :]
+        sets = {}
+        for split, members in parts.items():
+            sets[split] = np.zeros_like(self._all)
+            for s in np.flatnonzero(np.isin(keys, members)):
+                sets[split][s // 64] |= np.uint64(1) << np.uint64(s % 64)
+        return sets
+
+    def size(self, split: str) -> int | None:
+        """Returns the number of boards held out, of the file or published; see `Puzzle.size`."""
+        held_out = self.split == "published" and split != "train"
+        return PUBLISHED_BOARDS[split][0] if held_out else super().size(split)
+
+    def _sample_published(self, count: int, split: str, seed: int, start: int) -> TensorDict:
+        boards, labels = published_boards(self.n, split)
+        if split != "train":
+            if start + count > len(boards):
+                raise UserError(f"the published set-up has {len(boards)} {split} boards")
+            return _as_instances(boards[start : start + count], labels[start : start + count])
+        chosen = shuffled_epochs(len(boards), count, seed, start)
+        return _as_instances(boards[chosen], labels[chosen])
+
+    def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
+        """Turns and mirrors at random, and labels anew; see `Puzzle.augment`."""
+        boards = _to_boards(puzzles["question"])
+        kernels.random_images(seed, start, boards)
+        images = _as_instances(boards, self._complete(boards, 1)[0][:, 0])
+        return images.to(puzzles["question"].device)
+
+    def key(self, question: Tensor) -> Tensor:
+        """Hashes the least of the eight images; see `Puzzle.key`."""
+        keys = np.zeros(len(question), np.int64)
+        boards = _to_boards(question)
+        over_rows(len(boards), lambda r: kernels.board_keys(boards[r], keys[r]))
+        return torch.from_numpy(keys).to(question.device)
+
+    # ---------------------------------------------------------------- text and picture
+
+    def parse(self, text: str) -> Tensor:
+        """Reads n comma-separated columns, `.` where hidden; see `Puzzle.parse`."""
+        tokens, column = [], 1
+        for field in text.split(","):
+            word = field.strip()
+            place = column + len(field) - len(field.lstrip())
+            if word == ".":
+                tokens.append(BLANK)
+            elif word in self.vocabulary[FIRST_COLUMN:]:
+                tokens.append(FIRST_COLUMN + int(word))
+            else:
+                raise PuzzleTextError(f"{word!r} is neither . nor one of 0 to {self.n - 1}", place)
+            column += len(field) + 1
+        if len(tokens) != self.n:
+            raise PuzzleTextError(
+                f"{len(tokens)} rows where this board has {self.n}", len(text) + 1
+            )
+        return torch.tensor(tokens, dtype=torch.uint8)
+
+    def format_question(self, question: Tensor) -> str:
+        """Prints n comma-separated columns; see `Puzzle.format_question`."""
+        known = range(BLANK, self.n + FIRST_COLUMN)
+        return ",".join(self.vocabulary[t] if t in known else "?" for t in question.tolist())
+
+    def parse_answer(self, question: Tensor, text: str) -> Tensor:
+        """Reads a full board that keeps the given queens; see `Puzzle.parse_answer`."""
+        answer = self.parse(text).to(question.device)
+        changed = (answer != question) & ~self.written(question[None])[0]
+        for row, wrong in enumerate((changed | (answer == BLANK)).tolist()):
+            if wrong:
+                what = "is changed" if changed[row] else "is missing"
+                column = len(",".join(text.split(",")[:row])) + 1 + (row > 0)
+                raise PuzzleTextError(f"the queen of row {row + 1} {what}", column)
+        return answer
+
+    def format_answer(self, question: Tensor, answer: Tensor) -> str:
+        """Prints n comma-separated columns; see `Puzzle.format_answer`."""
+        return self.format_question(answer)
+
+    def picture(self, question: Tensor, answer: Tensor) -> Picture:
+        """Draws a chess board; see `Puzzle.picture`."""
+        given = (~self.written(question[None])[0]).tolist()
+        wrong = self.conflicts(question[None], answer[None])[0].tolist()
+        cells = []
+        for row, token in enumerate(answer.tolist()):
+            for column in range(self.n):
+                role: Role = "dark" if (row + column) % 2 else "light"
+                queen = token == column + FIRST_COLUMN
+                if queen:
+                    role = "wrong" if wrong[row] else "given" if given[row] else "answer"
+                cells.append(Cell(column, row, "Q" if queen else "", role))
+        return Picture(tuple(cells))
+
+
+def _to_boards(question: Tensor) -> np.ndarray:
+    boards: np.ndarray = np.maximum(question.cpu().numpy().astype(np.int64) - FIRST_COLUMN, -1)
+    return boards
+
+
+def _as_instances(boards: np.ndarray, labels: np.ndarray) -> TensorDict:
+    tokens = ((part + FIRST_COLUMN).astype(np.uint8) for part in (boards, labels))
+    return instances(*map(torch.from_numpy, tokens))

@@ -1,0 +1,245 @@
+"""`pir eval`: every improvement step on held-out puzzles, to any depth, and what else would be."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig
+
+from pir.checks import check_choice
+from pir.errors import UserError
+from pir.runs.folder import FILE_EVALUATIONS, RunFolder, as_json, chosen_runs
+from pir.settings.catalog import choices, load_choice
+from pir.system.terminal import say
+
+if TYPE_CHECKING:
+    from pir.evaluation.run import Plan
+    from pir.exits.rules import ExitRule
+
+
+POINTS_SHOWN = 5
+"""Points of an exit rule's front that are printed, beside the chosen one."""
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/eval.yaml for the settings."""
+    check_choice("output", config.output, ("text", "json"))
+    folders = chosen_runs(config.run, config.runs)
+
+    from pir.evaluation.batch_size import named_when_short
+    from pir.evaluation.run import evaluate_run
+    from pir.evaluation.test_file import TestFile
+
+    plan = read_plan(config.eval)
+    if config.env.puzzles is not None:
+        plan.file = TestFile(config.env.puzzles, config.env.skip_faulty)
+    results = []
+    for folder in folders:
+        run = RunFolder(folder)
+        if plan.file:
+            run.evaluation = run.path / FILE_EVALUATIONS / plan.file.name
+        before = {path.name for path in run.evaluation.glob("*.csv")}
+        with named_when_short("eval.batch_size", config.eval.batch_size):
+            result = evaluate_run(run, config.device, plan)
+        results.append(result)
+        for name, reason in result.get("skipped_exits", {}).items():
+            say(f"{folder}: exit rule {name} left out: {reason}", error=True)
+        gone = before - {path.name for path in run.evaluation.glob("*.csv")}
+        if gone:
+            files = ", ".join(sorted(gone))
+            say(f"{folder}: gone with the evaluation before: {files}", error=True)
+        if config.output == "text":
+            if len(folders) > 1:
+                say(f"{folder}:")
+            say(evaluation_text(result))
+            say(f"written to {run.evaluation}")
+    if config.output == "json":
+        say(as_json(results[0] if config.run else results))
+    elif len(results) > 1 and not plan.file:
+        say(over_seeds(folders))
+
+
+def read_plan(settings: DictConfig) -> "Plan":
+    """Checks the settings `eval.*` and builds the exit rules that they name.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    from pir.evaluation.run import Plan
+    from pir.puzzle import SPLITS
+
+    check_choice("eval.split", settings.split, SPLITS)
+    for key in ("improvement_steps", "puzzles", "batch_size", "breadth"):
+        if settings[key] is not None and settings[key] < 1:
+            raise UserError(f"eval.{key}={settings[key]}: must be at least 1")
+    for key in ("samples", "noise"):
+        if not 0 <= settings[key] < float("inf"):
+            raise UserError(f"eval.{key}={settings[key]}: must be at least 0")
+    for key, least in (("guidance", -1e6), ("step_size", 0)):
+        for value in settings[key]:
+            if not least <= value < 1e6:
+                raise UserError(f"eval.{key}={list(settings[key])}: {value} is out of range")
+    if settings.exit is not None and settings.split == "val":
+        raise UserError("eval.exit chooses thresholds on the val split: set eval.split=test")
+    return Plan(
+        split=settings.split,
+        puzzles=settings.puzzles,
+        batch_size=settings.batch_size,
+        improvement_steps=settings.improvement_steps,
+        samples=settings.samples,
+        guidance=_with_one(settings.guidance),
+        step_size=_with_one(settings.step_size),
+        breadth=settings.breadth,
+        noise=settings.noise,
+        exits=exit_rules(settings.exit),
+        leave_out_exits=settings.exit == "all",
+    )
+
+
+def _with_one(values: Sequence[float]) -> Sequence[float]:
+    """Returns the values of a sweep in order and 1, the step as trained; none if there are none."""
+    return sorted({*values, 1.0}) if values else ()
+
+
+def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
+    """Builds exit rules by name: all of them, one, a list, or none."""
+    from pir.components import build_rule
+
+    sources = HydraConfig.get().runtime.config_sources
+    known = [row["name"] for row in choices("exit", sources)]
+    names: Sequence[str] = list(wanted) if isinstance(wanted, ListConfig) else [str(wanted)]
+    if wanted is None:
+        names = []
+    elif names == ["all"]:
+        names = known
+    for name in names:
+        check_choice("eval.exit", str(name), ("all", *known))
+    return {name: build_rule(load_choice("exit", name), f"exit={name}") for name in names}
+
+
+def evaluation_text(result: dict[str, Any]) -> str:
+    """Returns what an evaluation found as text of fixed width."""
+    floors, depth = result["floors"], min(result["trained_steps"], result["improvement_steps"])
+    lines = [improvement_table(result)]
+    lines.append(
+        f"dead fraction {result['dead_fraction']:.1%}, live depth {result['live_depth']:.2f} of "
+        f"{depth} steps"
+        + _optional(", solved at step {:.2f} on average", result["steps_to_solve"])
+        + _optional(", {:.1%} of solved answers stay solved", result["fixed_point_rate"])
+    )
+    lines.append(
+        f"floors: random moves {floors['masked_random']['solved']:.1%}, look-up of training "
+        f"answers {floors['look_up']['solved']:.1%}"
+        + (
+            f"; puzzles with one blank {result['one_blank']['solved']:.1%}"
+            if result["one_blank"]
+            else ""
+        )
+    )
+    cost = result["cost"]
+    lines.append(
+        f"cost of a step: {cost['passes_per_step']} forward passes, "
+        f"{cost['flops_per_step'] / 1e6:.1f} MFLOP, {1e6 * cost['seconds_per_step']:.0f} "
+        "microseconds per puzzle"
+    )
+    if "samples" in result:
+        lines.append(
+            f"{result['samples']} samples by {result['sampled_from']} at the trained depth, "
+            f"{result['sampled_puzzles']} puzzles: {result['sampled_solved']:.1%} right"
+            + _optional(", coverage {:.1%}", result["coverage"])
+        )
+    lines += sweep_lines(result)
+    if "exit_front" in result:
+        lines.append(exit_table(result["exit_front"]))
+    if result["best_exit"]:
+        best = result["best_exit"]
+        share = best["forward_passes"] / best["full_forward_passes"]
+        lines.append(
+            f"cheapest exit rule: {best['rule']} (threshold {best['threshold']:.4g}) solves "
+            f"{best['solved']:.1%} with {best['forward_passes']:.2f} forward passes, {share:.0%} "
+            f"of the {best['full_forward_passes']} that solve {best['full_solved']:.1%}; "
+            f"{best['seconds']:.2f} s instead of {best['full_seconds']:.2f}"
+        )
+    return "\n".join(lines)
+
+
+def sweep_lines(result: dict[str, Any]) -> list[str]:
+    """Returns what guidance, step sizes and several starts solve at the trained depth."""
+    lines = []
+    for name, setting, title in (
+        ("guidance", "w", "guidance from the step's reference to its policy"),
+        ("optimality", "w", "guidance from the unconditional to the good policy"),
+        ("step_size", "step_size", "step size"),
+    ):
+        if result.get(name):
+            shares = (f"{row[setting]:g} {row['solved']:.1%}" for row in result[name])
+            lines.append(f"{title}, at the trained depth: {', '.join(shares)}")
+            if "drawn_solved" in result[name][0]:
+                shares = (f"{row[setting]:g} {row['drawn_solved']:.1%}" for row in result[name])
+                lines.append(f"  of answers drawn from these policies: {', '.join(shares)}")
+    if result.get("breadth"):
+        shares = (f"{row['selector']} {row['solved']:.1%}" for row in result["breadth"])
+        starts = max(row["starts"] for row in result["breadth"])
+        lines.append(f"{starts} starts: {', '.join(shares)}")
+    return lines
+
+
+def exit_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the front of every exit rule, thinned, as one line each of fixed width."""
+    lines = ["exit rules: mean forward passes, solved (* chosen on validation)"]
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        front = [row for row in rows if row["rule"] == rule]
+        spread = {round(i * (len(front) - 1) / (POINTS_SHOWN - 1)) for i in range(POINTS_SHOWN)}
+        shown = [row for i, row in enumerate(front) if i in spread or row["chosen"]]
+        points = (
+            f"{row['forward_passes']:>6.1f} {row['solved']:>6.1%}{'*' if row['chosen'] else ' '}"
+            for row in shown
+        )
+        lines.append(f"  {rule:<15}{'  '.join(points)}".rstrip())
+    return "\n".join(lines)
+
+
+def _optional(text: str, value: float | None) -> str:
+    return "" if value is None else text.format(value)
+
+
+def improvement_table(result: dict[str, Any]) -> str:
+    """Returns the improvement steps as a table of fixed-width text, trained depth marked."""
+    lines = [
+        f"{'step':>4} {'passes':>7} {'solved':>7} {'95 % interval':>15} {'score':>6} "
+        f"{'gain':>7} {'dead':>6} {'idle':>6} {'KL':>8}"
+    ]
+    for row in result["per_step"]:
+        mark = "  <- trained depth" if row["k"] == result["trained_steps"] else ""
+        lines.append(
+            f"{row['k']:>4} {row['forward_passes']:>7} {row['solved']:>7.1%} "
+            f"{row['solved_low']:>7.1%}-{row['solved_high']:<7.1%} {row['score']:>6.3f} "
+            f"{row['gain']:>+7.3f} {row['dead']:>6.1%} {row['idle']:>6.1%} {row['kl']:>8.4f}{mark}"
+        )
+    return "\n".join(lines)
+
+
+def over_seeds(folders: Sequence[Path]) -> str:
+    """Sums up runs that differ in their seed only: mean at the trained depth, interval over seeds.
+
+    The interval is a bootstrap over runs, which with few of them is too narrow, and says so.
+    """
+    import numpy as np
+
+    from pir.analysis.reading.runs import PER_STEP, Run, group_by_seed
+    from pir.analysis.statistics.resampling import FEW_SEEDS, bootstrap_interval
+
+    lines = []
+    for group in group_by_seed([Run(folder) for folder in folders]):
+        at_depth = [run.at_trained_depth(run.required(PER_STEP)) for run in group.runs]
+        solved = np.array([rows["solved"][0] for rows in at_depth])
+        text = f"{group.label}: solved {solved.mean():.1%} at the trained depth"
+        if len(solved) > 1:
+            low, high = bootstrap_interval(solved[:, None])
+            text += (
+                f", {low[0]:.1%} to {high[0]:.1%} by a 95 % bootstrap over {len(solved)} seeds"
+                + (" (too narrow with so few)" if len(solved) < FEW_SEEDS else "")
+            )
+        lines.append(text)
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""`pir plot`: a figure of one or several runs."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pir.checks import check_choice
+from pir.errors import UserError
+from pir.runs.folder import RunFolder, chosen_runs
+from pir.system.terminal import say
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/plot.yaml for the settings."""
+    from pir.analysis.figures.kinds import KINDS
+    from pir.analysis.figures.style import save_figure
+    from pir.analysis.reading.runs import Run
+
+    check_choice("kind", config.kind, tuple(KINDS))
+    kind = KINDS[config.kind]
+    folders = chosen_runs(config.run, config.runs, evaluated=True)
+    if config.out is None and len(folders) > 1:
+        raise UserError("several runs need out=FILE")
+    out = config.out or RunFolder(folders[0]).figures / f"{config.kind}.png"
+
+    runs = [Run(folder) for folder in folders]
+    complete = [run for run in runs if not kind.missing(run)]
+    lacking = [
+        f"{run.folder} has no {file}, which kind={config.kind} needs: "
+        + (f"`{run.command(file)}`" if file.startswith("eval/") else "only training writes it")
+        for run in runs
+        for file in kind.missing(run)
+    ]
+    if not complete:
+        raise UserError("\n".join(lacking))
+    for line in lacking:
+        say(f"left out: {line}", error=True)
+    save_figure(kind.draw(complete), Path(out))
+    say(out)
+    for each in complete:
+        name = f"{each.name}: " if len(complete) > 1 else ""
+        say(f"{name}{kind.describe(each)}", error=True)

@@ -1,0 +1,19 @@
+"""`pir report`: one page with every figure and table of a run."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pir.runs.folder import RunFolder
+from pir.system.terminal import say
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/report.yaml for the settings."""
+    from pir.analysis.pages.report import write_report
+
+    folder = RunFolder(config.run)
+    folder.require()
+    out = Path(config.out) if config.out else folder.path / "report.html"
+    write_report(folder.path, out)
+    say(out)

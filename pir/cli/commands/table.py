@@ -1,0 +1,57 @@
+"""`pir table`: means over seeds of many runs, by settings in rows and columns; a figure too."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+from pir.checks import check_choice
+from pir.errors import UserError
+from pir.runs.folder import as_json, find_runs, write_text
+from pir.system.terminal import say
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/table.yaml for the settings."""
+    check_choice("output", config.output, ("text", "markdown", "json"))
+    out = None if config.out is None else Path(config.out)
+    if out is not None and out.suffix != ".md":  # text does without matplotlib
+        from pir.analysis.figures.style import FORMATS
+
+        if out.suffix not in FORMATS:
+            raise UserError(f"out={out}: the ending must be one of .md, {', '.join(FORMATS)}")
+
+    from pir.analysis.pages import table_view
+    from pir.analysis.reading.runs import Run
+    from pir.analysis.statistics.table import make_table
+
+    rows, columns = _keys(config.rows), _keys(config.columns)
+    runs = [Run(folder) for folder in find_runs(config.runs)]
+    table = make_table(runs, rows, columns, config.metric)
+    words = (f"runs={config.runs}", f"rows={_typed(rows)}", f"columns={_typed(columns)}")
+    command = shlex.join(["pir", "table", *words, f"metric={config.metric}"])
+    if out is not None:
+        if out.suffix == ".md":
+            write_text(out, table_view.as_markdown(table, command) + "\n")
+        else:
+            from pir.analysis.figures.style import save_figure
+            from pir.analysis.pages.table_figure import draw_table
+
+            save_figure(draw_table(table), out)
+        say(out, error=True)
+    if config.output == "json":
+        say(as_json(table_view.as_json(table, command)))
+    else:
+        write = table_view.as_text if config.output == "text" else table_view.as_markdown
+        say(write(table, command))
+
+
+def _keys(value: Any) -> list[str]:
+    """Reads one key of a setting, or a list of them."""
+    return [str(key) for key in (value if isinstance(value, ListConfig) else [value])]
+
+
+def _typed(keys: list[str]) -> str:
+    """Writes keys as the user types them."""
+    return keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"

@@ -1,0 +1,187 @@
+"""The words of a command line, turned into Hydra's: settings, then options.
+
+Hydra's grammar gives a meaning to most signs. Values of keys that hold plain text or paths are
+quoted for it, so that `puzzle='3 7 8 = 29'` needs no second layer of quotes; `~` at the start of a
+path is the home folder. What would end in one of Hydra's own messages is refused here.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+
+from pir.checks import check_choice, suggest
+from pir.errors import UserError
+from pir.settings.catalog import GROUPS
+from pir.settings.schema import SCHEMAS
+from pir.system.stored import literal
+
+PATHS = ("run", "resume", "init", "puzzles", "out", "env.puzzles")
+RAW_KEYS = (*PATHS, "runs", "puzzle", "target")
+"""Keys whose value is taken literally, whatever characters it holds."""
+
+SWEPT = ("init", "env.puzzles")
+"""Those of them that a sweep takes several of, with commas between."""
+
+FIRST_WORD = {"list": "what", "bench": "what", "check-env": "env"}
+"""The key that a command's word without = is the value of."""
+
+SHORT = {
+    "-h": "--help",
+    "-m": "--multirun",
+    "-c": "--cfg",
+    "-i": "--info",
+    "-p": "--package",
+    "-cd": "--config-dir",
+}
+FLAGS = ("--help", "--hydra-help", "--resolve", "--multirun")
+CHOICES = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+}
+TEXTS = ("--package", "--config-dir")
+PRINTING = ("--help", "--hydra-help", "--cfg", "--info")
+"""Options that print something instead of running the command."""
+
+Options = dict[str, str]
+"""Options by their long name, with their value; flags have none."""
+
+
+def part(words: Sequence[str]) -> tuple[list[str], Options]:
+    """Parts settings from options.
+
+    Raises:
+        UserError: if an option is unknown, or its value missing, wrong or one too many.
+    """
+    settings: list[str] = []
+    options: Options = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            settings.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        name = SHORT.get(name, name)
+        if name not in (*FLAGS, *CHOICES, *TEXTS):
+            raise UserError(f"{name} is no option{suggest(name, (*FLAGS, *CHOICES, *TEXTS))}")
+        if name in options:
+            raise UserError(f"{name} is given twice")
+        if name in FLAGS and equals:
+            raise UserError(f"{name} takes no value")
+        if name == "--info" and not equals:
+            value = rest.pop(0) if rest and rest[0] in CHOICES[name] else "all"
+        elif name not in FLAGS and not equals:
+            value = rest.pop(0) if rest else ""
+        if name not in FLAGS and not value:
+            raise UserError(f"{name} needs a value")
+        if name in CHOICES:
+            check_choice(name, value, CHOICES[name])
+        options[name] = _home(value, name) if name == "--config-dir" else value
+    return settings, options
+
+
+def refuse_unfit(command: str, options: Options) -> None:
+    """Refuses options that do not go with the command or with each other.
+
+    Raises:
+        UserError: naming them.
+    """
+    if "--multirun" in options and command != "train":
+        raise UserError("-m is for `pir train` alone: it trains a run for every combination")
+    jobs = [name for name in ("--multirun", "--cfg", "--info") if name in options]
+    if len(jobs) > 1:
+        raise UserError(f"{' and '.join(jobs)} exclude each other")
+    if "--resolve" in options and not {"--cfg", "--help"} & options.keys():
+        raise UserError("--resolve goes with --cfg or --help")
+    if "--package" in options and "--cfg" not in options:
+        raise UserError("--package goes with --cfg")
+
+
+def prepare(command: str, settings: Sequence[str], options: Options) -> list[str]:
+    """Turns a command's settings and options into the words that Hydra reads.
+
+    Raises:
+        UserError: if a word is no setting, or its key is unknown.
+    """
+    sweeping = "--multirun" in options
+    prepared = [_setting(command, word, sweeping) for word in settings]
+    if sweeping:
+        prepared.append(_names_of_sweep(prepared))
+    return prepared + [f"{name}={value}" if value else name for name, value in options.items()]
+
+
+def quote(value: str) -> str:
+    """Writes any text as a quoted string of Hydra's override grammar."""
+    escaped = re.sub(r"(\\*)'", lambda m: m.group(1) * 2 + "\\'", literal(value))
+    escaped = re.sub(r"(\\+)$", lambda m: m.group(1) * 2, escaped)
+    return f"'{escaped}'"
+
+
+def known_keys(command: str) -> set[str]:
+    """Returns what the keys of a command's settings begin with."""
+    known = set(SCHEMAS[command].__annotations__) - {"choices"}
+    return known | {"recipe", "recipe_pair", "experiment"} if command == "train" else known
+
+
+def _setting(command: str, word: str, sweeping: bool) -> str:
+    """Turns one word into a setting of Hydra's."""
+    key, equals, value = word.partition("=")
+    if command in FIRST_WORD and not equals:
+        key, equals, value = FIRST_WORD[command], "=", word
+        if key == "env" and ":" in word:
+            key = "target"
+    if not equals and not word.startswith("~"):
+        raise UserError(f"{word!r} is no setting: settings are key=value")
+    bare = key.lstrip("+~")
+    first = re.split(r"[./@:]", bare, maxsplit=1)[0]
+    if first not in (known := known_keys(command)) and first != "hydra":
+        raise UserError(f"{first or repr(word)} is no setting{suggest(first, known)}")
+    if bare.startswith(("hydra.run", "hydra.output_subdir", "hydra.job.chdir")):
+        raise UserError(f"{bare} is no setting: run=DIR names the folder of a run")
+    if bare == "hydra.mode":
+        raise UserError("hydra.mode is no setting: `pir train -m` trains a run per combination")
+    if bare in RAW_KEYS and value != "null" and equals:
+        value = _literal(bare, value, sweeping)
+        if sweeping and bare == "run":
+            key = key.replace("run", "hydra.sweep.dir")
+    elif value == "~" or value.startswith("~/"):
+        value = _home(value, bare)
+    elif bare in GROUPS.values() and value[:1] not in "'\"" and not sweeping:
+        value = quote(value)  # the name of a choice, whatever else it could be read as
+    return f"{key}{equals}{value}"
+
+
+def _literal(key: str, value: str, sweeping: bool) -> str:
+    """Quotes a value for Hydra, every part of a sweep by itself."""
+    parts = value.split(",") if sweeping and key in SWEPT else [value]
+    if not all(parts):
+        raise UserError(
+            f"{key}={value} is empty" if value == "" else f"{key}={value}: a part is empty"
+        )
+    if key in PATHS:
+        parts = [_home(part, key) for part in parts]
+    elif key == "runs" and not os.path.exists(value):  # patterns, with blanks between
+        parts = [re.sub(r"(?<!\S)~\S*", lambda found: _home(found.group(), key), value)]
+    return ",".join(map(quote, parts))
+
+
+def _home(path: str, key: str) -> str:
+    """Puts the home folder in the place of a leading `~` or `~user`.
+
+    Raises:
+        UserError: if there is no such user.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = path.split(os.sep)[0]
+        raise UserError(f"{key}={path}: there is no home folder {user}; write ./{path} for a name")
+    return expanded
+
+
+def _names_of_sweep(settings: list[str]) -> str:
+    """Returns the setting that names a sweep's folders by the swept keys alone."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(settings)
+    constant = [o.key_or_group for o in parsed if not o.is_sweep_override()]
+    return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"

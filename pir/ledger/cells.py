@@ -1,0 +1,128 @@
+"""One improvement step at its written cells: what the statistics of the ledger share.
+
+u is the policy before the step, c the policy after it, y* the label, A = log c - log u the
+advantage (`pir.ledger.guidance` has the mathematics). Shapes: B puzzles, C written cells in all of
+them, V tokens.
+"""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pir.ledger.guidance import divergence, gain, region
+from pir.rollout import Rollout
+
+IDLE_KL = 1e-3
+"""Mean KL(c || u) per written cell, in nats, below which a step counts as idle."""
+
+
+class Cells:
+    """What the statistics share of one step: the policies at the written cells, computed once.
+
+    Attributes:
+        step: the step, of B puzzles.
+        written: int64 of shape (C,), the written positions among all B * L.
+        puzzle: int64 of shape (C,), the puzzle that each belongs to.
+        count: int64 of shape (B,), written cells of each puzzle, at least 1.
+        labelled: whether the puzzles came with a label.
+    """
+
+    def __init__(self, step: Rollout) -> None:
+        """Finds the written cells."""
+        self.step = step
+        self.written = step.written.flatten().nonzero().squeeze(1)
+        self.puzzle = self.written // step.written.shape[1]
+        self.count = step.written.sum(1).clamp(min=1)
+        self.labelled = "solution" in step.puzzles.keys()  # noqa: SIM118, a TensorDict has no `in`
+
+    def take(self, values: Tensor) -> Tensor:
+        """Returns the rows of the written cells: (B, L, ...) to (C, ...)."""
+        return values.detach().flatten(0, 1).index_select(0, self.written)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Adds up values of cells by puzzle: (C,) to (B,)."""
+        zeros = torch.zeros(len(self.count), device=values.device)
+        return zeros.index_add_(0, self.puzzle, values.float())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Averages values of cells by puzzle: (C,) to (B,)."""
+        return self.sum(values) / self.count
+
+    @cached_property
+    def log_c(self) -> Tensor:
+        """Log c, (C, V)."""
+        return self.take(self.step.after.logits).log_softmax(-1)
+
+    @cached_property
+    def c(self) -> Tensor:
+        """c, (C, V)."""
+        return self.log_c.exp()
+
+    @cached_property
+    def log_u(self) -> Tensor:
+        """Log u, (C, V)."""
+        return self.take(self.step.before.logits).log_softmax(-1)
+
+    @cached_property
+    def kl(self) -> Tensor:
+        """KL(c || u), (C,)."""
+        return divergence(self.log_c, self.log_u)
+
+    @cached_property
+    def reverse_kl(self) -> Tensor:
+        """KL(u || c), (C,)."""
+        return divergence(self.log_u, self.log_c)
+
+    @cached_property
+    def answer(self) -> Tensor:
+        """The most likely token under c, int64 (C,)."""
+        return self.take(self.step.after.answer).long()
+
+    @cached_property
+    def previous(self) -> Tensor:
+        """The most likely token under u, int64 (C,)."""
+        return self.take(self.step.before.answer).long()
+
+    @cached_property
+    def label(self) -> Tensor:
+        """y*, int64 (C,)."""
+        return self.take(self.step.puzzles["solution"]).long()
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """A(y*), (C,)."""
+        return gain(self.log_u, self.log_c, self.label)
+
+    @cached_property
+    def log_confidence(self) -> Tensor:
+        """Log c of the most likely token, (C,)."""
+        return self.log_c.gather(1, self.answer[:, None]).squeeze(1)
+
+    @cached_property
+    def score_gain(self) -> Tensor:
+        """The score after the step minus the score before, (B,)."""
+        return self.step.after.score - self.step.before.score
+
+    @cached_property
+    def region(self) -> Tensor:
+        """The `Region` of each cell, -1 where the policy did not move, (C,)."""
+        return torch.where(self.kl < IDLE_KL, -1, region(self.gain, self.kl, self.reverse_kl))
+
+    @cached_property
+    def dead(self) -> Tensor:
+        """Whether the step gained nothing, bool (B,)."""
+        return self.score_gain <= 0
+
+    @cached_property
+    def idle(self) -> Tensor:
+        """Whether it is dead because the policy hardly moved, bool (B,)."""
+        return self.dead & (self.mean(self.kl) < IDLE_KL)
+
+    @cached_property
+    def overshoot(self) -> Tensor:
+        """Whether it is dead because it went too far, bool (B,); without a label none is known."""
+        if not self.labelled:
+            return torch.zeros_like(self.dead)
+        gained, slope = self.sum(self.gain), self.sum(self.gain + self.reverse_kl)
+        return self.dead & ~self.idle & (gained < 0) & (slope > 0)

@@ -1,0 +1,108 @@
+"""Tables of puzzles: a header that names the columns, and rows of fields that may be quoted."""
+
+import csv
+import io
+import re
+
+from pir.errors import PuzzleTextError
+from pir.puzzle_files.entries import Entries
+from pir.puzzle_files.fields import QUESTION_NAMES, as_fields, names_a_puzzle, normal_name
+
+EXCEL_MARK = re.compile(r"\s*\"?sep=[,;\t|]\"?\s*", re.IGNORECASE)
+"""A first line by which Excel knows the separator; the header tells it anyway."""
+
+MARKDOWN_RULE = re.compile(r"[\s|:+-]+")
+"""The line between header and rows, where `|` parts the columns."""
+
+MOST_LINES = 1000
+"""Lines of a field in quotation marks."""
+
+
+class Table:
+    """Reads the lines of a table.
+
+    Args:
+        entries: takes the puzzles and the faults.
+    """
+
+    def __init__(self, entries: Entries) -> None:
+        """Waits for a header."""
+        self.entries = entries
+        self._header: list[str] | None = None
+        self._delimiter = ","
+        self._below_header = False
+        self._quoted: list[str] = []
+        self._open_quotes = 0
+
+    def take_header(self, line: str) -> bool:
+        """Takes a line that names columns as the header; says whether it is one.
+
+        The mark of a spreadsheet above it is taken too.
+        """
+        if EXCEL_MARK.fullmatch(line):
+            return True
+        for delimiter in (",", ";", "\t", "|"):
+            try:
+                cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+                names = [normal_name(cell) for cell in cells]
+                if len(names) == 1 and names[0] in QUESTION_NAMES and "|" not in line:
+                    return True  # what follows is one puzzle per line
+                if len(names) > 1 and names_a_puzzle(self.entries.puzzle, names):
+                    self._header, self._delimiter = cells, delimiter
+                    self._below_header = True
+                    return True
+            except csv.Error:
+                continue
+        return False
+
+    def takes(self, line: str) -> bool:
+        """Says whether a line is one of a table: below a header, or inside quotation marks."""
+        return bool(self._quoted or (self._header is not None and line.strip()))
+
+    def read_row(self, number: int, line: str) -> None:
+        """Reads a row below a header, once its quotation marks are closed."""
+        assert self._header is not None
+        rule = self._below_header and self._delimiter == "|" and MARKDOWN_RULE.fullmatch(line)
+        self._below_header = False
+        if rule:
+            return
+        self._quoted.append(line)
+        self._open_quotes = (self._open_quotes + line.count('"')) % 2
+        if self._open_quotes:
+            if len(self._quoted) > MOST_LINES or len(line) > csv.field_size_limit():
+                self._quoted, self._open_quotes = [], 0
+                self.entries.add_fault(number, 1, "a quotation mark is not closed", line)
+            return
+        text, first = "\n".join(self._quoted), number - len(self._quoted) + 1
+        self._quoted = []
+        if text.lstrip().startswith("#") and self._delimiter not in text:
+            return
+        try:
+            lines, padded = io.StringIO(text, newline=""), f'{self._delimiter} "' in text
+            row = next(csv.reader(lines, delimiter=self._delimiter, skipinitialspace=padded), [])
+            if self._delimiter == "|":
+                row = [cell.replace("`", "") for cell in row]  # Markdown's mark of code
+        except csv.Error as error:
+            self.entries.add_fault(first, 1, f"no row of a table: {error}", text)
+            return
+        if not any(cell.strip() for cell in row):
+            return
+        while len(row) > len(self._header) and not row[-1].strip():
+            row.pop()
+        if len(row) > len(self._header):
+            count = f"{len(row)} fields where the header names {len(self._header)}"
+            self.entries.add_fault(first, 1, count, text)
+            return
+        try:
+            fields = as_fields(self.entries.puzzle, zip(self._header, row, strict=False))
+        except PuzzleTextError as error:
+            self.entries.add_fault(first, 1, error.reason, text)
+            return
+        self.entries.add_fields(first, text, fields)
+
+    def end(self, last: int) -> None:
+        """Ends the file, whose last line has the number `last`."""
+        if self._quoted:
+            first = last - len(self._quoted) + 1
+            self._quoted = []
+            self.entries.add_fault(first, 1, "a quotation mark is not closed", "")

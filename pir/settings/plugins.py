@@ -1,0 +1,167 @@
+"""Plug-ins: settings and classes of other packages, and of bare folders.
+
+A package names the folder of its settings by an entry point of the group `pir.configs`, such as
+`lights = "pir_lights.configs"`; its files `env/<name>.yaml` are then choices like our own. A bare
+folder is given by `--config-dir=FOLDER`: its `env/<name>.yaml` may name classes of modules that lie
+in the folder itself.
+
+Settings may come from other people, so naming a class imports nothing but our own modules, torch's
+optimizers, packages with an entry point, and what the user named on this command line.
+"""
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from pir.errors import UserError
+from pir.system.stored import refuse_aliases
+from pir.system.terminal import say
+
+GROUP = "pir.configs"
+OWN_FOLDERS = ("envs", "configs", "analysis")
+"""What a source checkout has beside this package."""
+
+folders: list[Path] = []
+"""Folders that this command line names; a class of theirs may be chosen."""
+
+modules: set[str] = set()
+"""Modules that this command line names by themselves (`check-env module:Class`)."""
+
+
+def config_packages() -> dict[str, str]:
+    """Returns the packages of settings that are installed, by the name of their entry point.
+
+    Entry points to packages that cannot be found are reported on stderr and left out.
+    """
+    found = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            exists = find_spec(entry.value) is not None
+        except Exception as error:  # looking for it runs the code of its parent package
+            say(f"pir: the plug-in {entry.name} fails: {error!r}", error=True)
+            continue
+        if exists:
+            found[entry.name] = entry.value
+        else:
+            say(f"pir: the plug-in {entry.name} names no package {entry.value}", error=True)
+    return found
+
+
+class PackagesOfSettings(SearchPathPlugin):
+    """Puts the packages of settings behind our own, so that our names win."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Appends every package."""
+        for name, package in config_packages().items():
+            search_path.append(provider=name, path=f"pkg://{package}")
+
+
+def register() -> None:
+    """Makes installed plug-ins known to Hydra."""
+    if PackagesOfSettings not in list(Plugins.instance().discover(SearchPathPlugin)):
+        Plugins.instance().register(PackagesOfSettings)
+
+
+def forget() -> None:
+    """Forgets what an earlier command line in this process named."""
+    folders.clear()
+    modules.clear()
+
+
+def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> None:
+    """Lets classes be chosen from modules in a folder; none is imported yet.
+
+    Args:
+        path: the folder.
+        groups: names of its folders of settings.
+        keys: settings given that are no choices; Hydra takes a folder of the name for choices.
+
+    Raises:
+        UserError: if there is no such folder, or settings in it cannot be read safely.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"--config-dir={folder}: there is no such folder")
+    hiding = [key for key in keys if (folder / key).is_dir()]
+    if hiding:
+        raise UserError(f"--config-dir={folder}: its folder {hiding[0]} hides a setting; rename it")
+    for group in groups:
+        for file in sorted((folder / group).glob("*.yaml")):
+            refuse_aliases(file)
+    folders.append(folder.resolve())
+
+
+def open_module(name: str) -> None:
+    """Lets a class be chosen from a named module, of the current folder or installed."""
+    top, here = name.split(".")[0], Path.cwd()
+    if PathFinder.find_spec(top, [str(here)]) is not None:
+        folders.append(here)
+    else:
+        modules.add(top)
+
+
+def find_class(target: str, key: str) -> type:
+    """Imports the class that a dotted path names, if its module may be imported.
+
+    Args:
+        target: such as "pir.models.trm.TRM".
+        key: the setting that names it, for messages.
+
+    Raises:
+        UserError: if there is no such class, or its module is none of those that settings may name.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target, re.ASCII):
+        raise UserError(f"{key}={target}: no such class (it is no dotted path)")
+    module, _, name = target.rpartition(".")
+    _refuse_unknown(module, f"{key}={target}")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # importing a plug-in may fail in any way
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{key}={target}: no such class ({reason})") from error
+    if not inspect.isclass(found):
+        raise UserError(f"{key}={target}: no such class ({name} is no class)")
+    return found
+
+
+def _refuse_unknown(module: str, what: str) -> None:
+    """Refuses a module that settings may not name; opens the folder of one that lies in it."""
+    top, *below = module.split(".")
+    packages = {entry.value.split(".")[0] for entry in entry_points(group=GROUP)}
+    if top in modules | packages or f"{module}.".startswith("torch.optim."):
+        return
+    own = [str(Path(__file__).parents[1])]
+    if top == "pir" and (
+        not below or below[0] in OWN_FOLDERS or PathFinder.find_spec(f"pir.{below[0]}", own)
+    ):
+        return
+    for folder in folders:
+        there = PathFinder.find_spec(top, [str(folder)])
+        if there is not None:
+            imported = getattr(sys.modules.get(top), "__spec__", there)
+            if _places(imported) != _places(there):
+                raise UserError(f"{what}: another module is called {top}; rename yours")
+            if str(folder) not in sys.path:
+                sys.path.insert(0, str(folder))
+            return
+    raise UserError(
+        f"{what}: no such class ({top} is not imported: settings name classes of pir, torch.optim "
+        "and installed plug-ins; those of a folder need --config-dir=FOLDER in every command)"
+    )
+
+
+def _places(spec: ModuleSpec | None) -> tuple[str | None, tuple[str, ...]]:
+    """Returns where a module comes from: its file, and the folders of a package."""
+    if spec is None:
+        return None, ()
+    return spec.origin, tuple(spec.submodule_search_locations or ())
