@@ -28,14 +28,14 @@ class Term(ABC):
 
     Attributes:
         outputs: what it needs of the read-out beside logits: fields of `Policy`.
-        tells: the conditions that it tells the reasoner (`Reasoner.inputs`), which is then told
-            more than it knows in use.
+        conditions: names of the conditions that it gives the reasoner (`Reasoner.inputs`), which
+            then knows more than in use.
         whole_rollouts: whether it judges whole rollouts, and so needs `update="rollout"`.
         plain_inputs: whether it takes steps again that read nothing but question and latents.
     """
 
     outputs: tuple[str, ...] = ()
-    tells: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
     whole_rollouts: bool = False
     plain_inputs: bool = False
 
@@ -44,7 +44,7 @@ class Term(ABC):
         return {}
 
     def condition(self, lanes: Lanes) -> dict[str, Tensor]:
-        """Returns what the reasoner is told before a step, `tells` by name."""
+        """Returns the values of `conditions` for the next step."""
         return {}
 
     def collect(self, rollout: Rollout, puzzle: Puzzle) -> dict[str, Tensor]:
@@ -186,11 +186,11 @@ class Objective:
         return puzzles
 
     def condition(self, lanes: Lanes, optimizer_step: int) -> dict[str, Tensor]:
-        """Returns what the acting terms tell the reasoner before the next step."""
-        told: dict[str, Tensor] = {}
+        """Returns the conditions that the acting terms give the next step, by name."""
+        conditions: dict[str, Tensor] = {}
         for weighted in self._acting(optimizer_step).values():
-            told |= weighted.term.condition(lanes)
-        return told
+            conditions |= weighted.term.condition(lanes)
+        return conditions
 
     def losses(
         self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner, optimizer_step: int

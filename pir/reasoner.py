@@ -58,7 +58,7 @@ class Reasoner(nn.Module, ABC):
         inputs: names of the conditions that a step reads beside question and latents; those of the
             built-in reasoners are
 
-            * `optimality`, int64 of shape (B,), values of `Optimality`; GOOD if it is not told;
+            * `optimality`, int64 of shape (B,), values of `Optimality`; GOOD if it is not given;
             * `partial_answer`, float32 of shape (B, L, V), one-hot at the cells of an answer that
               are shown, 0 elsewhere; rollouts then draw answers, and samples of answers are ends of
               rollouts;
@@ -109,7 +109,7 @@ class Reasoner(nn.Module, ABC):
 
         Args:
             question: uint8 of shape (B, L).
-            context: what step k read, without what it was told.
+            context: what step k read, without an objective's condition.
             logits: float32 of shape (B, L, V), the policy after step k.
             answer: uint8 of shape (B, L), its most likely answer.
             k: int64 of shape (B,).

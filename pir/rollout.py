@@ -33,7 +33,7 @@ class Iterate(TensorClass):  # type: ignore[misc]
         score: float32 of shape (B,), the verifier's graded value of it.
         solved: bool of shape (B,), whether the verifier accepts it.
         halt_logit: see `Policy`; None, as the two below, where the model has no such head. What
-            reads them says so (`Term.outputs`), and is refused before training if they are missing.
+            needs them declares it (`Term.outputs`), which is checked before training.
         continue_logit: see `Policy`.
         value: see `Policy`.
     """
@@ -120,7 +120,7 @@ def improve(
     reasoner: Reasoner,
     puzzle: Puzzle,
     lanes: Lanes,
-    told: Mapping[str, Tensor] | None = None,
+    condition: Mapping[str, Tensor] | None = None,
     step_size: float = 1.0,
     through_time: bool = False,
 ) -> tuple[Lanes, Rollout]:
@@ -133,7 +133,7 @@ def improve(
         reasoner: takes the step.
         puzzle: judges the answers.
         lanes: the puzzles and how far they are.
-        told: what the reasoner is told in this step beside its context; see `Reasoner.improve`.
+        condition: what the step reads beside its context, by name; see `Reasoner.inputs`.
         step_size: how much of the latents' change is made, alpha in s + alpha (s' - s).
         through_time: keeps the graph of the state, so that gradient reaches back from later steps.
 
@@ -141,10 +141,8 @@ def improve(
         the lanes after the step, and the step, a rollout of shape (B,).
     """
     question, before, k = lanes.puzzles["question"], lanes.now, lanes.k + 1
-    condition = before.context.clone(recurse=False)
-    if told:
-        condition.update(dict(told))
-    state = _take_step(reasoner, question, before.state, k, condition)
+    read = before.context.clone(recurse=False).update(dict(condition or {}))
+    state = _take_step(reasoner, question, before.state, k, read)
     if step_size != 1.0:
         state = before.state.lerp(state, step_size)
     policy = reasoner.read_out(state)
@@ -159,7 +157,7 @@ def improve(
         k=k,
         puzzles=lanes.puzzles,
         written=puzzle.written(question),
-        condition=condition,
+        condition=read,
         before=before.detach(),
         after=after,
         first_solved=first_solved,
@@ -251,23 +249,25 @@ def lanes_of(content: dict[str, Any]) -> Lanes:
 # ---------------------------------------------------------------- steps taken again
 
 
-def replay(reasoner: Reasoner, step: Rollout, count: int = 1, **told: Tensor) -> Policy:
+def replay(reasoner: Reasoner, step: Rollout, count: int = 1, **condition: Tensor) -> Policy:
     """Takes a step once more, from the same state and with gradient to the parameters.
 
     Args:
         reasoner: takes it.
         step: of shape (B,).
         count: steps that are taken in all, with gradient through every one of them.
-        told: what the reasoner is told in place of what it was told then.
+        condition: conditions in place of those that the step had.
     """
-    return reasoner.read_out(_state_again(reasoner, step, count, **told))
+    return reasoner.read_out(_state_again(reasoner, step, count, **condition))
 
 
-def _state_again(reasoner: Reasoner, step: Rollout, count: int = 1, **told: Tensor) -> TensorDict:
-    condition = step.condition.clone(recurse=False).update(told)
+def _state_again(
+    reasoner: Reasoner, step: Rollout, count: int = 1, **condition: Tensor
+) -> TensorDict:
+    read = step.condition.clone(recurse=False).update(condition)
     state = step.before.state
     for later in range(count):
-        state = _take_step(reasoner, step.puzzles["question"], state, step.k + later, condition)
+        state = _take_step(reasoner, step.puzzles["question"], state, step.k + later, read)
     return state
 
 
@@ -287,7 +287,7 @@ def retake(reasoner: Reasoner, puzzle: Puzzle, rollout: Rollout) -> Rollout:
 
 @torch.no_grad()
 def look_ahead(reasoner: Reasoner, step: Rollout) -> Policy:
-    """Returns the policy that the step after a step (B,) would reach, told the same."""
+    """Returns the policy that the step after a step (B,) would reach under the same condition."""
     condition = step.condition.clone(recurse=False).update(step.after.context)
     question = step.puzzles["question"]
     state = _take_step(reasoner, question, step.after.state, step.k + 1, condition)

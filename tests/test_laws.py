@@ -9,7 +9,7 @@ from pir.envs.maze.rules import Maze
 from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import PuzzleTextError
-from pir.laws.checks import LAWS, build_case, fingerprint, rulings
+from pir.laws.checks import LAWS, build_case, fingerprint, law_results
 from pir.puzzle import MOST_UNSOLVED, PAD, Verdict
 from tests.golden import FINGERPRINTS
 from tests.puzzles import VARIANTS
@@ -20,7 +20,7 @@ def test_every_puzzle_keeps_the_laws(name):
     count = 30 if name == "maze_hard" else 80
     puzzle = VARIANTS[name]()
     case = build_case(puzzle, count, anew=VARIANTS[name]())
-    assert not [r for r in rulings(puzzle, case) if not r.kept]
+    assert not [r for r in law_results(puzzle, case) if not r.kept]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -271,13 +271,13 @@ class MaskForbidsTheLabel(Sudoku):
 )
 def test_every_law_can_be_broken(puzzle, law):
     made = puzzle()
-    broken = {r.law for r in rulings(made, build_case(made, 40)) if not r.kept}
+    broken = {r.law for r in law_results(made, build_case(made, 40)) if not r.kept}
     assert any(law in name for name in broken), broken
     assert broken <= set(LAWS)
 
 
 def test_a_puzzle_that_cannot_be_drawn_gets_one_ruling():
-    (ruling,) = rulings(CannotBeDrawn())
+    (ruling,) = law_results(CannotBeDrawn())
     assert ruling.law == "instances can be drawn"
     assert "IndexError: list index out of range (" in ruling.detail
     assert "test_laws.py, line" in ruling.detail
@@ -296,7 +296,7 @@ def test_a_puzzle_that_cannot_be_drawn_gets_one_ruling():
 )
 def test_a_broken_law_of_devices_says_what_to_do(puzzle, law, words):
     made = puzzle()
-    details = [r.detail for r in rulings(made, build_case(made, 20)) if law in r.law]
+    details = [r.detail for r in law_results(made, build_case(made, 20)) if law in r.law]
     assert words in details[0]
 
 

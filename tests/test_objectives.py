@@ -265,7 +265,7 @@ def test_margin_hinge_lets_a_token_off_that_is_sure_already(puzzle):
 class Watch(Term):
     """Keeps what it is asked, and has a loss of the last step."""
 
-    tells = ("optimality",)
+    conditions = ("optimality",)
     whole_rollouts = True
 
     def __init__(self):

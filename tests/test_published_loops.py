@@ -8,13 +8,13 @@ from pir.envs.countdown.rules import Countdown
 from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import UserError
+from pir.models.cached_network import Transformer
 from pir.models.dual import Dual, SoftEmbedding
 from pir.models.feedforward import FeedForward
 from pir.models.hrm import HRM
 from pir.models.looped import Looped
 from pir.models.network import rms_norm
 from pir.models.recurrent_depth import RecurrentDepth
-from pir.models.speakers import Transformer
 from pir.models.trm import TRM
 from pir.reasoner import MASKED_LOGIT
 from pir.rollout import begin
@@ -143,10 +143,10 @@ def test_a_cache_is_attended_to_beside_ones_own_tokens(make, plain, monkeypatch)
     question = puzzle.sample(5, "train", seed=0)["question"]
     model = Dual(puzzle, channel="cache", **SMALL)
     x = model.embed(question)
-    cache = model.base.read(x)
+    cache = model.base.encode(x)
     latents = model.soft_tokens.expand(5, -1, -1)
-    thought, thoughts = model.coprocessor.think(latents, cache)
-    found = model.base.answer(x, cache, thought, thoughts)
+    updated, latent_cache = model.coprocessor.update_latents(latents, cache)
+    found = model.base.decode(x, cache, updated, latent_cache)
     assert isinstance(model.base, Transformer)
 
     def slow(network, hidden, memory, on_board):
@@ -164,9 +164,9 @@ def test_a_cache_is_attended_to_beside_ones_own_tokens(make, plain, monkeypatch)
         return hidden
 
     assert torch.allclose(
-        thought, slow(model.coprocessor.network, latents, cache, False), atol=1e-5
+        updated, slow(model.coprocessor.network, latents, cache, False), atol=1e-5
     )
-    expected = slow(model.base.network, torch.cat([x, thought], 1), thoughts, True)
+    expected = slow(model.base.network, torch.cat([x, updated], 1), latent_cache, True)
     assert torch.allclose(found, expected[:, : x.shape[1]], atol=1e-5)
 
 
@@ -174,22 +174,22 @@ def test_a_cache_is_attended_to_beside_ones_own_tokens(make, plain, monkeypatch)
 def test_language_models_read_one_sequence(config, puzzle, question):
     """Question, latents: what the cache holds is what reading all at once would attend to."""
     torch.manual_seed(0)
-    speaker = language_model(config)(puzzle, **SMALL).base
+    network = language_model(config)(puzzle, **SMALL).base
     x, latents = torch.randn(5, 7, 16), torch.randn(5, 4, 16)
-    cache = speaker.read(x)
-    thought, thoughts = speaker.think(latents, cache)
+    cache = network.encode(x)
+    updated, latent_cache = network.update_latents(latents, cache)
 
     def at_once(*parts):
-        inputs = speaker.enter(torch.cat(parts, 1))
-        return speaker.leave(
-            speaker.language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        inputs = network.enter(torch.cat(parts, 1))
+        return network.leave(
+            network.language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
         )
 
-    assert torch.allclose(thought, at_once(x, latents)[:, -4:], atol=1e-5)
-    beside = speaker.answer(x, cache, thought, None)
-    assert torch.allclose(beside, at_once(x, thought, x)[:, -7:], atol=1e-5)
-    after = speaker.answer(x, cache, thought, thoughts)
-    assert torch.allclose(after, at_once(x, latents, thought, x)[:, -7:], atol=1e-5)
+    assert torch.allclose(updated, at_once(x, latents)[:, -4:], atol=1e-5)
+    beside = network.decode(x, cache, updated, None)
+    assert torch.allclose(beside, at_once(x, updated, x)[:, -7:], atol=1e-5)
+    after = network.decode(x, cache, updated, latent_cache)
+    assert torch.allclose(after, at_once(x, latents, updated, x)[:, -7:], atol=1e-5)
 
 
 def test_feedforward_answers_at_once(puzzle, question):

@@ -6,7 +6,7 @@ import torch
 from pir.envs.countdown.rules import Countdown
 from pir.envs.sudoku.rules import BLANK, Sudoku
 
-from pir.laws.checks import build_case, rulings
+from pir.laws.checks import build_case, law_results
 from pir.puzzle import Verdict
 
 ALONE = "question and answer alone"
@@ -324,7 +324,7 @@ SLY = {
 def test_a_fault_is_found_and_explained(puzzle, law, words):
     made = puzzle()
     case = build_case(made, 10, anew=puzzle())
-    broken = {ruling.law: ruling.detail for ruling in rulings(made, case) if not ruling.kept}
+    broken = {ruling.law: ruling.detail for ruling in law_results(made, case) if not ruling.kept}
     (detail,) = [detail for name, detail in broken.items() if law in name] or [str(broken)]
     assert words in detail
     assert puzzle not in SLY or len(broken) == 1
@@ -332,14 +332,14 @@ def test_a_fault_is_found_and_explained(puzzle, law, words):
 
 def test_positions_must_be_true_or_false():
     counted = form(Sudoku, "written", lambda written: written.long())
-    (ruling,) = rulings(counted())
+    (ruling,) = law_results(counted())
     assert ruling.detail == (
         "written is torch.int64 of shape (200, 16); torch.bool of shape (200, 16) is due"
     )
 
 
 def test_without_a_second_puzzle_memory_is_not_looked_for():
-    details = {ruling.law: ruling.detail for ruling in rulings(Countdown())}
+    details = {ruling.law: ruling.detail for ruling in law_results(Countdown())}
     assert [d for law, d in details.items() if ANEW in law] == [
         "not checked: no second puzzle was built"
     ]

@@ -134,7 +134,7 @@ def test_logits_keep_to_the_slot_mask(build, question, puzzle):
     assert (found[:, puzzle.slot_mask] > MASKED_LOGIT / 2).all()
 
 
-def test_what_is_told_is_heard(build, question, puzzle):
+def test_conditions_change_the_policy(build, question, puzzle):
     model = build(step_embedding=True, optimality_token=True, partial_answer=True)
     torch.manual_seed(3)
     torch.nn.init.normal_(model.conditioning.optimality.weight)

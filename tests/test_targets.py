@@ -8,7 +8,7 @@ from pir.envs.queens.rules import Queens
 from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import UserError
-from pir.laws.checks import rulings
+from pir.laws.checks import law_results
 from pir.objectives.targets import Identity, NestedEdits
 from pir.puzzle import PAD
 
@@ -214,5 +214,5 @@ def test_an_order_below_zero_breaks_a_law():
         def solution_order(self, question, solution):
             return super().solution_order(question, solution) - 1
 
-    (broken,) = [ruling for ruling in rulings(FromTheEnd()) if not ruling.kept]
+    (broken,) = [ruling for ruling in law_results(FromTheEnd()) if not ruling.kept]
     assert "solution_order" in broken.detail

@@ -68,7 +68,7 @@ class GuidanceSweep:
     """
 
     def __init__(self, puzzle: Puzzle, weights: Sequence[float], num_steps: int) -> None:
-        """Has seen nothing."""
+        """Starts empty."""
         self.puzzle = puzzle
         self.sweep = _Sweep(
             weights, num_steps, ("solved", "score", "drawn_solved", "nll", "margin")
@@ -120,8 +120,8 @@ class OptimalitySweep(GuidanceSweep):
         with own_random_stream(step.k.device):
             if int(step.k[0]) == 1:
                 self.unconditional = begin(self.reasoner, self.puzzle, step.puzzles)
-            told = {"optimality": torch.full_like(step.k, Optimality.NONE)}
-            self.unconditional, _ = improve(self.reasoner, self.puzzle, self.unconditional, told)
+            none = {"optimality": torch.full_like(step.k, Optimality.NONE)}
+            self.unconditional, _ = improve(self.reasoner, self.puzzle, self.unconditional, none)
         super().see(changed(step, before=self.unconditional.now), first)
 
     def rows(self, passes_per_step: int) -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ class StepSizeProbe:
     def __init__(
         self, reasoner: Reasoner, puzzle: Puzzle, step_sizes: Sequence[float], num_steps: int
     ) -> None:
-        """Has seen nothing."""
+        """Starts empty."""
         self.reasoner, self.puzzle = reasoner, puzzle
         self.sweep = _Sweep(step_sizes, num_steps, ("solved", "score"))
 
@@ -169,7 +169,7 @@ class CellSample:
     """
 
     def __init__(self, per_step: int = 300) -> None:
-        """Has seen nothing."""
+        """Starts empty."""
         self.per_step = per_step
         self.kept: dict[int, list[tuple[float, dict[str, Any]]]] = {}
 

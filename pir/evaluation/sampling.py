@@ -46,7 +46,7 @@ class PolicySample:
     """
 
     def __init__(self, k: int) -> None:
-        """Has seen nothing."""
+        """Starts empty."""
         self.k = k
         self.policies: list[tuple[Tensor, Tensor]] = []
 

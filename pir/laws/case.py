@@ -18,7 +18,7 @@ class LawError(Exception):
 
 
 @dataclass
-class Ruling:
+class LawResult:
     """The outcome of one law.
 
     Attributes:

@@ -18,7 +18,7 @@ from pir.laws.calls import (
     results_depend_on_arguments_alone,
     results_have_their_form,
 )
-from pir.laws.case import Case, LawError, Ruling, build_case, judged, require, sundry_answers
+from pir.laws.case import Case, LawError, LawResult, build_case, judged, require, sundry_answers
 from pir.laws.devices import (
     any_token_is_judged,
     results_stay_on_the_device,
@@ -27,8 +27,17 @@ from pir.laws.devices import (
 from pir.notation.picture import as_text
 from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, split_range
 
-__all__ = ["LAWS", "Case", "LawError", "Ruling", "build_case", "fingerprint", "per_second",
-           "rulings", "sundry_answers"]  # fmt: skip
+__all__ = [
+    "LAWS",
+    "Case",
+    "LawError",
+    "LawResult",
+    "build_case",
+    "fingerprint",
+    "law_results",
+    "per_second",
+    "sundry_answers",
+]  # fmt: skip
 
 JUNK = ("", " ", "x", "?", "..", "-1", "é", "/", ",", "=", "999999999999", "\x00")
 """What is put into a text to malform it."""
@@ -40,9 +49,9 @@ REPLACED = 1 << 13
 """Right answers in which tokens are replaced by forbidden ones."""
 
 
-def rulings(
+def law_results(
     puzzle: Puzzle, case: Case | None = None, anew: Puzzle | None = None
-) -> Iterator[Ruling]:
+) -> Iterator[LawResult]:
     """Judges a puzzle by every law, one after the other.
 
     Args:
@@ -53,17 +62,17 @@ def rulings(
     try:
         case = case or build_case(puzzle, anew=anew)
     except Exception as error:  # a plug-in may fail in any way
-        yield Ruling("instances can be drawn", False, _where(error))
+        yield LawResult("instances can be drawn", False, _where(error))
         return
     for law, check in LAWS.items():
         try:
             detail = check(case) or ""
         except LawError as error:
-            yield Ruling(law, False, str(error))
+            yield LawResult(law, False, str(error))
         except Exception as error:  # a plug-in may fail in any way; the other laws still run
-            yield Ruling(law, False, _where(error))
+            yield LawResult(law, False, _where(error))
         else:
-            yield Ruling(law, True, detail)
+            yield LawResult(law, True, detail)
 
 
 def _where(error: Exception) -> str:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from pir.errors import UserError
+from pir.models.cached_network import Backbone, Cache, CachedNetwork
 from pir.models.network import Linear
-from pir.models.speakers import Backbone, Cache, Speaker
 
 
 class CausalLM(Backbone):
-    """Makes speakers out of a causal language model.
+    """Builds networks out of a causal language model.
 
     Args:
         name: of pretrained weights, a folder or a name of the Hugging Face hub; safetensors only.
@@ -42,7 +42,7 @@ class CausalLM(Backbone):
         self.name, self.config = name, config
         self.pretrained = name is not None
 
-    def build(self, width: int, tokens: int) -> Speaker:
+    def build(self, width: int, tokens: int) -> CachedNetwork:
         """Loads or initialises the model, with adapters to width D and back."""
         from transformers import AutoConfig, AutoModel
 
@@ -61,11 +61,11 @@ class CausalLM(Backbone):
                 f"model.backbone: this language model reads at most {most} tokens; twice the "
                 f"question and the latents are {tokens}"
             )
-        return _LMSpeaker(body, width)
+        return _CachedLM(body, width)
 
 
-class _LMSpeaker(Speaker):
-    """See `Speaker`; the puzzle's embeddings take the place of the model's own."""
+class _CachedLM(CachedNetwork):
+    """See `CachedNetwork`; the puzzle's embeddings take the place of the model's own."""
 
     language_model: nn.Module
 
@@ -78,24 +78,26 @@ class _LMSpeaker(Speaker):
         self.enter, self.leave = Linear(width, inner), Linear(inner, width)
 
     def body(self) -> nn.Module:
-        """See `Speaker.body`."""
+        """See `CachedNetwork.body`."""
         return self.language_model
 
-    def read(self, x: Tensor) -> Cache:
-        """See `Speaker.read`."""
+    def encode(self, x: Tensor) -> Cache:
+        """See `CachedNetwork.encode`."""
         return self._run(self.enter(x.float()), [])[1]
 
-    def think(self, latents: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """See `Speaker.think`."""
+    def update_latents(self, latents: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """See `CachedNetwork.update_latents`."""
         hidden, everything = self._run(self.enter(latents.float()), cache)
         count = latents.shape[1]
-        thoughts = [(keys[:, :, -count:], values[:, :, -count:]) for keys, values in everything]
-        return self.leave(hidden).to(latents.dtype), thoughts
+        latent_cache = [(keys[:, :, -count:], values[:, :, -count:]) for keys, values in everything]
+        return self.leave(hidden).to(latents.dtype), latent_cache
 
-    def answer(self, x: Tensor, cache: Cache, latents: Tensor, thoughts: Cache | None) -> Tensor:
-        """See `Speaker.answer`."""
-        if thoughts is not None:
-            pairs = zip(cache, thoughts, strict=True)
+    def decode(
+        self, x: Tensor, cache: Cache, latents: Tensor, latent_cache: Cache | None
+    ) -> Tensor:
+        """See `CachedNetwork.decode`."""
+        if latent_cache is not None:
+            pairs = zip(cache, latent_cache, strict=True)
             cache = [(torch.cat([a[0], b[0]], 2), torch.cat([a[1], b[1]], 2)) for a, b in pairs]
         hidden, _ = self._run(self.enter(torch.cat([latents, x], 1).float()), cache)
         result: Tensor = self.leave(hidden[:, -x.shape[1] :])

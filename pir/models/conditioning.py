@@ -1,4 +1,4 @@
-"""What a reasoner is told at every update beside the question, as a sum of embeddings."""
+"""The condition of a step, as a sum of embeddings that is added at every update."""
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,8 @@ class Conditioning(nn.Module):
     Args:
         puzzle: gives V.
         width: of the embeddings, D.
-        steps: numbers of steps K that are told apart, later ones count as the last; 0 for none. An
-            integer works better than a continuous time (arXiv:2511.16886v2, section 4).
+        steps: numbers of steps K that have an embedding of their own, later ones take the last; 0
+            for none. Integers work better than continuous time (arXiv:2511.16886v2, section 4).
         optimality: whether there is an optimality token (CFGRL, arXiv:2505.23458). It starts as
             zeros, so that all of its policies start as one.
         partial_answer: whether a part of an answer is read, see `AnswerFlow`.
@@ -29,7 +29,7 @@ class Conditioning(nn.Module):
     def __init__(
         self, puzzle: Puzzle, width: int, steps: int, optimality: bool, partial_answer: bool
     ) -> None:
-        """Builds what is asked for."""
+        """Builds the embeddings that are switched on."""
         super().__init__()
         self.step = nn.Embedding(steps, width) if steps else None
         self.optimality = nn.Embedding(len(Optimality), width) if optimality else None
@@ -48,17 +48,17 @@ class Conditioning(nn.Module):
             k: int64 of shape (B,), the number of the step.
             condition: see `Reasoner.inputs`; with a partial answer if one is read.
         """
-        told = torch.zeros(len(k), 1, 1, device=k.device)
+        total = torch.zeros(len(k), 1, 1, device=k.device)
         if self.step is not None:
-            told = told + self.step((k - 1).clamp(max=self.step.num_embeddings - 1))[:, None]
+            total = total + self.step((k - 1).clamp(max=self.step.num_embeddings - 1))[:, None]
         if self.optimality is not None:
             token = condition.get("optimality")
             if token is None:
                 token = torch.full_like(k, Optimality.GOOD)
-            told = told + self.optimality(token)[:, None]
+            total = total + self.optimality(token)[:, None]
         if self.answer is not None:
-            told = told + self.answer(condition["partial_answer"])
-        return told
+            total = total + self.answer(condition["partial_answer"])
+        return total
 
 
 class AnswerFlow:

@@ -1,4 +1,4 @@
-"""Dual-architecture latent reasoning: a Base that answers, a Coprocessor that thinks for it.
+"""Dual-architecture latent reasoning: a Base that answers, a Coprocessor that updates latents.
 
 The Base reads the question; the Coprocessor reads the Base's cache of keys and values with N
 latents, soft tokens at first, and returns them changed; the Base answers with the latents at
@@ -6,7 +6,7 @@ hand (Liu et al. 2024, arXiv:2412.17747; Coda-Forno et al. 2025, arXiv:2510.0049
 
     cache = Base(x),  latents_k = Coprocessor(latents_(k-1); cache),  y_k = Base(x; latents_k)
 
-A step is one such exchange; more steps go on thinking about the same latents. The settings span
+A step is one such exchange; further steps update the same latents. The settings span
 what those papers compare: a frozen Base with the latents beside its input (Liu et al.:
 `train_base=false`), latents whose keys and values enter every layer too (H1: also `channel=cache`),
 joint training (H2), and one network in both roles (the unified soft-embedding baseline,
@@ -20,9 +20,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pir.checks import check_choice
+from pir.models.cached_network import Backbone, CachedNetwork, Transformer
 from pir.models.network import truncated_normal
 from pir.models.puzzle_model import PuzzleModel, Shared, at_least_one
-from pir.models.speakers import Backbone, Speaker, Transformer
 from pir.puzzle import Puzzle
 
 CHANNELS = ("embeddings", "cache")
@@ -58,22 +58,22 @@ class Dual(PuzzleModel):
         train_base: bool = True,
         **shared: Unpack[Shared],
     ) -> None:
-        """Draws fresh parameters."""
+        """Initialises the parameters."""
         super().__init__(puzzle, **(Shared(mixer="attention") | shared))
         at_least_one(layers=layers, latents=latents)
         check_choice("model.channel", channel, CHANNELS)
         check_choice("model.mixer", self.mixer, ("attention",))
         self.channel = channel
 
-        def speaker(related: bool) -> Speaker:
+        def network(related: bool) -> CachedNetwork:
             if backbone is None:
                 return Transformer(self.network(puzzle, layers, related=related))
             # at most the question, latents and their cache, and the question once more
             return backbone.build(self.hidden_size, tokens=2 * (puzzle.length + latents))
 
-        self.base = speaker(related=True)
+        self.base = network(related=True)
         # latents have no places on the board, so nothing relates them
-        self.coprocessor = self.base if self.unified else speaker(related=False)
+        self.coprocessor = self.base if self.unified else network(related=False)
         self.soft_tokens = nn.Parameter(truncated_normal(latents, self.hidden_size, std=1.0))
         if not train_base:
             pretrained = backbone is not None and backbone.pretrained
@@ -85,7 +85,7 @@ class Dual(PuzzleModel):
 
     @property
     def passes_per_step(self) -> int:
-        """The Base reads, the Coprocessor thinks, the Base answers."""
+        """The Base encodes, the Coprocessor updates the latents, the Base decodes."""
         return 3
 
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
@@ -94,15 +94,15 @@ class Dual(PuzzleModel):
         return {"latents": latents, "y": self.blank(question)}
 
     def step(
-        self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor
+        self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
     ) -> dict[str, Tensor]:
         """Exchanges the latents once."""
         soft = self.soft_tokens.to(x.dtype)  # here once more, for their gradient
         given = torch.where(k[:, None, None] == 1, soft, latents["latents"])
-        cache = self.base.read(x)
-        thought, thoughts = self.coprocessor.think(given, cache)
-        y = self.base.answer(x, cache, thought, thoughts if self.channel == "cache" else None)
-        return {"latents": thought, "y": y}
+        cache = self.base.encode(x)
+        updated, latent_cache = self.coprocessor.update_latents(given, cache)
+        y = self.base.decode(x, cache, updated, latent_cache if self.channel == "cache" else None)
+        return {"latents": updated, "y": y}
 
     def answer(self, latents: TensorDict) -> Tensor:
         """Returns the Base's output."""

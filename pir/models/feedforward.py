@@ -10,8 +10,8 @@ from typing import Unpack
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.models.cached_network import Transformer
 from pir.models.puzzle_model import PuzzleModel, Shared, at_least_one
-from pir.models.speakers import Transformer
 from pir.puzzle import Puzzle
 
 
@@ -28,7 +28,7 @@ class FeedForward(PuzzleModel):
     """
 
     def __init__(self, puzzle: Puzzle, layers: int = 2, **shared: Unpack[Shared]) -> None:
-        """Draws fresh parameters."""
+        """Initialises the parameters."""
         super().__init__(puzzle, **(shared | Shared(improvement_steps=1)))
         at_least_one(layers=layers)
         self.base = Transformer(self.network(puzzle, layers))
@@ -43,7 +43,7 @@ class FeedForward(PuzzleModel):
         return {"y": self.blank(question)}
 
     def step(
-        self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor
+        self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
     ) -> dict[str, Tensor]:
         """Answers the question, whatever the latents hold."""
         return {"y": self.base(x)}

@@ -45,7 +45,7 @@ class HRM(PuzzleModel):
         low_cycles: int = 2,
         **shared: Unpack[Shared],
     ) -> None:
-        """Draws fresh parameters."""
+        """Initialises the parameters."""
         super().__init__(puzzle, **shared)
         at_least_one(
             high_layers=high_layers,
@@ -73,7 +73,7 @@ class HRM(PuzzleModel):
         return {name: start.to(self.dtype).expand(shape) for name, start in starts.items()}
 
     def step(
-        self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor
+        self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
     ) -> dict[str, Tensor]:
         """Runs N cycles; the last update of either latent has gradient."""
         high, low = latents["high"], latents["low"]

@@ -4,7 +4,7 @@ As in LoopLM, or Ouro (arXiv:2510.25741, section 3), h_1 = f(x) and h_t = f(h_(t
 is the exit gate, whose probability lambda_t of leaving at loop t, if not left before, gives the
 distribution of the exit (`pir.objectives.exit_distribution`). With recall the question enters
 every loop, h_t = f(W [h_(t-1); x]), as in deep-thinking networks (arXiv:2202.05826, section 3),
-which keep their answers when they think for longer than they were trained to.
+which keep their answers over more loops than they were trained for.
 """
 
 from typing import Unpack
@@ -34,7 +34,7 @@ class Looped(PuzzleModel):
     def __init__(
         self, puzzle: Puzzle, layers: int = 2, recall: bool = False, **shared: Unpack[Shared]
     ) -> None:
-        """Draws fresh parameters."""
+        """Initialises the parameters."""
         super().__init__(puzzle, **shared)
         at_least_one(layers=layers)
         self.f = self.network(puzzle, layers)
@@ -50,13 +50,13 @@ class Looped(PuzzleModel):
         return {"h": self.blank(question)}
 
     def step(
-        self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor
+        self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
     ) -> dict[str, Tensor]:
         """Applies the stack once: to the question at the first step, to its own output later."""
         h: Tensor = latents["h"]
         if self.adapter is not None:
             return {"h": self.f(self.adapter(torch.cat([h, x], -1)))}
-        later = h if told is None else h + told
+        later = h if condition is None else h + condition
         return {"h": self.f(torch.where(k[:, None, None] == 1, x, later))}
 
     def answer(self, latents: TensorDict) -> Tensor:

@@ -217,7 +217,7 @@ class Network(nn.Module):
         sandwich: bool = False,
         related: bool = True,
     ) -> None:
-        """Draws fresh parameters."""
+        """Initialises the parameters."""
         super().__init__()
         if layers < 1:
             raise UserError(f"model.layers={layers}: must be at least 1")

@@ -1,4 +1,4 @@
-"""What the built-in reasoners share: how questions are read, what steps are told, what is read out.
+"""What the built-in reasoners share: embedding of questions and conditions, and the read-out.
 
 A reasoner adds what its paper is about: its latents, and how one step changes them.
 """
@@ -52,9 +52,9 @@ class PuzzleModel(Reasoner):
         halt_head: whether the read-out also estimates that its answer is right.
         continue_head: whether it also estimates that a later answer will be right (HRM).
         value_head: whether it also estimates the score that later steps will gain.
-        step_embedding: whether every update is told the number k of the step (DIS).
-        optimality_token: whether it is told that the answer should be good, bad or any (CFG).
-        partial_answer: whether it is told a part of an answer, which grows over a rollout (Looped
+        step_embedding: whether every update is conditioned on the number k of the step (DIS).
+        optimality_token: whether it is conditioned on a good, a bad or any answer (CFG).
+        partial_answer: whether it reads a part of an answer, which grows over a rollout (Looped
             Flows); rollouts then draw random numbers.
         draw_temperature: of the draws by which that part grows, see `AnswerFlow`.
         reads_own_answer: whether every step but the first reads the answer held now in place of
@@ -146,13 +146,13 @@ class PuzzleModel(Reasoner):
 
     @abstractmethod
     def step(
-        self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor
+        self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
     ) -> dict[str, Tensor]:
         """Returns the latents after step k.
 
         Args:
-            x: (B, L, D), the embedded question and, added to it, what else the step is told.
-            told: (B, 1 or L, D), that part alone; None if the model is told nothing else.
+            x: (B, L, D), the embedded question with the embedded condition added to it.
+            condition: (B, 1 or L, D), the embedded condition alone; None if the model has none.
             latents: the latents before the step.
             k: int64 of shape (B,).
         """
@@ -177,11 +177,11 @@ class PuzzleModel(Reasoner):
     ) -> TensorDict:
         """See `Reasoner.improve`."""
         condition = self.context(question) if condition is None else condition
-        x, told = self.embed(condition.get("own_answer", question)), None
+        x, embedded = self.embed(condition.get("own_answer", question)), None
         if self.conditioning is not None:
-            told = self.conditioning(k, condition).to(self.dtype)
-            x = x + told
-        return TensorDict(self.step(x, told, state, k), batch_size=state.batch_size)
+            embedded = self.conditioning(k, condition).to(self.dtype)
+            x = x + embedded
+        return TensorDict(self.step(x, embedded, state, k), batch_size=state.batch_size)
 
     def context(self, question: Tensor) -> TensorDict:
         """Shows nothing of an answer yet; see `Reasoner.context`."""

@@ -47,7 +47,7 @@ class RecurrentDepth(PuzzleModel):
         coda_layers: int = 1,
         **shared: Unpack[Shared],
     ) -> None:
-        """Draws fresh parameters."""
+        """Initialises the parameters."""
         super().__init__(puzzle, **shared)
         at_least_one(
             prelude_layers=prelude_layers, core_layers=core_layers, coda_layers=coda_layers
@@ -69,7 +69,7 @@ class RecurrentDepth(PuzzleModel):
         return {"s": state.to(self.dtype)}
 
     def step(
-        self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor
+        self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
     ) -> dict[str, Tensor]:
         """Applies the core once."""
         e = self.prelude(x)

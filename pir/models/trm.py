@@ -3,7 +3,7 @@
 One small network f updates two latents of shape (B, L, D): the reasoning z and the answer y. An
 improvement step is T cycles; a cycle is n updates z <- f(x + y + z) and one update y <- f(y + z),
 with the embedded question x injected every time z is updated. Only the last cycle has gradient.
-Whatever else a step is told (`Conditioning`) is injected at every update of either latent.
+The embedded condition of a step (`Conditioning`) is added at every update of either latent.
 
 The paper's ablations are settings: separate networks for z and y; no z (y <- f(x + y), n + 1
 times); or m reasoning latents, which take turns: z_i <- f(x + y + z_1 + .. + z_m).
@@ -52,7 +52,7 @@ class TRM(PuzzleModel):
         separate_networks: bool = False,
         **shared: Unpack[Shared],
     ) -> None:
-        """Draws fresh parameters."""
+        """Initialises the parameters."""
         super().__init__(puzzle, **shared)
         at_least_one(layers=layers, cycles=cycles, latent_steps=latent_steps)
         if not 0 <= latents <= latent_steps:
@@ -85,7 +85,7 @@ class TRM(PuzzleModel):
         return {n: s.to(self.dtype).expand(shape) for n, s in zip(names, starts, strict=True)}
 
     def step(
-        self, x: Tensor, told: Tensor | None, latents: TensorDict, k: Tensor
+        self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
     ) -> dict[str, Tensor]:
         """Runs T cycles, the last with gradient."""
         y, z = latents["y"], [latents[name] for name in self.z_names]
@@ -101,7 +101,7 @@ class TRM(PuzzleModel):
                 for update in range(self.latent_steps):
                     z[update % len(z)] = self.f(x + y + reduce(torch.add, z), bias)
                 y = y + reduce(torch.add, z)
-                y = self.f_y(y if told is None else y + told, bias_y)
+                y = self.f_y(y if condition is None else y + condition, bias_y)
         return {"y": y, **dict(zip(self.z_names, z, strict=True))}
 
     def answer(self, latents: TensorDict) -> Tensor:

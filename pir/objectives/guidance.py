@@ -12,25 +12,25 @@ from pir.rollout import Lanes, Rollout, sample_answers, verify_answers
 
 
 class OptimalityGuidance(Term):
-    """-log c(a | o) for an answer a of optimality o, or of either for rollouts told nothing.
+    """-log c(a | o) for an answer a of optimality o, or of either for unconditional rollouts.
 
     Source: CFGRL (Frans et al. 2025, arXiv:2505.23458), the indicator of a positive advantage with
     a tenth of unconditional training, here for categorical policies. In test mode the guided policy
     has logits l_none + w (l_good - l_none) for any w (`pir eval eval.guidance=[...]`).
 
-    Every rollout has one token. Those told GOOD learn a right answer: one that the policy finds by
-    itself, if it does, else the label. Those told BAD learn a wrong answer: one that the policy
+    Every rollout has one token. Those with GOOD learn a right answer: one that the policy finds by
+    itself, if it does, else the label. Those with BAD learn a wrong answer: one that the policy
     gives, or, where it gives none, the label with one cell changed. Without wrong answers there is
-    no contrast: all policies are one, and w does nothing. Rollouts told nothing are rollouts of
+    no contrast: all policies are one, and w does nothing. Unconditional rollouts are rollouts of
     their own, as the state that a token has led to gives the token away.
 
     Args:
         negatives: share of rollouts that learn wrong answers.
-        unconditional: share of rollouts that are told nothing.
+        unconditional: share of rollouts with the token NONE.
         samples: answers S drawn per puzzle and step.
     """
 
-    tells = ("optimality",)
+    conditions = ("optimality",)
 
     def __init__(
         self,
@@ -47,14 +47,17 @@ class OptimalityGuidance(Term):
         self.negatives, self.unconditional, self.samples = negatives, unconditional, samples
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
-        """Draws what every rollout learns, right or wrong answers, and whether it is told."""
+        """Draws what every rollout learns, right or wrong answers, and its token."""
         good = torch.rand(len(puzzles)) >= self.negatives
         token = torch.where(good, Optimality.GOOD, Optimality.BAD)
-        untold = torch.rand(len(puzzles)) < self.unconditional
-        return {"learns_good": good, "optimality": torch.where(untold, Optimality.NONE, token)}
+        unconditional = torch.rand(len(puzzles)) < self.unconditional
+        return {
+            "learns_good": good,
+            "optimality": torch.where(unconditional, Optimality.NONE, token),
+        }
 
     def condition(self, lanes: Lanes) -> dict[str, Tensor]:
-        """Tells every lane its token."""
+        """Gives every lane its token."""
         return {"optimality": lanes.puzzles["optimality"]}
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:

@@ -28,7 +28,7 @@ class InputCurriculum(DeepSupervision):
         pseudo_target: share of rollouts that are shown their own draws.
     """
 
-    tells = ("partial_answer",)
+    conditions = ("partial_answer",)
 
     def __init__(self, limit: int = 64, pseudo_target: float = 0.0) -> None:
         """Checks and keeps the settings."""

@@ -23,9 +23,9 @@ class PPO(Term):
 
     The episode is the rollout: action a_k is an answer drawn from the policy after step k, reward
     its score less that of the answer held before the step, so that holding on earns 0; V(s_k) is
-    the value head's word on the state after step k, V of the last state 0. Advantages are TorchRL's
-    functional GAE (Schulman et al. 2016, arXiv:1506.02438), the loss is its `ClipPPOLoss`, and
-    gradient reaches back through one step. No label is used.
+    the value head's estimate at the state after step k, V of the last state 0. Advantages are
+    TorchRL's functional GAE (Schulman et al. 2016, arXiv:1506.02438), the loss is its
+    `ClipPPOLoss`, and gradient reaches back through one step. No label is used.
 
     Args:
         clip: how far a ratio may fall below and rise above 1.

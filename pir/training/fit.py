@@ -48,14 +48,14 @@ def refuse_misfit(
     for name, term in objective.used_terms().items():
         place = f"objective.terms.{name}"
         needs[place] = term.outputs
-        for condition in term.tells:
+        for condition in term.conditions:
             if condition not in reasoner.inputs:
-                raise UserError(f"{place} tells the model {_lacking(condition)}")
-        if term.tells and (schedule.reads_outcomes or replays):
+                raise UserError(f"{place} conditions the model on {_lacking(condition)}")
+        if term.conditions and (schedule.reads_outcomes or replays):
             raise UserError(
-                f"{place} tells the model more than it knows in use ({', '.join(term.tells)}), so "
-                "how its rollouts end says little: set trainer.replay_share=0, and trainer.lanes "
-                "to another choice than ledger"
+                f"{place} conditions the model on more than it knows in use "
+                f"({', '.join(term.conditions)}), so how its rollouts end says little: set "
+                "trainer.replay_share=0, and trainer.lanes to another choice than ledger"
             )
         if term.plain_inputs and (held := reasoner.inputs & {"partial_answer", "own_answer"}):
             raise UserError(

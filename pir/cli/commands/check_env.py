@@ -21,7 +21,7 @@ def run(config: DictConfig) -> None:
     check_choice("output", config.output, ("text", "json"))
     import torch
 
-    from pir.laws.checks import fingerprint, per_second, rulings
+    from pir.laws.checks import fingerprint, law_results, per_second
     from pir.puzzle import Puzzle
 
     torch.set_num_threads(1)
@@ -32,8 +32,8 @@ def run(config: DictConfig) -> None:
     puzzle, anew = (build(node, "env", Puzzle) for _ in range(2))  # type: ignore[type-abstract]
     name = config.target or type(puzzle).__name__
     text = config.output == "text"
-    found = list(_while_printing(chain(rulings(puzzle, anew=anew), _views(puzzle)), text))
-    broken = [ruling.law for ruling in found if not ruling.kept]
+    found = list(_while_printing(chain(law_results(puzzle, anew=anew), _views(puzzle)), text))
+    broken = [result.law for result in found if not result.kept]
     result: dict[str, Any] = {
         "puzzle": name,
         "kept": not broken,
@@ -66,12 +66,12 @@ def run(config: DictConfig) -> None:
 
 
 def _while_printing(found: Any, text: bool) -> Any:
-    for ruling in found:
+    for result in found:
         if text:
-            mark = "ok    " if ruling.kept else "BROKEN"
-            detail = f": {ruling.detail}" if ruling.detail else ""
-            say(f"{mark}  {ruling.law}{detail}")
-        yield ruling
+            mark = "ok    " if result.kept else "BROKEN"
+            detail = f": {result.detail}" if result.detail else ""
+            say(f"{mark}  {result.law}{detail}")
+        yield result
 
 
 def _views(puzzle: Any) -> Any:
@@ -82,7 +82,7 @@ def _views(puzzle: Any) -> Any:
 
     from pir.envs.views.gymnasium_view import RevisionEnv
     from pir.envs.views.torchrl_view import PuzzleEnv
-    from pir.laws.checks import Ruling
+    from pir.laws.checks import LawResult
 
     def gymnasium_check() -> None:
         from gymnasium.utils.env_checker import check_env
@@ -104,6 +104,6 @@ def _views(puzzle: Any) -> Any:
                 warnings.simplefilter("error", UserWarning)
                 check()
         except Exception as error:  # a plug-in may fail in any way
-            yield Ruling(law, False, f"{type(error).__name__}: {error}")
+            yield LawResult(law, False, f"{type(error).__name__}: {error}")
         else:
-            yield Ruling(law, True, "")
+            yield LawResult(law, True, "")
