@@ -1,1 +1,1 @@
-"""Evaluation: the ledger on held-out puzzles, and what would have happened otherwise."""
+"""Evaluation: the ledger of rollouts on held-out puzzles, and of variants of their steps."""

@@ -48,7 +48,7 @@ def signals(rule: ExitRule, values: Mapping[str, Tensor], depth: int) -> Tensor:
 
 
 def measure(signal: Tensor, solved: Tensor, threshold: float) -> Point:
-    """Says what a threshold does to signals (N, depth) of rollouts that are `solved` (N, K)."""
+    """Returns what a threshold does to signals (N, depth) of rollouts that are `solved` (N, K)."""
     steps = exit_steps(signal, threshold)
     at_exit = solved.gather(1, steps[:, None] - 1)
     mean_steps = float(steps.float().mean())

@@ -1,4 +1,4 @@
-"""What little or no reasoning reaches, beside the model: floors, and puzzles with one blank."""
+"""Baselines without reasoning: random answers, look-up, and puzzles with one blank."""
 
 from typing import Any
 

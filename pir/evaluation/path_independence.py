@@ -1,4 +1,4 @@
-"""Whether where a rollout began matters for where it ends."""
+"""Path independence: whether the end of a rollout depends on its start."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""Observers of an evaluation: what a step would have done if it had been made another way.
+"""Observers of an evaluation: guided policies, scaled steps, samples of cells and latents.
 
 None of them changes the course of the rollouts.
 """

@@ -1,4 +1,4 @@
-"""Rollouts on held-out puzzles: the ledger of every improvement step, and what else is watched."""
+"""Rollouts on held-out puzzles: the ledger of every improvement step, and its observers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`pir eval`: every improvement step on held-out puzzles, to any depth, and what else would be."""
+"""`pir eval`: every improvement step on held-out puzzles, to any depth, and variants of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
