@@ -26,7 +26,7 @@ from pir.evaluation.rollouts import evaluate
 from pir.evaluation.run import fixed_point_rate, steps_to_solve
 from pir.evaluation.sampling import sample_rollouts
 from pir.ledger.cells import Cells
-from pir.ledger.guidance import gain, guided_log_policy
+from pir.ledger.guidance import guided_log_policy, log_prob_gain
 from pir.ledger.ledger import Ledger
 from pir.ledger.statistics import STATISTICS
 from pir.models.looped import Looped
@@ -174,7 +174,7 @@ def test_cells_and_latents(made):
         assert 0 <= row["best_w"] <= 8
     first = next(steps_of(model, puzzle, puzzles, 1))
     policies = (p.log_softmax(-1) for p in (first.before.logits, first.after.logits))
-    every = gain(*policies, puzzles["solution"])[first.written]
+    every = log_prob_gain(*policies, puzzles["solution"])[first.written]
     assert all((every - row["gain"]).abs().min() < 1e-5 for row in rows[:20])
     states = latents.arrays["latents"]
     assert states.shape == (10, 3, 32)

@@ -9,8 +9,8 @@ from pir.ledger.guidance import (
     best_weight,
     curvature,
     divergence,
-    gain,
     guided_log_policy,
+    log_prob_gain,
     margin,
     region,
 )
@@ -53,14 +53,14 @@ def test_mean_advantages_are_divergences(step):
 
 def test_margins_at_the_ends(step):
     u, c, y = step
-    close(margin(u, c, y, 0.0), gain(u, c, y) + divergence(u, c))
-    close(margin(u, c, y, 1.0), gain(u, c, y) - divergence(c, u))
+    close(margin(u, c, y, 0.0), log_prob_gain(u, c, y) + divergence(u, c))
+    close(margin(u, c, y, 1.0), log_prob_gain(u, c, y) - divergence(c, u))
 
 
 def test_gain_is_the_change_of_log_probability(step):
     u, c, y = step
     log_probs = [p.log_softmax(-1).gather(-1, y[..., None]).squeeze(-1) for p in (u, c)]
-    close(gain(u, c, y), log_probs[1] - log_probs[0])
+    close(log_prob_gain(u, c, y), log_probs[1] - log_probs[0])
 
 
 @pytest.mark.parametrize("w", [-0.5, 0.0, 0.3, 1.0, 2.0])
@@ -77,7 +77,7 @@ def test_margin_and_curvature_are_derivatives(step, w):
 
 def test_regions_say_where_the_best_weight_lies(step):
     u, c, y = step
-    found = region(gain(u, c, y), divergence(c, u), divergence(u, c))
+    found = region(log_prob_gain(u, c, y), divergence(c, u), divergence(u, c))
     best = best_weight(u, c, y, low=-20.0, high=20.0)
     sure = 1e-6
     assert set(found.unique().tolist()) == set(Region)
@@ -86,7 +86,7 @@ def test_regions_say_where_the_best_weight_lies(step):
     assert (best[inside] > -sure).all()
     assert (best[inside] < 1 + sure).all()
     assert (best[found == Region.UNDER_SIZED] > 1 - sure).all()
-    lost = gain(u, c, y) < 0
+    lost = log_prob_gain(u, c, y) < 0
     assert torch.equal(lost, (found == Region.HARMFUL) | (found == Region.OVERSHOOT))
 
 

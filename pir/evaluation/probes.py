@@ -187,7 +187,7 @@ class CellSample:
         u, c, label = cells.log_u[chosen], cells.log_c[chosen], cells.label[chosen]
         columns = {
             "puzzle": first + cells.puzzle[chosen],
-            "gain": cells.gain[chosen],
+            "gain": cells.log_prob_gain[chosen],
             "kl": cells.kl[chosen],
             "reverse_kl": cells.reverse_kl[chosen],
             "region": cells.region[chosen],

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pir.ledger.guidance import divergence, gain, region
+from pir.ledger.guidance import divergence, log_prob_gain, region
 from pir.rollout import Rollout
 
 IDLE_KL = 1e-3
@@ -90,9 +90,9 @@ class Cells:
         return self.take(self.step.puzzles["solution"]).long()
 
     @cached_property
-    def gain(self) -> Tensor:
+    def log_prob_gain(self) -> Tensor:
         """A(y*), (C,)."""
-        return gain(self.log_u, self.log_c, self.label)
+        return log_prob_gain(self.log_u, self.log_c, self.label)
 
     @cached_property
     def log_confidence(self) -> Tensor:
@@ -107,7 +107,9 @@ class Cells:
     @cached_property
     def region(self) -> Tensor:
         """The `Region` of each cell, -1 where the policy did not move, (C,)."""
-        return torch.where(self.kl < IDLE_KL, -1, region(self.gain, self.kl, self.reverse_kl))
+        return torch.where(
+            self.kl < IDLE_KL, -1, region(self.log_prob_gain, self.kl, self.reverse_kl)
+        )
 
     @cached_property
     def dead(self) -> Tensor:
@@ -124,5 +126,5 @@ class Cells:
         """Whether it is dead because it went too far, bool (B,); without a label none is known."""
         if not self.labelled:
             return torch.zeros_like(self.dead)
-        gained, slope = self.sum(self.gain), self.sum(self.gain + self.reverse_kl)
+        gained, slope = self.sum(self.log_prob_gain), self.sum(self.log_prob_gain + self.reverse_kl)
         return self.dead & ~self.idle & (gained < 0) & (slope > 0)

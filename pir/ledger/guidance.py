@@ -16,7 +16,8 @@ minimum, the best w, lies (`Region`). The realised gain of the full step is A(y*
 margin at w = 0 (the paper's Eq. 18) says that a small enough step would gain, not that this one
 did.
 
-Shapes: policies are given as log-probabilities of shape (..., V); tokens, weights and results have
+Shapes: policies are given as log-probabilities of shape (..., V) (`guided_log_policy` takes logits
+too, from which they differ by a constant); tokens, weights and results have
 the leading shape (...). Everything is in nats.
 """
 
@@ -55,7 +56,7 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
-def gain(reference: Tensor, improved: Tensor, token: Tensor) -> Tensor:
+def log_prob_gain(reference: Tensor, improved: Tensor, token: Tensor) -> Tensor:
     """Returns the realised gain log c(y*) - log u(y*) of a token, int of shape (...)."""
     index = token.long()[..., None]
     return (improved.gather(-1, index) - reference.gather(-1, index)).squeeze(-1)
@@ -65,7 +66,7 @@ def margin(reference: Tensor, improved: Tensor, token: Tensor, w: float | Tensor
     """Returns the advantage margin at w, A(y*) - E_{p_w}[A] = d log p_w(y*) / dw (Prop. 4.1)."""
     guided = guided_log_policy(reference, improved, w).exp()
     mean = (guided * advantage(reference, improved)).sum(-1)
-    return gain(reference, improved, token) - mean
+    return log_prob_gain(reference, improved, token) - mean
 
 
 def curvature(reference: Tensor, improved: Tensor, w: float | Tensor = 1.0) -> Tensor:
@@ -76,18 +77,20 @@ def curvature(reference: Tensor, improved: Tensor, w: float | Tensor = 1.0) -> T
     return (guided * (shift - mean) ** 2).sum(-1)
 
 
-def region(gain: Tensor, kl: Tensor, reverse_kl: Tensor) -> Tensor:
+def region(log_prob_gain: Tensor, kl: Tensor, reverse_kl: Tensor) -> Tensor:
     """Classifies steps by A(y*) against the two divergences.
 
     Args:
-        gain: A(y*).
+        log_prob_gain: A(y*).
         kl: KL(c || u).
         reverse_kl: KL(u || c).
 
     Returns:
         `Region` values, int64. Where the policy did not move, rounding decides.
     """
-    return (gain > -reverse_kl).long() + (gain >= 0).long() + ((gain >= 0) & (gain > kl)).long()
+    gains = log_prob_gain >= 0
+    right_way = log_prob_gain > -reverse_kl
+    return right_way.long() + gains.long() + (gains & (log_prob_gain > kl)).long()
 
 
 def best_weight(
@@ -103,7 +106,7 @@ def best_weight(
     The margin falls with w (it is minus the slope of a convex function), so its sign at the middle
     says which half holds the best w. Where it has one sign throughout, that end is returned.
     """
-    lower = torch.full_like(gain(reference, improved, token), low)
+    lower = torch.full_like(log_prob_gain(reference, improved, token), low)
     upper = torch.full_like(lower, high)
     for _ in range(halvings):
         middle = (lower + upper) / 2

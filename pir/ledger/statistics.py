@@ -155,7 +155,7 @@ def gain(cells: Cells) -> Tensor:
 @statistic("nats per puzzle", label=True)
 def log_prob_gain(cells: Cells) -> Tensor:
     """Realised gain A(y*) = log c(y*) - log u(y*), summed over cells."""
-    return cells.sum(cells.gain)
+    return cells.sum(cells.log_prob_gain)
 
 
 @statistic("share")
@@ -263,13 +263,13 @@ def halt_probability(cells: Cells) -> Tensor:
 @statistic("nats per cell", label=True)
 def advantage_margin(cells: Cells) -> Tensor:
     """Margin at w = 1, A(y*) - KL(c || u): above 0 a longer step would gain more."""
-    return cells.mean(cells.gain - cells.kl)
+    return cells.mean(cells.log_prob_gain - cells.kl)
 
 
 @statistic("nats per cell", label=True)
 def advantage_margin_0(cells: Cells) -> Tensor:
     """Margin at w = 0, A(y*) + KL(u || c): above 0 a small enough step gains (Eq. 18)."""
-    return cells.mean(cells.gain + cells.reverse_kl)
+    return cells.mean(cells.log_prob_gain + cells.reverse_kl)
 
 
 @statistic("share")

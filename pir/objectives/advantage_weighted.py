@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pir.checks import check_choice
 from pir.errors import UserError
-from pir.ledger.guidance import gain
+from pir.ledger.guidance import log_prob_gain
 from pir.objective import Term, cell_log_probs, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
@@ -137,7 +137,7 @@ def label_gain(rollout: Rollout) -> Tensor:
     before = rollout.before.logits.log_softmax(-1)
     after = rollout.after.logits.detach().log_softmax(-1)
     written = rollout.written
-    gained = torch.where(written, gain(before, after, rollout.puzzles["solution"]), 0.0)
+    gained = torch.where(written, log_prob_gain(before, after, rollout.puzzles["solution"]), 0.0)
     mean = gained.sum(-1, keepdim=True) / written.sum(-1, keepdim=True).clamp(min=1)
     return gained - mean
 
