@@ -7,6 +7,7 @@ from math import comb
 
 import numpy as np
 import pytest
+import scipy.stats
 from pir.analysis.figures.style import save_figure
 from pir.analysis.pages.compare_view import as_json, as_text, draw_comparison, verdict
 from pir.analysis.reading.runs import Run
@@ -95,6 +96,42 @@ def test_bootstrap_against_the_normal_approximation():
     low, high = bootstrap_interval(values[:, :1], values[:100, 1:])
     half = 1.96 * np.hypot(values[:, 0].std() / 20, values[:100, 1].std() / 10)
     assert (high - low) / 2 == pytest.approx([half], rel=0.12)
+
+
+def test_against_scipy():
+    """The same seed gives scipy the same samples, where it draws them in the same order."""
+    rng = np.random.default_rng(2)
+    first, second = rng.normal(size=(2, 60, 3))
+    expected = scipy.stats.bootstrap(
+        (first, second),
+        lambda x, y, axis: y.mean(axis) - x.mean(axis),
+        n_resamples=2000,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    low, high = bootstrap_interval(first, second)
+    assert low == pytest.approx(expected.low)
+    assert high == pytest.approx(expected.high)
+    for n, m in ((2, 5), (4, 4), (6, 7), (60, 60)):
+        x, y = rng.normal(size=n), rng.normal(size=m)
+        expected = scipy.stats.permutation_test(
+            (x, y),
+            lambda x, y, axis: abs(y.mean(axis) - x.mean(axis)),
+            n_resamples=10_000,
+            alternative="greater",
+            rng=0,
+        )
+        assert permutation_test(x, y) == pytest.approx(expected.pvalue)
+    for n in (3, 8, 13):
+        x = rng.normal(size=n)
+        expected = scipy.stats.permutation_test(
+            (x,),
+            lambda x, axis: abs(x.sum(axis)),
+            permutation_type="samples",
+            n_resamples=10_000,
+            alternative="greater",
+        )
+        assert sign_flip_test(x) == pytest.approx(expected.pvalue)
 
 
 # ---------------------------------------------------------------- runs

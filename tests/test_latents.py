@@ -155,6 +155,14 @@ def test_rank_correlation(x, y, expected):
     assert rank_correlation(np.array(x), np.array(y)) == pytest.approx(expected, nan_ok=True)
 
 
+def test_rank_correlation_is_the_correlation_of_mean_ranks():
+    rng = np.random.default_rng(7)
+    for n in range(5, 60):
+        x, y = rng.integers(0, 9, n).astype(float), rng.normal(size=n).round(1)
+        ranks = [[(x < v).sum() + ((x == v).sum() + 1) / 2 for v in x] for x in (x, y)]
+        assert rank_correlation(x, y) == pytest.approx(np.corrcoef(*ranks)[0, 1])
+
+
 @pytest.fixture(scope="module")
 def puzzle():
     return Countdown()
