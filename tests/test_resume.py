@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import pytest
 import torch
@@ -178,25 +177,3 @@ def test_the_evaluation_at_a_budgets_end_is_kept_apart(tmp_path):
     assert trainer.folder.best.read_bytes() == best
     go_on(tmp_path / "run")
     assert not trainer.folder.end.exists()
-
-
-def test_tensorboard_gets_the_scalars_and_purges_on_resume(tmp_path, monkeypatch):
-    opened, scalars = [], []
-
-    class Writer:
-        def __init__(self, folder, purge_step):
-            opened.append((folder, purge_step))
-
-        def add_scalar(self, name, value, step):
-            scalars.append((name, step))
-
-        def flush(self):
-            pass
-
-    fake = types.SimpleNamespace(SummaryWriter=Writer)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    start(tmp_path / "run", "logger=tensorboard", "trainer.max_optimizer_steps=6").train()
-    go_on(tmp_path / "run", "logger=tensorboard", "trainer.max_optimizer_steps=9").train()
-    assert opened == [(tmp_path / "run/tensorboard", 0), (tmp_path / "run/tensorboard", 6)]
-    assert ("train/loss", 3) in scalars
-    assert ("val/solved", 8) in scalars
