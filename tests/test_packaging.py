@@ -25,11 +25,11 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_wheel_holds_every_module_and_setting(wheel):
+def test_wheel_holds_every_module_setting_and_template(wheel):
     names = set(wheel.namelist())
     for folder in FOLDERS:
         for file in (ROOT / folder).rglob("*"):
-            if file.suffix in (".py", ".yaml"):
+            if file.suffix in (".html", ".py", ".yaml"):
                 inside = file.relative_to(ROOT).as_posix()
                 assert inside.removeprefix("pir/") in {n.removeprefix("pir/") for n in names}
     assert "pir/py.typed" in names

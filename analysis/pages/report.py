@@ -2,11 +2,12 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from pir.analysis.figures.exits import rule_name
 from pir.analysis.figures.kinds import KINDS
 from pir.analysis.pages import report_tables as tables
-from pir.analysis.pages.page import definitions, figure, page, section, text
+from pir.analysis.pages.page import page
 from pir.analysis.pages.svg import inline_svg
 from pir.analysis.reading.runs import BREADTH, CELLS, INFO, PER_STEP, Run
 from pir.analysis.words import NONE, number, percent
@@ -32,29 +33,25 @@ def report(run: Run) -> str:
     Raises:
         UserError: if the run cannot be read.
     """
-    facts = run.facts
-    drawn = [name for name, kind in KINDS.items() if not kind.missing(run)]
-    links = "".join(f'<li><a href="#{name}">{text(KINDS[name].title)}</a></li>' for name in drawn)
+    wanted = _missing(run)
+    found = [
+        tables.step_table(run),
+        tables.strata_table(run),
+        tables.floor_table(run),
+        tables.exit_table(run),
+        tables.breadth_table(run),
+        *tables.statistics_tables(run),
+    ]
     return page(
-        f"{run.name}: {facts.env}",
-        f"<header><h1>{text(run.name)}</h1>",
-        f"<p>{text(_subject(run))}</p>",
-        definitions(_origin(run), "facts"),
-        "</header>",
-        section("summary", "In short", definitions(_headline(run), "tiles")),
-        f'<nav aria-label="Figures"><ul>{links}<li><a href="#tables">Tables</a></li></ul></nav>',
-        section("figures", "Figures", *(_figure(run, name) for name in drawn)),
-        section("missing", "Not measured yet", _missing(run)),
-        section(
-            "tables",
-            "Tables",
-            tables.step_table(run),
-            tables.strata_table(run),
-            tables.floor_table(run),
-            tables.exit_table(run),
-            tables.breadth_table(run),
-            tables.statistics_tables(run),
-        ),
+        name=run.name,
+        env=run.facts.env,
+        subject=_subject(run),
+        origin=_origin(run),
+        headline=_headline(run),
+        figures=[_figure(run, name) for name, kind in KINDS.items() if not kind.missing(run)],
+        missing=[f"{t} (needs labels)" if file == CELLS else t for t, file in wanted.items()],
+        command=run.command(*wanted.values()),
+        tables=[table for table in found if table is not None],
     )
 
 
@@ -133,16 +130,20 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
     return [tile for tile in tiles if tile[1] != NONE]
 
 
-def _figure(run: Run, name: str) -> str:
+def _figure(run: Run, name: str) -> dict[str, Any]:
     kind = KINDS[name]
     sentence = kind.describe(run)
-    svg = inline_svg(kind.draw([run]), name, f"{kind.title}. {sentence}")
-    command = f"pir plot run={shlex.quote(str(run.folder))} kind={name}"
-    return figure(name, kind.title, svg, sentence, command)
+    return {
+        "name": name,
+        "title": kind.title,
+        "svg": inline_svg(kind.draw([run]), name, f"{kind.title}. {sentence}"),
+        "sentence": sentence,
+        "command": f"pir plot run={shlex.quote(str(run.folder))} kind={name}",
+    }
 
 
-def _missing(run: Run) -> str:
-    """Names what an evaluation did not measure, with the command that does: one for all."""
+def _missing(run: Run) -> dict[str, str]:
+    """Names what an evaluation did not measure, and the file that would hold it."""
     wanted = {
         kind.title: file
         for kind in KINDS.values()
@@ -151,10 +152,4 @@ def _missing(run: Run) -> str:
     }
     if not run.has(BREADTH):
         wanted["Several starts per puzzle"] = BREADTH
-    if not wanted:
-        return ""
-    lines = "".join(
-        f"<li>{text(title)}{' (needs labels)' if file == CELLS else ''}</li>"
-        for title, file in wanted.items()
-    )
-    return f"<ul>{lines}</ul><p><code>{text(run.command(*wanted.values()))}</code></p>"
+    return wanted

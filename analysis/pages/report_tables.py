@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from pir.analysis.figures.exits import FIXED, rule_name
-from pir.analysis.pages.page import table
+from pir.analysis.pages.page import PageTable
 from pir.analysis.reading.facts import Statistic
 from pir.analysis.reading.runs import (
     BREADTH,
@@ -27,7 +27,7 @@ def interval(rows: Table, row: int) -> str:
     return f"{low} to {high}"
 
 
-def step_table(run: Run) -> str:
+def step_table(run: Run) -> PageTable:
     """Every improvement step."""
     rows = run.required(PER_STEP)
     units = {statistic.name: statistic.unit for statistic in run.facts.statistics}
@@ -45,21 +45,22 @@ def step_table(run: Run) -> str:
     header = ["step", "passes", "solved", "95 % interval"]
     header += [name.replace("_", " ") for name in names]
     marked = min(run.facts.trained_steps, len(rows)) - 1
-    return table("Every step; the trained depth is set off", header, cells, marked=marked)
+    return PageTable("Every step; the trained depth is set off", header, cells, marked=marked)
 
 
-def statistics_tables(run: Run) -> str:
+def statistics_tables(run: Run) -> list[PageTable | None]:
     """All statistics at the trained depth, those that need the label apart."""
     free = [statistic for statistic in run.facts.statistics if not statistic.label]
     labelled = [statistic for statistic in run.facts.statistics if statistic.label]
-    return _statistics(run, "Statistics that need no label", free) + _statistics(
-        run, "Statistics that need the label", labelled
-    )
+    return [
+        _statistics(run, "Statistics that need no label", free),
+        _statistics(run, "Statistics that need the label", labelled),
+    ]
 
 
-def _statistics(run: Run, caption: str, statistics: Sequence[Statistic]) -> str:
+def _statistics(run: Run, caption: str, statistics: Sequence[Statistic]) -> PageTable | None:
     if not statistics:
-        return ""
+        return None
     everyone = run.at_trained_depth(run.required(PER_STEP))
     columns = {"all puzzles": everyone}
     outcomes = run.table(PER_OUTCOME)
@@ -78,10 +79,10 @@ def _statistics(run: Run, caption: str, statistics: Sequence[Statistic]) -> str:
     ]
     header = ["statistic", *columns, "unit", "meaning"]
     caption = f"{caption}, at step {everyone['k'][0]:.0f}"
-    return table(caption, header, rows, words=(len(header) - 1,))
+    return PageTable(caption, header, rows, words=(len(header) - 1,))
 
 
-def floor_table(run: Run) -> str:
+def floor_table(run: Run) -> PageTable | None:
     """What policies without a model solve, and puzzles with one blank cell."""
     facts = run.facts
     rows = []
@@ -98,14 +99,14 @@ def floor_table(run: Run) -> str:
             ["the model, one cell blank", percent(blank.solved), ends, number(blank.puzzles)]
         )
     header = ["policy", "solved", "95 % interval", "from"]
-    return table("Floors and the easiest puzzles", header, rows) if rows else ""
+    return PageTable("Floors and the easiest puzzles", header, rows) if rows else None
 
 
-def strata_table(run: Run) -> str:
+def strata_table(run: Run) -> PageTable | None:
     """Solved by difficulty, at the trained depth."""
     rows = run.table(STRATA)
     if rows is None:
-        return ""
+        return None
     rows = run.at_trained_depth(rows)
     cells = [
         [
@@ -119,14 +120,14 @@ def strata_table(run: Run) -> str:
         for i in range(len(rows))
     ]
     header = [run.facts.rating_name, "puzzles", "solved", "95 % interval", "score", "dead"]
-    return table("Easy and hard puzzles, at the trained depth", header, cells)
+    return PageTable("Easy and hard puzzles, at the trained depth", header, cells)
 
 
-def exit_table(run: Run) -> str:
+def exit_table(run: Run) -> PageTable | None:
     """The chosen threshold of every rule to stop early, beside fixed depths."""
     rows = run.table(EXITS)
     if rows is None:
-        return ""
+        return None
     rows = rows.where((rows["chosen"] > 0) | (rows["rule"] == FIXED))
     cells = [
         [
@@ -140,14 +141,14 @@ def exit_table(run: Run) -> str:
         for i in range(len(rows))
     ]
     header = ["rule", "threshold", "passes, mean", "solved", "95 % interval", "seconds"]
-    return table("When to stop: thresholds chosen on validation, fixed depths", header, cells)
+    return PageTable("When to stop: thresholds chosen on validation, fixed depths", header, cells)
 
 
-def breadth_table(run: Run) -> str:
+def breadth_table(run: Run) -> PageTable | None:
     """Several starts, and who picks the answer."""
     rows = run.table(BREADTH)
     if rows is None:
-        return ""
+        return None
     cells = [
         [
             str(rows["selector"][i]).replace("_", " "),
@@ -160,4 +161,4 @@ def breadth_table(run: Run) -> str:
         for i in range(len(rows))
     ]
     header = ["who picks", "starts", "passes", "solved", "95 % interval", "score"]
-    return table("Several starts per puzzle", header, cells)
+    return PageTable("Several starts per puzzle", header, cells)
