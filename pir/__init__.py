@@ -1,7 +1,69 @@
-"""Policy-improvement reasoners: small recursive networks whose iterations improve a policy."""
+"""Policy-improvement reasoners: small recursive networks whose iterations improve a policy.
+
+The names below train, evaluate and solve from Python (docs/python.md). Each is imported when it is
+first used, so that `import pir` alone loads no torch.
+"""
 
 import os as _os
 import sys as _sys
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pir.components import load_trained
+    from pir.evaluation.rollouts import evaluate, held_out
+    from pir.evaluation.solve import solve
+    from pir.ledger.ledger import Ledger
+    from pir.objective import Objective, Term, Weighted
+    from pir.puzzle import Puzzle
+    from pir.reasoner import Policy, Reasoner
+    from pir.rollout import Lanes, Rollout, begin, improve
+    from pir.runs.folder import RunFolder
+    from pir.settings.training import TrainerSettings
+    from pir.training.trainer import Trainer
+
+__all__ = [
+    "Lanes",
+    "Ledger",
+    "Objective",
+    "Policy",
+    "Puzzle",
+    "Reasoner",
+    "Rollout",
+    "RunFolder",
+    "Term",
+    "Trainer",
+    "TrainerSettings",
+    "Weighted",
+    "begin",
+    "evaluate",
+    "held_out",
+    "improve",
+    "load_trained",
+    "solve",
+]
+
+_MODULES = {
+    "Lanes": "pir.rollout",
+    "Ledger": "pir.ledger.ledger",
+    "Objective": "pir.objective",
+    "Policy": "pir.reasoner",
+    "Puzzle": "pir.puzzle",
+    "Reasoner": "pir.reasoner",
+    "Rollout": "pir.rollout",
+    "RunFolder": "pir.runs.folder",
+    "Term": "pir.objective",
+    "Trainer": "pir.training.trainer",
+    "TrainerSettings": "pir.settings.training",
+    "Weighted": "pir.objective",
+    "begin": "pir.rollout",
+    "evaluate": "pir.evaluation.rollouts",
+    "held_out": "pir.evaluation.rollouts",
+    "improve": "pir.rollout",
+    "load_trained": "pir.components",
+    "solve": "pir.evaluation.solve",
+}
+"""Where every name of `__all__` lies."""
 
 __version__ = "0.1.0"
 
@@ -18,3 +80,14 @@ _root = _os.path.dirname(_os.path.dirname(_os.path.realpath(__file__)))
 _marks = (_os.path.join("envs", "__init__.py"), "pyproject.toml")
 if all(_os.path.isfile(_os.path.join(_root, _mark)) for _mark in _marks):
     __path__.append(_root)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(_import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

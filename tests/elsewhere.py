@@ -15,6 +15,7 @@ from pir.evaluation.rollouts import held_out
 from pir.evaluation.run import Plan, _Run
 from pir.laws.second_device import SECOND, SecondDevice
 from pir.runs.folder import RunFolder
+from pir.training.build import build_trainer
 from pir.training.resume import resume
 from pir.training.trainer import Trainer
 from tests.conftest import compose_config
@@ -84,7 +85,7 @@ def train_and_resume(folder: Path, device: str, *overrides: str, steps: int = 3)
             f"trainer.max_optimizer_steps={budget}",
         )
         run = RunFolder(folder)
-        trainer = Trainer(config, run)
+        trainer = build_trainer(config, run)
         if budget == steps:
             run.create(config, ["pir", "train"])
         else:

@@ -34,7 +34,7 @@ OBJECTIVES = (
 
 def loss_curve(objective: str, folder: Path) -> list[float]:
     """Trains 20 steps and returns the loss of every step."""
-    from pir.training.trainer import Trainer
+    from pir.training.build import build_trainer
 
     config = compose_config(
         f"objective={objective}",
@@ -45,7 +45,7 @@ def loss_curve(objective: str, folder: Path) -> list[float]:
     )
     run = RunFolder(folder)
     run.create(config, ["pir", "train"])
-    Trainer(config, run).train()
+    build_trainer(config, run).train()
     return [float(row["loss"]) for row in read_rows(run.metrics)]
 
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from pir.envs.queens.rules import Queens
 
-from pir.cli.commands.solve import Given, Stop, solve_all
+from pir.cli.commands.solve import Given, solve_all
 from pir.cli.main import main
 from pir.components import Components
 from pir.evaluation.exit_sweep import run_rule
 from pir.evaluation.rollouts import evaluate, held_out
 from pir.evaluation.run import Plan, _Run
+from pir.evaluation.solve import Stop
 from pir.exits import rules as exits
 from pir.models.dual import Dual
 from pir.models.hrm import HRM

@@ -9,7 +9,7 @@ import torch
 from pir.components import load_trained
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, read_rows
-from pir.training.trainer import Trainer
+from pir.training.build import build_trainer
 from tests.conftest import compose_config
 from tests.golden import FILE, OBJECTIVES, loss_curve
 from tests.training_runs import assert_same_run, start
@@ -80,7 +80,7 @@ def test_failed_puzzles_come_back(tmp_path):
     kept = trainer.state.hard_puzzles.buffer[:]
     assert len(kept) == 6
     assert trainer.puzzle.verify(kept["question"], kept["solution"]).solved.all()
-    seen = trainer.puzzle.sample(trainer.progress.puzzles_seen, "train", seed=trainer.config.seed)
+    seen = trainer.puzzle.sample(trainer.progress.puzzles_seen, "train", seed=trainer.seed)
     questions = {tuple(question) for question in seen["question"].tolist()}
     assert all(tuple(question) in questions for question in kept["question"].tolist())
 
@@ -142,7 +142,7 @@ def test_same_seed_same_rows(tmp_path):
 def test_settings_that_do_not_fit_are_refused_at_once(tmp_path, monkeypatch, overrides, message):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=message):
-        Trainer(compose_config(*overrides), RunFolder(tmp_path / "run"))
+        build_trainer(compose_config(*overrides), RunFolder(tmp_path / "run"))
 
 
 def test_the_first_lane_changes_nothing(tmp_path):

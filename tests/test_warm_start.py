@@ -6,7 +6,7 @@ import torch
 from pir.components import load_trained
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
-from pir.training.trainer import Trainer
+from pir.training.build import build_trainer
 from tests import conftest
 from tests.conftest import compose_config
 
@@ -15,7 +15,7 @@ BASE = ("model=feedforward", "model.mixer=attention")
 
 def train(folder, *words, init=None):
     config = compose_config(*words)
-    trainer, run_folder = Trainer(config, RunFolder(folder)), RunFolder(folder)
+    trainer, run_folder = build_trainer(config, RunFolder(folder)), RunFolder(folder)
     told = trainer.warm_start(RunFolder(init)) if init else ""
     run_folder.create(config, ["pir", "train"])
     assert trainer.train()
@@ -50,14 +50,14 @@ def test_a_frozen_base_without_weights_is_refused(pir_here, tmp_path):
     assert "never trained: set init=RUN" in done.stderr
     assert not (tmp_path / "a").exists()
     narrow, _ = train(tmp_path / "narrow", *BASE, "model.expansion=1")
-    dual = Trainer(compose_config(*frozen), RunFolder(tmp_path / "dual"))
+    dual = build_trainer(compose_config(*frozen), RunFolder(tmp_path / "dual"))
     with pytest.raises(UserError, match="lacks weights that are not trained: base"):
         dual.warm_start(narrow.folder)
 
 
 def test_one_network_in_both_roles_begins_with_a_base_too(tmp_path):
     base, _ = train(tmp_path / "base", *BASE)
-    soft = Trainer(compose_config("model=soft_embedding"), RunFolder(tmp_path / "soft"))
+    soft = build_trainer(compose_config("model=soft_embedding"), RunFolder(tmp_path / "soft"))
     soft.warm_start(base.folder)
     theirs = load_trained(base.folder, "cpu")[0].reasoner.base.state_dict()
     for role in (
@@ -70,7 +70,7 @@ def test_one_network_in_both_roles_begins_with_a_base_too(tmp_path):
 
 def test_a_run_with_nothing_in_common_is_refused(tmp_path):
     train(tmp_path / "base", *BASE)
-    trainer = Trainer(compose_config("model.hidden_size=24"), RunFolder(tmp_path / "other"))
+    trainer = build_trainer(compose_config("model.hidden_size=24"), RunFolder(tmp_path / "other"))
     with pytest.raises(UserError, match="is one of this model"):
         trainer.warm_start(RunFolder(tmp_path / "base"))
 

@@ -6,6 +6,7 @@ import torch
 
 from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
+from pir.training.build import build_trainer
 from pir.training.resume import resume
 from pir.training.trainer import Trainer
 from tests.conftest import compose_config
@@ -23,11 +24,11 @@ def start(folder: Path, *overrides: str) -> Trainer:
     config = compose_config(*overrides)
     run = RunFolder(folder)
     run.create(config, ["pir", "train"])
-    return Trainer(config, run)
+    return build_trainer(config, run)
 
 
 def go_on(folder: Path, *overrides: str) -> Trainer:
-    trainer = Trainer(compose_config(*overrides), RunFolder(folder))
+    trainer = build_trainer(compose_config(*overrides), RunFolder(folder))
     resume(trainer)
     return trainer
 

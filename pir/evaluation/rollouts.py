@@ -33,7 +33,9 @@ def refuse_empty(puzzle: Puzzle, split: str) -> None:
         raise UserError(f"the puzzles given leave none for the {split} split")
 
 
-def held_out(puzzle: Puzzle, split: str, count: int, device: torch.device) -> TensorDict:
+def held_out(
+    puzzle: Puzzle, split: str, count: int, device: torch.device | str = "cpu"
+) -> TensorDict:
     """Returns the first `count` puzzles of a split (all, if it has fewer), the same for every run.
 
     Raises:
@@ -82,7 +84,7 @@ def evaluate(
     puzzle: Puzzle,
     puzzles: TensorDict,
     num_steps: int,
-    batch_size: int,
+    batch_size: int = 1000,
     observers: Sequence[Observer] = (),
     step_size: float = 1.0,
     start: Callable[[Tensor], TensorDict] | None = None,

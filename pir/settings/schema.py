@@ -1,8 +1,9 @@
 """The typed settings of every command.
 
-Values live in configs/*.yaml, each with a comment; the dataclasses here give their types, so that
-a mistyped key or value fails before any work is done. What components may be given, their own
-signatures say (`pir.settings.build`).
+Values live in configs/*.yaml, each with a comment, but those of the training loop in
+`TrainerSettings`; the dataclasses here give their types, so that a mistyped key or value fails
+before any work is done. What components may be given, their own signatures say
+(`pir.settings.build`).
 """
 
 from dataclasses import dataclass
@@ -11,30 +12,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from pir.settings.training import TrainerSettings
+
 
 @dataclass
-class TrainerConfig:
-    """See configs/trainer/default.yaml for the meaning of every key."""
+class TrainerConfig(TrainerSettings):
+    """The training loop's own settings, and the choice of a lane schedule."""
 
     lanes: Any = MISSING
-    batch_size: int = MISSING
-    replay_share: float = 0.0
-    replay_size: int = 10_000
-    warmup_steps: int = MISSING
-    decay_steps: int = MISSING
-    final_lr_ratio: float = MISSING
-    max_grad_norm: float = MISSING
-    ema_decay: float = MISSING
-    max_optimizer_steps: int | None = None
-    max_minutes: float | None = None
-    max_forward_passes: int | None = None
-    patience: int | None = None
-    log_every: int = MISSING
-    eval_every: int = MISSING
-    val_puzzles: int = MISSING
-    test_puzzles: int = MISSING
-    eval_batch_size: int | None = None
-    threads: int | None = None
 
 
 @dataclass

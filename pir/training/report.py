@@ -1,17 +1,47 @@
 """What a run tells while it trains: the view of its progress, and rows in files of its folder."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pir.ledger.ledger import Ledger
+from pir.runs.folder import RunFolder
+from pir.runs.row_file import RowFile
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer
 
 
+NAMES = RunFolder("")
+"""Gives the files their names; nothing is written there."""
+
+
+class KeptRows:
+    """The rows of a run without a folder.
+
+    Attributes:
+        rows: all of them, from the first on.
+    """
+
+    def __init__(self) -> None:
+        """Starts without rows."""
+        self.rows: list[Mapping[str, Any]] = []
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keeps further rows."""
+        self.rows.extend(rows)
+
+
+def rows_of(folder: RunFolder | None) -> dict[str, RowFile | KeptRows]:
+    """Returns where rows go, by the name of the file."""
+    places = folder or NAMES
+    files = (*places.logged, places.improvement, places.outcomes)
+    return {path.name: RowFile(path) if folder else KeptRows() for path in files}
+
+
 def show(trainer: "Trainer") -> None:
     """Brings the view of progress up to date, if it is time to; wall-clock paces nothing else."""
     progress = trainer.progress
-    if trainer.view.due():
+    if trainer.view and trainer.view.due():
         trainer.view.update(
             share_done=max(trainer.budget_shares()),
             optimizer_step=progress.optimizer_step,
@@ -23,7 +53,7 @@ def show(trainer: "Trainer") -> None:
 
 def log_interval(trainer: "Trainer") -> None:
     """Writes one interval's row to metrics.csv, the training ledger and timing.csv."""
-    folder, progress, ledger = trainer.folder, trainer.progress, trainer.state.ledger
+    folder, progress, ledger = NAMES, trainer.progress, trainer.state.ledger
     rows = ledger.rows()
     means = {name: total / progress.interval_updates for name, total in progress.interval.items()}
     row: dict[str, Any] = {
@@ -55,7 +85,7 @@ def log_interval(trainer: "Trainer") -> None:
 
 def log_validation(trainer: "Trainer", ledger: Ledger) -> None:
     """Writes the rows of an evaluation on the validation puzzles."""
-    folder, rows = trainer.folder, ledger.rows()
+    folder, rows = NAMES, ledger.rows()
     step = trainer.progress.optimizer_step
     at = {"optimizer_step": step}
     trainer.rows[folder.improvement.name].append([at | row for row in rows])

@@ -3,6 +3,8 @@
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,11 @@ import torch
 from pir.errors import UserError
 from pir.runs import checkpoint
 from pir.runs.checkpoint_content import describe, differences, walk, with_tensors
-from pir.runs.folder import processor, resolved
+from pir.runs.folder import RunFolder, processor, run_info, write_json
 from pir.runs.folder_lock import remove
 from pir.runs.inputs import of_run, without_files
+from pir.runs.row_file import RowFile
+from pir.schedules import LaneSchedule
 from pir.system.terminal import one_line, say
 from pir.training.settings import CHANGEABLE
 
@@ -21,15 +25,68 @@ if TYPE_CHECKING:
     from pir.training.trainer import Trainer
 
 
+def described(
+    trainer: "Trainer", optimizer: torch.optim.Optimizer, schedule: LaneSchedule
+) -> dict[str, Any]:
+    """Returns what a checkpoint keeps of a trainer that was not built from settings."""
+
+    def name(part: object) -> str:
+        return f"{type(part).__module__}.{type(part).__qualname__}"
+
+    terms = {
+        key: [name(each.term), each.weight, each.from_step, each.until_step]
+        for key, each in trainer.objective.terms.items()
+    }
+    return {
+        "env": name(trainer.puzzle),
+        "model": name(trainer.reasoner),
+        "objective": terms,
+        "optim": name(optimizer),
+        "trainer": asdict(trainer.settings) | {"lanes": name(schedule)},
+        "seed": trainer.seed,
+    }
+
+
+def open_folder(trainer: "Trainer", folder: RunFolder) -> None:
+    """Makes the folder of a run that begins in Python; `pir train` has made its own.
+
+    Raises:
+        UserError: if the folder holds another run, or cannot be written.
+    """
+    if trainer.progress.evaluated_at < 0 and folder.last.is_file():
+        raise UserError(
+            f"{folder.path} already holds a run: go on by Trainer.resume(), or name another folder"
+        )
+    if not folder.info.exists():
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        about = {"run_id": folder.run_id, "seed": trainer.seed, "date": started}
+        write_json(folder.info, run_info() | about | {"inputs": {}})
+
+
+def folder_of(trainer: "Trainer") -> RunFolder:
+    """Returns the folder of a trainer.
+
+    Raises:
+        UserError: if it has none.
+    """
+    if trainer.folder is None:
+        raise UserError("a run without a folder keeps no checkpoint: give the Trainer a folder")
+    return trainer.folder
+
+
+def _row_files(trainer: "Trainer") -> dict[str, RowFile]:
+    return {name: file for name, file in trainer.rows.items() if isinstance(file, RowFile)}
+
+
 def snapshot(trainer: "Trainer") -> dict[str, Any]:
     """Returns the content of a checkpoint (`checkpoint.CONTENT`): plain tensors and numbers."""
     return {
         **trainer.state.state_dict(),
-        "config": json.dumps(resolved(trainer.config)),
+        "config": json.dumps(trainer.record),
         "run": {
-            "id": trainer.folder.run_id,
+            "id": folder_of(trainer).run_id,
             "best": trainer.best_checksum,
-            "rows": {name: file.state() for name, file in trainer.rows.items()},
+            "rows": {name: file.state() for name, file in _row_files(trainer).items()},
             "machine": machine(trainer),
         },
     }
@@ -56,11 +113,13 @@ def resume(trainer: "Trainer") -> bool:
         False if the run was killed before its first checkpoint was whole: it starts anew.
 
     Raises:
-        UserError: if a checkpoint is missing, damaged, of another run or does not fit the config.
+        UserError: if a checkpoint is missing, damaged, of another run or does not fit the config,
+            or there is no folder.
     """
-    folder, last = trainer.folder, trainer.folder.last
+    folder = folder_of(trainer)
+    last, files = folder.last, _row_files(trainer)
     if not last.is_file() and not folder.metrics.is_file():
-        for file in trainer.rows.values():
+        for file in files.values():
             remove(file.path)
         return False
     saved = checkpoint.load(last, trainer.device)
@@ -69,7 +128,7 @@ def resume(trainer: "Trainer") -> bool:
     restore(trainer, saved, last)
     folder.run_id = saved["run"]["id"]  # info.json may not name the run any more
     progress = trainer.progress
-    for name, file in trainer.rows.items():
+    for name, file in files.items():
         validation = file.path in (folder.improvement, folder.outcomes)
         reached = progress.evaluated_at if validation else progress.logged_at
         lost = file.resume(saved["run"]["rows"][name], reached)
@@ -109,7 +168,7 @@ def _refuse_other_best(trainer: "Trainer", saved: dict[str, Any]) -> None:
     A later one of the same run is right too: the run was killed before it wrote last.pt, and will
     come to that step again.
     """
-    folder = trainer.folder
+    folder = folder_of(trainer)
     instead = (
         "put the run's own file back, or begin a new run with the last weights: remove best.pt, "
         f"then `pir train init={folder.path}`"
@@ -134,7 +193,8 @@ def _refuse_other_settings(trainer: "Trainer", saved: str, path: Path) -> None:
         UserError: naming the settings that differ.
     """
     free = {key.removeprefix("trainer.") for key in CHANGEABLE}
-    inputs = of_run(trainer.folder)
+    folder = folder_of(trainer)
+    inputs = of_run(folder)
     try:
         then, now = (
             {
@@ -142,14 +202,14 @@ def _refuse_other_settings(trainer: "Trainer", saved: str, path: Path) -> None:
                 **{key: config[key] for key in ("model", "objective", "optim", "seed")},
                 "trainer": {k: v for k, v in config["trainer"].items() if k not in free},
             }
-            for config in (json.loads(saved), json.loads(json.dumps(resolved(trainer.config))))
+            for config in (json.loads(saved), json.loads(json.dumps(trainer.record)))
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: its config cannot be read") from error
     different = [key for key in then if then[key] != now[key]]
     if different:
         raise UserError(
-            f"{trainer.folder.config} does not fit {path}: "
+            f"{folder.config if folder.config.exists() else 'this trainer'} does not fit {path}: "
             + "; ".join(f"{key} was {then[key]}, is {now[key]}" for key in different)
         )
 

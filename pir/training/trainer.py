@@ -1,37 +1,41 @@
 """Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
 
 import math
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig
 from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from pir.checks import check_seed
-from pir.components import Components, take_weights
+from pir.components import take_weights
 from pir.errors import NonFiniteLossError
 from pir.evaluation.batch_size import fitting_batch, named_when_short
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.ledger.ledger import Ledger
+from pir.objective import Objective
+from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Lanes, Rollout, begin, counted, gradient_in, improve, refill, stack
 from pir.runs import checkpoint
 from pir.runs.checkpoint_content import not_finite
 from pir.runs.folder import RunFolder
-from pir.runs.row_file import RowFile
+from pir.runs.loggers import Logger, NoLogger
+from pir.schedules import LaneSchedule, Staggered, Synchronous
+from pir.settings.training import TrainerSettings
 from pir.system.device import own_random_stream, prepare_cpu, time_on
 from pir.system.interrupt import postponed, requested, stoppable
 from pir.system.memory import require_memory
 from pir.training import report
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
-from pir.training.optim import averaged, learning_rate_factor
+from pir.training.optim import MuonAdamW, averaged, learning_rate_factor
 from pir.training.progress import LONGEST_WAIT, ProgressView
-from pir.training.resume import snapshot
-from pir.training.settings import check_settings
+from pir.training.resume import described, open_folder, resume, snapshot
 from pir.training.state import TrainState
 
 MEASURED_SHARE, MEASURED_AT_LEAST = 4, 64
@@ -41,28 +45,61 @@ MEASURED_SHARE, MEASURED_AT_LEAST = 4, 64
 class Trainer:
     """One run: its parts, the loop that changes them (`TrainState`), and what it writes.
 
+    It draws from torch's global random state: `torch.manual_seed`, before the reasoner is made,
+    makes a run repeat itself.
+
     Args:
-        config: the resolved settings.
-        folder: the run folder, created already.
+        puzzle: gives the puzzles and judges the answers.
+        reasoner: the network that is trained, on its device.
+        objective: what is minimised.
+        optimizer: updates the reasoner; by default `MuonAdamW` on the weights that are trained.
+        schedule: says which lanes take a new puzzle; by default `Synchronous` for an objective of
+            whole rollouts, else `Staggered`.
+        settings: how long to train, and all other numbers.
+        seed: names the stream of training puzzles.
+        folder: where rows and checkpoints are written; None to write nothing and keep the rows in
+            memory.
+        logger: receives scalars too, if there is a folder.
+        title: heads a view of the progress on standard error; None for no view.
+        record: the settings that all of this was built from, kept in checkpoints and compared when
+            the run is resumed; by default the classes of the parts, `settings` and `seed`.
+
+    Attributes:
+        rows: what is told while it trains, by the names of the files (docs/run_folder.md).
 
     Raises:
-        UserError: if a setting is out of range, or settings do not fit together.
+        UserError: if the parts do not fit together.
     """
 
-    def __init__(self, config: DictConfig, folder: RunFolder) -> None:
-        """Builds the components at optimizer step 0."""
-        self.config, self.folder, self.settings = config, folder, config.trainer
-        check_settings(config.trainer)
-        check_seed("seed", config.seed)
+    def __init__(
+        self,
+        puzzle: Puzzle,
+        reasoner: Reasoner,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer | None = None,
+        schedule: LaneSchedule | None = None,
+        settings: TrainerSettings | None = None,
+        *,
+        seed: int = 0,
+        folder: RunFolder | None = None,
+        logger: Logger | None = None,
+        title: str | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Starts at optimizer step 0."""
+        check_seed("seed", seed)
+        self.puzzle, self.reasoner, self.objective = puzzle, reasoner, objective
+        self.settings, self.seed = settings or TrainerSettings(), seed
+        self.folder, self.logger, self.title = folder, logger or NoLogger(), title
         prepare_cpu(self.settings.threads)
-        torch.manual_seed(config.seed)
-        parts = Components.build(config)
-        self.device, self.puzzle, self.reasoner = parts.device, parts.puzzle, parts.reasoner
+        self.device = next(reasoner.parameters()).device
         self.num_steps = self.reasoner.improvement_steps
-        self.objective = parts.build_objective(config)
-        optimizer = parts.build_optimizer(config)
-        schedule = parts.build_schedule(config)
-        self.logger = parts.build_logger(config)
+        if optimizer is None:
+            optimizer = MuonAdamW((n, p) for n, p in reasoner.named_parameters() if p.requires_grad)
+        if schedule is None:
+            kind = Synchronous if objective.update == "rollout" else Staggered
+            schedule = kind(self.num_steps, self.device)
+        self.record = record or described(self, optimizer, schedule)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         self.rates = [group["lr"] for group in optimizer.param_groups]
@@ -83,8 +120,7 @@ class Trainer:
         self.eval_batch: int | None = None
         self.best_checksum: str | None = None
         self.began_with: Path | None = None
-        files = (*folder.logged, folder.improvement, folder.outcomes)
-        self.rows = {path.name: RowFile(path) for path in files}
+        self.rows = report.rows_of(folder)
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
@@ -98,7 +134,7 @@ class Trainer:
     def _one_lane(self) -> Lanes:
         """Puts a single puzzle into a lane: what the lanes of this run are made of."""
         with own_random_stream(self.device):
-            return self._begin(self.puzzle.sample(1, "train", seed=self.config.seed))
+            return self._begin(self.puzzle.sample(1, "train", seed=self.seed))
 
     # ---------------------------------------------------------------- the loop
 
@@ -108,25 +144,27 @@ class Trainer:
         Returns:
             Whether the run ended by itself; if not, it was interrupted and can be resumed.
         """
-        self.logger.open(self.folder.path, self.progress.optimizer_step)
-        names = self.config.choices
-        title = f"{names.env} · {names.model} · {names.objective}"
-        with ProgressView(title) as self.view, postponed():
+        if self.folder:
+            open_folder(self, self.folder)
+            self.logger.open(self.folder.path, self.progress.optimizer_step)
+        self.view = None if self.title is None else ProgressView(self.title)
+        with self.view or nullcontext(), postponed():
             if self.progress.evaluated_at < 0:
                 self._validate()
             while not self._budget_spent():
                 if not self._fill_lanes():
-                    self.save(self.folder.last)
+                    self._save_last()
                     return False
                 with counted(self.progress):
                     self._improve_lanes()
                 self._report()
                 if requested():
-                    self.save(self.folder.last)
+                    self._save_last()
                     return False
-            self.save(self.folder.last)
+            self._save_last()
             if self.progress.evaluated_at < self.progress.optimizer_step:
-                self._keep_if_best(self._evaluate_validation(), self.folder.end)
+                end = self.folder.end if self.folder else None
+                self._keep_if_best(self._evaluate_validation(), end)
             return not requested()  # a signal may have come while the last weights were evaluated
 
     def _improve_lanes(self) -> None:
@@ -177,10 +215,10 @@ class Trainer:
             return True
         before = state.random.state_dict()
         again = state.hard_puzzles.draws(count)
-        seed, start = self.config.seed, progress.puzzles_seen
+        start = progress.puzzles_seen
         try:
             with stoppable():
-                puzzles = self.puzzle.sample(count - again, "train", seed=seed, start=start)
+                puzzles = self.puzzle.sample(count - again, "train", seed=self.seed, start=start)
         except KeyboardInterrupt:
             state.random.load_state_dict(before)
             return False
@@ -225,10 +263,10 @@ class Trainer:
         self.progress.optimizer_step += 1
 
     def _diverged(self, what: str, value: object) -> str:
+        kept = f"; the last good checkpoint is {self.folder.last}" if self.folder else ""
         return (
-            f"{what} became {value} at optimizer step {self.progress.optimizer_step}; the last "
-            f"good checkpoint is {self.folder.last}. Start a new run with a lower optim.lr, more "
-            "trainer.warmup_steps or model.dtype=float32"
+            f"{what} became {value} at optimizer step {self.progress.optimizer_step}{kept}. Start "
+            "a new run with a lower optim.lr, more trainer.warmup_steps or model.dtype=float32"
         )
 
     # ---------------------------------------------------------------- budgets and reports
@@ -280,14 +318,13 @@ class Trainer:
     # ---------------------------------------------------------------- evaluation
 
     def _evaluate_validation(self) -> Evaluation:
-        averaged_reasoner = cast(Reasoner, self.state.average.module)
         wanted = self.settings.eval_batch_size
         with named_when_short("trainer.eval_batch_size", wanted):
             if self.eval_batch is None:
                 question = self.validation["question"]
-                self.eval_batch = fitting_batch(wanted, averaged_reasoner, question)
+                self.eval_batch = fitting_batch(wanted, self.trained, question)
             result = evaluate(
-                averaged_reasoner, self.puzzle, self.validation, self.num_steps, self.eval_batch
+                self.trained, self.puzzle, self.validation, self.num_steps, self.eval_batch
             )
         report.log_validation(self, result.ledger)
         return result
@@ -297,10 +334,10 @@ class Trainer:
         result = self._evaluate_validation()
         self.progress.evaluated_at = self.progress.optimizer_step
         self.progress.evaluations_since_best += 1
-        self._keep_if_best(result, self.folder.best)
-        self.save(self.folder.last)
+        self._keep_if_best(result, self.folder.best if self.folder else None)
+        self._save_last()
 
-    def _keep_if_best(self, evaluation: Evaluation, path: Path) -> None:
+    def _keep_if_best(self, evaluation: Evaluation, path: Path | None) -> None:
         """Writes a checkpoint if the validation solved share rose, or is as large again.
 
         The later of two equals is kept, for what does not show in the share, such as a halt head.
@@ -319,10 +356,25 @@ class Trainer:
             progress.evaluations_since_best = 0
         if solved[depth - 1] >= progress.best_solved:
             progress.best_solved, progress.best_depth = solved[depth - 1], depth
-            self.best_checksum = self.save(path)
-        self.view.validated(solved[:depth], progress.best_solved, improved)
+            self.best_checksum = self.save(path) if path else None
+        if self.view:
+            self.view.validated(solved[:depth], progress.best_solved, improved)
+
+    @property
+    def trained(self) -> Reasoner:
+        """The reasoner with the averaged weights, which change while it trains."""
+        return cast(Reasoner, self.state.average.module)
 
     # ---------------------------------------------------------------- checkpoints
+
+    def resume(self) -> bool:
+        """Goes back to where this run's last checkpoint was written; see `resume`."""
+        return resume(self)
+
+    def _save_last(self) -> None:
+        """Writes last.pt, if there is a folder."""
+        if self.folder:
+            self.save(self.folder.last)
 
     def save(self, path: Path) -> str:
         """Writes everything that a resumed run needs to go on to the bit.

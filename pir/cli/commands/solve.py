@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pir.components import Components
-    from pir.exits.rules import ExitRule
+    from pir.evaluation.solve import Stop
     from pir.puzzle import Puzzle
     from pir.puzzle_files.batch import Batch, Fault
 
@@ -107,8 +107,14 @@ def solve_all(
     batch_size: int | None,
 ) -> Iterator[dict[str, Any]]:
     """Solves puzzles together; yields a JSON object for each, and for each fault, in order."""
+    from pir.evaluation.batch_size import named_when_short
+    from pir.evaluation.solve import solve
+
     given = [item for _, item in items if isinstance(item, Given)]
-    steps = iter(improve(parts, [item.question for item in given], stop, batch_size))
+    questions = [item.question for item in given]
+    with named_when_short("batch_size", batch_size):
+        solved = solve(parts.reasoner, parts.puzzle, questions, stop, batch_size)
+    steps = iter([[answer._asdict() for answer in answers] for answers in solved])
     for _, item in items:
         result: dict[str, Any] = {
             "puzzle": item.text,
@@ -139,52 +145,6 @@ def has_no_answer(puzzle: Puzzle, question: Tensor) -> bool:
         return False
 
 
-def improve(
-    parts: Components, questions: Sequence[Tensor], stop: Stop, batch_size: int | None
-) -> list[list[dict[str, Any]]]:
-    """Improves the answers to some questions; returns every step of every question."""
-    import torch
-    from tensordict import TensorDict
-
-    from pir.evaluation.batch_size import fitting_batch, named_when_short
-    from pir.evaluation.rollouts import EVALUATION_SEED
-    from pir.exits.early_exit import steps_until_exit
-    from pir.noise import by_puzzle
-
-    steps: list[list[dict[str, Any]]] = [[] for _ in questions]
-    if not questions:
-        return steps
-    batch = torch.stack(list(questions))
-    puzzles = TensorDict({"question": batch.to(parts.device)}, batch_size=[len(batch)])
-    reasoner, puzzle = parts.reasoner, parts.puzzle
-    with named_when_short("batch_size", batch_size), by_puzzle(EVALUATION_SEED, parts.device):
-        size = fitting_batch(batch_size, reasoner, puzzles["question"])
-        for first in range(0, len(batch), size):
-            some = puzzles[first : first + size]
-            for rows, step in steps_until_exit(
-                reasoner, puzzle, some, stop.rule, stop.threshold, stop.most
-            ):
-                after = step.after.cpu()
-                for place, row in enumerate((first + rows).tolist()):
-                    steps[row].append(
-                        {
-                            "k": int(step.k[place]),
-                            "answer": puzzle.format_answer(batch[row], after.answer[place]),
-                            "solved": bool(after.solved[place]),
-                            "score": round(float(after.score[place]), 4),
-                        }
-                    )
-    return steps
-
-
-class Stop(NamedTuple):
-    """When to stop improving an answer: a rule, the threshold on its signal, and the most steps."""
-
-    rule: ExitRule
-    threshold: float
-    most: int
-
-
 def stopping(config: DictConfig, trained_steps: int) -> Stop:
     """Builds the exit rule; what is not set is taken from the run's last evaluation of it.
 
@@ -193,6 +153,7 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
     """
     from pir.analysis.reading.runs import FACTS, Run
     from pir.components import build_rule
+    from pir.evaluation.solve import Stop
     from pir.exits.rules import FixedDepth
 
     rule = build_rule(config.exit, "exit")

@@ -77,11 +77,10 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
         make_absolute(config)
         files = record(config)
 
-    from pir.training.resume import resume
-    from pir.training.trainer import Trainer
+    from pir.training.build import build_trainer
 
-    trainer = Trainer(config, folder)
-    if not (resuming and resume(trainer)):
+    trainer = build_trainer(config, folder)
+    if not (resuming and trainer.resume()):
         if resuming:
             say("there is no checkpoint yet: the run starts anew", error=True)
         if config.init is not None:

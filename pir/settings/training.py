@@ -1,0 +1,97 @@
+"""The settings of the training loop: names, types, defaults and meaning, in one place."""
+
+from dataclasses import dataclass, fields
+
+from pir.errors import UserError
+
+AT_LEAST_ONE = (
+    "batch_size",
+    "replay_size",
+    "log_every",
+    "eval_every",
+    "val_puzzles",
+    "test_puzzles",
+    "eval_batch_size",
+)
+BUDGETS = ("max_optimizer_steps", "max_minutes", "max_forward_passes")
+
+
+@dataclass
+class TrainerSettings:
+    """How to train; the defaults suit Countdown with three numbers on two CPU cores.
+
+    A run ends when one budget is spent: `max_optimizer_steps`, `max_minutes`, `max_forward_passes`
+    or `patience`; None for no such budget. Totals count over resumes.
+
+    Attributes:
+        batch_size: lanes B, puzzles improved at once.
+        replay_share: share of the puzzles entering the lanes that are drawn from those failed
+            last; 0 for none.
+        replay_size: the most failed puzzles that are kept for it.
+        warmup_steps: optimizer steps until the learning rate reaches its peak.
+        decay_steps: optimizer step at which the learning rate reaches its end; independent of the
+            budgets.
+        final_lr_ratio: learning rate at the end, as a share of its peak.
+        max_grad_norm: gradients are scaled down to this norm.
+        ema_decay: decay of the averaged weights, per optimizer step; evaluation uses the average.
+        max_optimizer_steps: budget in optimizer steps.
+        max_minutes: budget in minutes of training, a guard on slow machines.
+        max_forward_passes: budget in network evaluations, one per lane and pass.
+        patience: evaluations without a better validation result after which the run ends.
+        log_every: optimizer steps between rows of metrics.csv.
+        eval_every: optimizer steps between evaluations on the validation split, each followed by a
+            checkpoint.
+        val_puzzles: held-out puzzles for validation.
+        test_puzzles: held-out puzzles for the test at the end of `pir train`.
+        eval_batch_size: held-out puzzles improved at once in validation and test; changes speed
+            and memory, nothing else (but the rounding of products); None for as many as fit into
+            memory, at most 1000.
+        threads: processor threads, 1 to 1024; None for torch's choice (another number rounds
+            otherwise).
+
+    Raises:
+        UserError: if a value is out of range, or no budget is set.
+    """
+
+    batch_size: int = 768
+    replay_share: float = 0.0
+    replay_size: int = 10_000
+    warmup_steps: int = 100
+    decay_steps: int = 1300
+    final_lr_ratio: float = 0.02
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.995
+    max_optimizer_steps: int | None = 1300
+    max_minutes: float | None = 9.0
+    max_forward_passes: int | None = None
+    patience: int | None = 10
+    log_every: int = 50
+    eval_every: int = 100
+    val_puzzles: int = 1000
+    test_puzzles: int = 4000
+    eval_batch_size: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses values that are out of range, naming the key, its value and what is allowed."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        for key in AT_LEAST_ONE:
+            if values[key] is not None and values[key] < 1:
+                raise UserError(f"trainer.{key}={values[key]}: must be at least 1")
+        for key in (*BUDGETS, "patience"):
+            if values[key] is not None and not values[key] > 0:
+                raise UserError(f"trainer.{key}={values[key]}: must be above 0, or null for none")
+        if all(values[key] is None for key in BUDGETS):
+            raise UserError(
+                f"set a budget: one of {', '.join(f'trainer.{key}' for key in BUDGETS)}"
+            )
+        for key in ("warmup_steps", "decay_steps"):
+            if values[key] < 0:
+                raise UserError(f"trainer.{key}={values[key]}: must be at least 0")
+        for key in ("final_lr_ratio", "ema_decay"):
+            if not 0 <= values[key] <= 1:
+                raise UserError(f"trainer.{key}={values[key]}: must lie in [0, 1]")
+        if not 0 <= self.replay_share < 1:
+            raise UserError(f"trainer.replay_share={self.replay_share}: must lie in [0, 1)")
+        if not self.max_grad_norm > 0:
+            raise UserError(f"trainer.max_grad_norm={self.max_grad_norm}: must be above 0")
