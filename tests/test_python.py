@@ -1,0 +1,116 @@
+"""Training, evaluation and solving from Python, without settings of the command line."""
+
+import ast
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pir.envs.sudoku
+import pytest
+import torch
+
+import pir
+from pir.errors import UserError
+from pir.models.trm import TRM
+from pir.objectives import DeepSupervision, LastStep
+from pir.runs.folder import RunFolder
+from pir.schedules import Staggered, Synchronous
+from tests.training_runs import assert_same_run
+
+ROOT = Path(__file__).parents[1]
+
+
+def trainer_of(folder=None, steps=6, objective=None, **options):
+    torch.manual_seed(0)
+    puzzle = pir.envs.sudoku.Sudoku(box=(2, 2), clues=(8, 12))
+    reasoner = TRM(puzzle, hidden_size=16, heads=2, improvement_steps=2)
+    settings = pir.TrainerSettings(
+        batch_size=8,
+        max_optimizer_steps=steps,
+        log_every=2,
+        eval_every=2,
+        val_puzzles=10,
+    )
+    objective = objective or pir.Objective({"supervision": DeepSupervision()})
+    folder = None if folder is None else RunFolder(folder)
+    return pir.Trainer(puzzle, reasoner, objective, settings=settings, folder=folder, **options)
+
+
+def test_import_alone_is_light():
+    code = "import pir, sys; print([m for m in ('torch', 'hydra', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_name_is_found_typed_and_documented():
+    """What a type checker sees under `if TYPE_CHECKING` is what is imported."""
+    tree = ast.parse(Path(pir.__file__).read_text())
+    (block,) = (
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and "TYPE" in str(ast.dump(node.test))
+    )
+    typed = {alias.name: node.module for node in block.body for alias in node.names}
+    assert typed == pir._MODULES
+    assert sorted(typed) == sorted(pir.__all__)
+    for name in pir.__all__:
+        assert getattr(pir, name).__doc__, name
+        assert name in dir(pir)
+    with pytest.raises(AttributeError, match="nothing"):
+        pir.nothing  # noqa: B018
+
+
+def test_code_of_the_page_runs(tmp_path, monkeypatch, finished_run):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished_run, tmp_path / "runs/a")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 8
+    names = {"__name__": "page"}
+    for block in blocks:
+        exec(block, names)
+    assert float(names["solved"][:, -1].float().mean()) > 0.5
+    assert (tmp_path / "runs/from_python/metrics.csv").is_file()
+
+
+def test_the_example_learns():
+    spec = importlib.util.spec_from_file_location("example", ROOT / "examples/train_in_python.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert example.main(steps=3, width=16, batch=8) < 0.5
+    assert example.main(steps=60) > 0.8
+
+
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = trainer_of()
+    assert trainer.train()
+    assert not list(tmp_path.iterdir())
+    assert [row["optimizer_step"] for row in trainer.rows["metrics.csv"].rows] == [2, 4, 6]
+    assert trainer.trained is not trainer.reasoner
+    with pytest.raises(UserError, match="without a folder"):
+        trainer.resume()
+
+
+def test_a_folder_resumes_to_the_bit(tmp_path):
+    trainer_of(tmp_path / "whole").train()
+    trainer_of(tmp_path / "parts", steps=3).train()
+    with pytest.raises(UserError, match="already holds a run"):
+        trainer_of(tmp_path / "parts").train()
+    other = pir.Objective({"other": DeepSupervision()})
+    with pytest.raises(UserError, match="objective was"):
+        trainer_of(tmp_path / "parts", objective=other).resume()
+    trainer = trainer_of(tmp_path / "parts")
+    assert trainer.resume()
+    trainer.train()
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_lanes_follow_the_objective():
+    assert isinstance(trainer_of().state.schedule, Staggered)
+    whole = pir.Objective({"last": LastStep()}, update="rollout", backprop_steps=2)
+    trainer = trainer_of(objective=whole)
+    assert isinstance(trainer.state.schedule, Synchronous)
+    assert trainer.train()
