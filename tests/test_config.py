@@ -3,7 +3,7 @@
 import inspect
 import sys
 import types
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pir.configs
@@ -15,13 +15,14 @@ from omegaconf import OmegaConf
 
 from pir.components import Components, build_objective
 from pir.errors import UserError
-from pir.models.puzzle_model import PuzzleModel
+from pir.models.puzzle_model import PuzzleModel, Shared
 from pir.models.trm import TRM
 from pir.objectives import Term, Weighted
 from pir.puzzle import Puzzle
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.reasoner import Reasoner
 from pir.settings.build import build
+from pir.settings.model import ModelSettings
 from pir.settings.schema import SCHEMAS
 from tests.conftest import compose_config
 
@@ -49,7 +50,9 @@ def load(file):
     node = yaml.safe_load(file.read_text())
     base = {}
     for name in node.pop("defaults", []):
-        if isinstance(name, str) and name != "_self_":
+        if name == "_shared":
+            base |= asdict(ModelSettings())
+        elif isinstance(name, str) and name != "_self_":
             base |= load(file.with_name(f"{name}.yaml"))
     return base | node
 
@@ -89,11 +92,9 @@ def test_settings_agree_with_the_code(group):
             target = get_class(node["_target_"])
             if not target.__module__.startswith("pir."):
                 continue
-            parameters = {
-                n: p
-                for part in (target, PuzzleModel if issubclass(target, PuzzleModel) else target)
-                for n, p in inspect.signature(part).parameters.items()
-            }
+            parameters = dict(inspect.signature(target).parameters)
+            if issubclass(target, PuzzleModel):
+                parameters |= inspect.signature(ModelSettings).parameters
             if issubclass(target, FilePuzzle):
                 del parameters["file"]
                 of_file = {n: node.pop(n) for n in FileSettings.__annotations__ if n in node}
@@ -116,6 +117,10 @@ def test_settings_agree_with_the_code(group):
                     value = tuple(value) if isinstance(value, list) else value
                     value = float(value) if isinstance(default, float) else value
                     assert value == default, f"{file.name}: {name}"
+
+
+def test_signatures_take_what_all_reasoners_share():
+    assert Shared.__annotations__ == ModelSettings.__annotations__
 
 
 @pytest.mark.parametrize("command", SCHEMAS)

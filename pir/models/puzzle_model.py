@@ -4,7 +4,7 @@ A reasoner adds what its paper is about: its latents, and how one step changes t
 """
 
 from abc import abstractmethod
-from typing import TypedDict
+from typing import TypedDict, Unpack
 
 import torch
 from tensordict import TensorDict
@@ -15,13 +15,14 @@ from pir.models.conditioning import AnswerFlow, Conditioning
 from pir.models.network import Linear, Network
 from pir.puzzle import PAD, Puzzle
 from pir.reasoner import MASKED_LOGIT, Policy, Reasoner
+from pir.settings.model import ModelSettings
 from pir.system.device import fast_dtype
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Shared(TypedDict, total=False):
-    """The settings that all built-in reasoners have; see `PuzzleModel`."""
+    """The types of `ModelSettings`, for the signatures of reasoners."""
 
     hidden_size: int
     heads: int
@@ -44,23 +45,7 @@ class PuzzleModel(Reasoner):
 
     Args:
         puzzle: gives L, V and the tokens that each position may hold.
-        hidden_size: width D of the latents, a multiple of `heads`.
-        heads: attention heads.
-        mixer: how tokens mix, see `Network`.
-        expansion: inner width of the feed-forward layers, as a multiple of D.
-        improvement_steps: K, the steps of a training rollout.
-        halt_head: whether the read-out also estimates that its answer is right.
-        continue_head: whether it also estimates that a later answer will be right (HRM).
-        value_head: whether it also estimates the score that later steps will gain.
-        step_embedding: whether every update is conditioned on the number k of the step (DIS).
-        optimality_token: whether it is conditioned on a good, a bad or any answer (CFG).
-        partial_answer: whether it reads a part of an answer, which grows over a rollout (Looped
-            Flows); rollouts then draw random numbers.
-        draw_temperature: of the draws by which that part grows, see `AnswerFlow`.
-        reads_own_answer: whether every step but the first reads the answer held now in place of
-            the question.
-        dtype: of activations and products: "float32", "bfloat16", or "auto" for bfloat16 where the
-            device is fast at it. Parameters are float32 in any case.
+        **shared: the settings by name, see `ModelSettings`.
 
     Raises:
         UserError: if a setting is out of range.
@@ -69,33 +54,18 @@ class PuzzleModel(Reasoner):
     slot_mask: Tensor
     owners: Tensor
 
-    def __init__(
-        self,
-        puzzle: Puzzle,
-        hidden_size: int = 128,
-        heads: int = 4,
-        mixer: str = "auto",
-        expansion: float = 4.0,
-        improvement_steps: int = 3,
-        halt_head: bool = False,
-        continue_head: bool = False,
-        value_head: bool = False,
-        step_embedding: bool = False,
-        optimality_token: bool = False,
-        partial_answer: bool = False,
-        draw_temperature: float = 0.5,
-        reads_own_answer: bool = False,
-        dtype: str = "auto",
-    ) -> None:
+    def __init__(self, puzzle: Puzzle, **shared: Unpack[Shared]) -> None:
         """Builds all but the loop, with parameters from torch's global random state."""
         super().__init__()
-        if dtype not in DTYPES:
-            raise UserError(f"model.dtype={dtype}: allowed are {', '.join(DTYPES)}")
+        settings = ModelSettings(**shared)
+        if settings.dtype not in DTYPES:
+            raise UserError(f"model.dtype={settings.dtype}: allowed are {', '.join(DTYPES)}")
+        hidden_size, improvement_steps = settings.hidden_size, settings.improvement_steps
         at_least_one(hidden_size=hidden_size, improvement_steps=improvement_steps)
-        self.hidden_size, self.heads = hidden_size, heads
-        self.mixer, self.expansion = mixer, expansion
+        self.hidden_size, self.heads = hidden_size, settings.heads
+        self.mixer, self.expansion = settings.mixer, settings.expansion
         self.improvement_steps = improvement_steps
-        self.chosen_dtype = DTYPES[dtype]
+        self.chosen_dtype = DTYPES[settings.dtype]
         length, vocabulary_size = puzzle.slot_mask.shape
         self.token = nn.Embedding(vocabulary_size, hidden_size)
         self.position = nn.Embedding(length, hidden_size)
@@ -106,22 +76,25 @@ class PuzzleModel(Reasoner):
             self.owner_map = Linear(hidden_size, hidden_size)
             self.register_buffer("owners", puzzle.owners.clone(), persistent=False)
         self.logit_head = Linear(hidden_size, vocabulary_size)
-        self.halt_head = nn.Linear(hidden_size, 1) if halt_head else None
-        self.continue_head = nn.Linear(hidden_size, 1) if continue_head else None
-        self.value_head = nn.Linear(hidden_size, 1) if value_head else None
+        self.halt_head = nn.Linear(hidden_size, 1) if settings.halt_head else None
+        self.continue_head = nn.Linear(hidden_size, 1) if settings.continue_head else None
+        self.value_head = nn.Linear(hidden_size, 1) if settings.value_head else None
         self.conditioning = None
-        if step_embedding or optimality_token or partial_answer:
-            steps = improvement_steps if step_embedding else 0
+        if settings.step_embedding or settings.optimality_token or settings.partial_answer:
             self.conditioning = Conditioning(
-                puzzle, hidden_size, steps, optimality_token, partial_answer
+                puzzle,
+                hidden_size,
+                improvement_steps if settings.step_embedding else 0,
+                settings.optimality_token,
+                settings.partial_answer,
             )
         self.flow = None
-        if partial_answer:
-            self.flow = AnswerFlow(puzzle, improvement_steps, draw_temperature)
+        if settings.partial_answer:
+            self.flow = AnswerFlow(puzzle, improvement_steps, settings.draw_temperature)
         read = {
-            "optimality": optimality_token,
-            "partial_answer": partial_answer,
-            "own_answer": reads_own_answer,
+            "optimality": settings.optimality_token,
+            "partial_answer": settings.partial_answer,
+            "own_answer": settings.reads_own_answer,
         }
         self.inputs = frozenset(name for name, is_read in read.items() if is_read)
         self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)

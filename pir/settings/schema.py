@@ -1,17 +1,18 @@
 """The typed settings of every command.
 
-Values live in configs/*.yaml, each with a comment, but those of the training loop in
-`TrainerSettings`; the dataclasses here give their types, so that a mistyped key or value fails
-before any work is done. What components may be given, their own signatures say
-(`pir.settings.build`).
+Values live in configs/*.yaml, each with a comment, but for those of the training loop
+(`TrainerSettings`) and those that all reasoners share (`ModelSettings`). The dataclasses here give
+the types, so that a mistyped key or value fails before any work is done. What components may be
+given, their own signatures say (`pir.settings.build`).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from pir.settings.model import ModelSettings
 from pir.settings.training import TrainerSettings
 
 
@@ -207,6 +208,7 @@ SCHEMAS = {
 
 
 def register_schemas() -> None:
-    """Makes the dataclasses known to Hydra as `<command>_schema`."""
+    """Makes the dataclasses known to Hydra: `<command>_schema`, and `_shared` of the models."""
+    ConfigStore.instance().store(group="model", name="_shared", node=asdict(ModelSettings()))
     for command, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{command}_schema", node=schema)

@@ -1,0 +1,49 @@
+"""The settings that all reasoners share: names, types, defaults and meaning, in one place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What `_shared` stands for in the files of `configs/model`; some of them have other values.
+
+    Attributes:
+        hidden_size: width D of the latents, a multiple of `heads`.
+        heads: attention heads.
+        mixer: how tokens mix: attention, mlp (over the token dimension, for short sequences), conv
+            (3x3, for puzzles with a board), or auto (conv where the puzzle has a board, else
+            attention).
+        expansion: inner width of the feed-forward layers, as a multiple of D.
+        improvement_steps: K, the steps of a training rollout.
+        halt_head: whether the read-out also estimates that its answer is right (train it with the
+            term Halting).
+        continue_head: whether it also estimates that a later answer will be right (HRM; the term
+            QHalting).
+        value_head: whether it also estimates the score that later steps will gain (the term PPO).
+        step_embedding: whether every update is told the number k of the step (objective=dis).
+        optimality_token: whether it is told that the answer should be good, bad or any
+            (objective=cfg).
+        partial_answer: whether it is told a part of an answer, which grows over a rollout
+            (objective=input_curriculum, Looped Flows); rollouts then draw random numbers.
+        draw_temperature: of the draws by which that part grows, see `AnswerFlow`: 1 draws from the
+            policy itself; lower ones are right more often and differ a little less.
+        reads_own_answer: whether every step but the first reads the answer held now in place of
+            the question.
+        dtype: of activations and products: float32, bfloat16, or auto for bfloat16 where the
+            device is fast at it. Parameters are float32 in any case.
+    """
+
+    hidden_size: int = 128
+    heads: int = 4
+    mixer: str = "auto"
+    expansion: float = 4.0
+    improvement_steps: int = 3
+    halt_head: bool = False
+    continue_head: bool = False
+    value_head: bool = False
+    step_embedding: bool = False
+    optimality_token: bool = False
+    partial_answer: bool = False
+    draw_temperature: float = 0.5
+    reads_own_answer: bool = False
+    dtype: str = "auto"
