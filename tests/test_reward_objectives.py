@@ -61,7 +61,13 @@ def answer_advantages(puzzle, step, answers, b, advantage):
     return [dict.fromkeys(written, score - base) for score in scores]
 
 
-@pytest.mark.parametrize("weights", ["exponential", "indicator"])
+WEIGHTS = {
+    "exponential": {"weights": "exponential", "beta": 0.05, "clip": 4.0},
+    "indicator": {"weights": "indicator"},
+}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("advantage", ["group", "previous", "conflicts"])
 def test_advantage_weighted_samples(puzzle, monkeypatch, weights, advantage):
     """Puzzles, or cells, whose samples are all alike are left out: all of lane 0."""
@@ -88,17 +94,17 @@ def test_advantage_weighted_samples(puzzle, monkeypatch, weights, advantage):
                 weighed.add(weight)
     assert len(weighed) >= 3
     assert max(weighed) == (4.0 if weights == "exponential" else 1.1)
-    term = AdvantageWeighted(samples=6, weights=weights, advantage=advantage, beta=0.05, clip=4.0)
+    term = AdvantageWeighted(6, advantage, **WEIGHTS[weights])
     fast = loss_of(term, puzzle, step)
     assert_same(fast, slow, step)
     assert not gradients(fast, leaves(step))[0][0].any()
 
 
-@pytest.mark.parametrize("weights", ["exponential", "indicator"])
+@pytest.mark.parametrize("weights", WEIGHTS)
 def test_advantage_weighted_label(puzzle, weights):
     """The gain of a cell of the label, less the mean over the written ones; no sample is drawn."""
     step = make_step(puzzle)
-    term = AdvantageWeighted(weights=weights, advantage="label_gain", beta=0.05, clip=4.0)
+    term = AdvantageWeighted(advantage="label_gain", **WEIGHTS[weights])
     before = torch.get_rng_state()
     fast = loss_of(term, puzzle, step)
     assert torch.equal(torch.get_rng_state(), before)

@@ -24,6 +24,9 @@ UNCONDITIONAL = 0.1
 NO_ADVANTAGE = 1e-6
 """What the rounding of means can make of an advantage of 0; no score differs by so little."""
 
+SAMPLES, BETA, CLIP = 16, 0.2, 20.0
+"""The settings of `AdvantageWeighted` where they are not given."""
+
 Advantage = Literal["group", "previous", "conflicts", "label_gain"]
 
 
@@ -46,22 +49,35 @@ class AdvantageWeighted(Term):
     no information and are left out.
 
     Args:
-        samples: answers S per puzzle and step, at least 2.
+        samples: answers S per puzzle and step, at least 2; None for `SAMPLES`. None with
+            "label_gain", which draws none.
         advantage: which one.
         weights: "exponential" or "indicator".
-        beta: temperature of the exponential, in units of the advantage.
-        clip: largest exponential weight.
+        beta: temperature of the exponential, in units of the advantage; None for `BETA`. None with
+            "indicator".
+        clip: largest exponential weight; None for `CLIP`. None with "indicator".
+
+    Raises:
+        UserError: if a setting is out of range, or would do nothing.
     """
 
     def __init__(
         self,
-        samples: int = 16,
+        samples: int | None = None,
         advantage: Advantage = "group",
         weights: Weights = "exponential",
-        beta: float = 0.2,
-        clip: float = 20.0,
+        beta: float | None = None,
+        clip: float | None = None,
     ) -> None:
         """Checks and keeps the settings."""
+        if advantage == "label_gain" and samples is not None:
+            raise UserError(f"objective: samples={samples} does nothing with advantage=label_gain")
+        if weights == "indicator" and (beta, clip) != (None, None):
+            raise UserError(
+                f"objective: beta={beta}, clip={clip} do nothing with weights=indicator"
+            )
+        samples = SAMPLES if samples is None else samples
+        beta, clip = BETA if beta is None else beta, CLIP if clip is None else clip
         if samples < 2:
             raise UserError(f"objective: samples={samples}; at least 2")
         check_choice("objective: advantage", advantage, get_args(Advantage))
