@@ -20,7 +20,7 @@ class ModelSettings:
         continue_head: whether it also estimates that a later answer will be right (HRM; the term
             QHalting).
         value_head: whether it also estimates the score that later steps will gain (the term PPO).
-        step_embedding: whether every update is told the number k of the step (objective=dis).
+        step_embedding: whether every update is conditioned on the number k of the step (objective=dis).
         optimality_token: whether it is told that the answer should be good, bad or any
             (objective=cfg).
         partial_answer: whether it is told a part of an answer, which grows over a rollout

@@ -176,9 +176,9 @@ class Trainer:
         num_steps = depth if schedule.whole_rollouts else 1
         steps: list[Rollout] = []
         for k in range(1, num_steps + 1):
-            told = objective.condition(lanes, progress.optimizer_step)
+            condition = objective.condition(lanes, progress.optimizer_step)
             with gradient_in(k, num_steps, window):
-                lanes, step = improve(reasoner, puzzle, lanes, told, through_time=window > 1)
+                lanes, step = improve(reasoner, puzzle, lanes, condition, through_time=window > 1)
             steps.append(step)
             progress.improvement_step += 1
             if objective.update == "rollout" and k < num_steps:
