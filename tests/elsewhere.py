@@ -11,8 +11,9 @@ import torch
 from omegaconf import OmegaConf
 
 from pir.components import Components, build_rule
+from pir.evaluation.plan import Plan
 from pir.evaluation.rollouts import held_out
-from pir.evaluation.run import Plan, _Run
+from pir.evaluation.run import evaluate_puzzles
 from pir.laws.second_device import SECOND, SecondDevice
 from pir.runs.folder import RunFolder
 from pir.training.build import build_trainer
@@ -122,4 +123,4 @@ def evaluate_fresh(
     run = RunFolder(folder)
     run.create(config, ["pir", "eval"])
     sample = held_out(parts.puzzle, plan.split, plan.puzzles, parts.device)
-    return _Run(parts, plan, run, sample).evaluate({})
+    return evaluate_puzzles(parts, plan, run, sample, {"env": "made", "split": "test"})

@@ -13,8 +13,9 @@ from pir.cli.commands.solve import Given, solve_all
 from pir.cli.main import main
 from pir.components import Components
 from pir.evaluation.exit_sweep import run_rule
+from pir.evaluation.plan import Plan
 from pir.evaluation.rollouts import evaluate, held_out
-from pir.evaluation.run import Plan, _Run
+from pir.evaluation.run import evaluate_puzzles
 from pir.evaluation.solve import Stop
 from pir.exits import rules as exits
 from pir.models.dual import Dual
@@ -71,7 +72,7 @@ def evaluation_files(kind, size, folder, count):
     parts = Components(puzzle, make_model(kind, puzzle), torch.device("cpu"))
     run = RunFolder(folder)
     sample = held_out(puzzle, "test", count, parts.device)
-    _Run(parts, plan, run, sample).evaluate({})
+    evaluate_puzzles(parts, plan, run, sample, {"env": "made", "split": "test"})
     files = {"eval": json.loads((run.evaluation / "eval.json").read_text())}
     for path in run.evaluation.glob("*.csv"):
         files[path.stem] = read_rows(path)

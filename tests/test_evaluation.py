@@ -15,6 +15,7 @@ from pir.cli.main import main
 from pir.evaluation.breadth import breadth, noisy_start
 from pir.evaluation.cost import flops_per_step
 from pir.evaluation.floors import look_up, masked_random, one_blank
+from pir.evaluation.measurements import fixed_point_rate, steps_to_solve
 from pir.evaluation.probes import (
     CellSample,
     GuidanceSweep,
@@ -23,7 +24,6 @@ from pir.evaluation.probes import (
     StepSizeProbe,
 )
 from pir.evaluation.rollouts import evaluate
-from pir.evaluation.run import fixed_point_rate, steps_to_solve
 from pir.evaluation.sampling import sample_rollouts
 from pir.ledger.cells import Cells
 from pir.ledger.guidance import guided_log_policy, log_prob_gain

@@ -5,14 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from pir.cli.main import main
 from pir.errors import UserError
+from pir.evaluation.measurements import Measured
 from pir.evaluation.run import write_evaluation
 from pir.runs.folder import RunFolder, read_rows, write_arrays, write_rows
 from pir.runs.lock import new_run, sweep_folder
+from pir.runs.records import Facts
 from pir.runs.row_file import RowFile
+from pir.runs.schema import CELLS
 from pir.training import report
 from pir.training.resume import resume
 from pir.training.trainer import Trainer
@@ -136,6 +138,7 @@ def test_everything_that_writes_or_removes_looks_at_the_lock(tmp_path):
         (folder.path / "eval").mkdir()
         (folder.path / "eval/eval.json").write_text("{}")
         before = content(folder.path)
+        facts = Facts(env="", split="", puzzles=1, trained_steps=1, improvement_steps=1)
         for write in (
             lambda: trainer.rows["metrics.csv"].append(rows),
             lambda: RowFile(folder.metrics).resume(kept | {"rows": 0}, 0),
@@ -144,7 +147,7 @@ def test_everything_that_writes_or_removes_looks_at_the_lock(tmp_path):
             lambda: folder.create(compose_config(), ["pir", "train"]),
             lambda: write_rows(folder.evaluation / "x.csv", rows),
             lambda: write_arrays(folder.evaluation / "x.npz", {"x": np.zeros(1)}),
-            lambda: write_evaluation(folder, {}, {"cells": []}, {"x": {"x": torch.zeros(1)}}),
+            lambda: write_evaluation(folder, facts, [Measured(CELLS)]),
         ):
             with pytest.raises(UserError, match="was moved or removed"):
                 write()

@@ -16,29 +16,58 @@ from typing import Any
 
 import numpy as np
 from pir.analysis.reading.archive import LARGEST, open_archive
-from pir.analysis.reading.facts import MOST_STEPS, Facts, read_facts
 from pir.analysis.words import plain
 
 from pir.errors import UserError
+from pir.runs.records import Facts, read_facts
+from pir.runs.schema import (
+    BREADTH,
+    CELLS,
+    CONFIG,
+    EXITS,
+    FACTS,
+    FILES,
+    GUIDANCE,
+    IMPROVEMENT,
+    INFO,
+    LATENTS,
+    METRICS,
+    OPTIMALITY,
+    PER_OUTCOME,
+    PER_PUZZLE,
+    PER_STEP,
+    STEP_SIZE,
+    STEPS,
+    STRATA,
+    SUMMARY,
+    File,
+)
+from pir.runs.typed import from_json, span
 from pir.system.stored import read_object, read_settings, read_table, refuse
 
-PER_STEP = "eval/per_step.csv"
-PER_OUTCOME = "eval/per_outcome.csv"
-PER_PUZZLE = "eval/per_puzzle.csv"
-STRATA = "eval/strata.csv"
-STEPS = "eval/steps.npz"
-CELLS = "eval/cells.csv"
-LATENTS = "eval/latents.npz"
-GUIDANCE = "eval/guidance.csv"
-OPTIMALITY = "eval/optimality.csv"
-STEP_SIZE = "eval/step_size.csv"
-BREADTH = "eval/breadth.csv"
-EXITS = "eval/exits.csv"
-FACTS = "eval/eval.json"
-IMPROVEMENT = "improvement.csv"
-INFO = "info.json"
-METRICS = "metrics.csv"
-SUMMARY = "summary.json"
+__all__ = [
+    "BREADTH",
+    "CELLS",
+    "EXITS",
+    "FACTS",
+    "GUIDANCE",
+    "IMPROVEMENT",
+    "INFO",
+    "LATENTS",
+    "METRICS",
+    "OPTIMALITY",
+    "PER_OUTCOME",
+    "PER_PUZZLE",
+    "PER_STEP",
+    "STEPS",
+    "STEP_SIZE",
+    "STRATA",
+    "SUMMARY",
+    "Group",
+    "Run",
+    "Table",
+    "group_by_seed",
+]
 
 ON_DEMAND = {
     GUIDANCE: "'eval.guidance=[0.5,1,1.5,2,3]'",
@@ -47,8 +76,6 @@ ON_DEMAND = {
     EXITS: "eval.exit=all",
 }
 """The setting that makes `pir eval` write a file; the others it always writes."""
-
-TEXT_COLUMNS = ("puzzle", "outcome", "rule", "region", "selector")
 
 
 class Table:
@@ -123,7 +150,7 @@ class Run:
         header, rows = read_table(path)
         try:
             columns = {
-                name: np.array(cells) if name in TEXT_COLUMNS else _numbers(name, cells)
+                name: _column(FILES[file], name, cells)
                 for name, cells in zip(header, zip(*rows, strict=True), strict=True)
             }
         except ValueError as error:
@@ -186,15 +213,21 @@ class Run:
         return values
 
     def content(self, file: str) -> dict[str, Any] | None:
-        """Reads a JSON file.
+        """Reads a JSON file, checked, with whatever else it holds.
 
         Raises:
-            UserError: if it is damaged.
+            UserError: if it is damaged, or a value is of another type than the schema has it.
         """
-        path = self.folder / file
+        path, record = self.folder / file, FILES[file].record
         if not path.is_file():
             return None
-        return read_object(path)
+        content = read_object(path)
+        if record is not None:
+            try:
+                from_json(record, content)
+            except ValueError as error:
+                refuse(path, error)
+        return content
 
     @cached_property
     def facts(self) -> Facts:
@@ -203,16 +236,12 @@ class Run:
         Raises:
             UserError: if it is missing (the run has not ended) or damaged.
         """
-        content = self.content(FACTS)
-        if content is None:
+        if not self.has(FACTS):
             raise UserError(
                 f"{self.folder} has no evaluation yet: let its training end, "
                 f"or `{self.command(FACTS)}`"
             )
-        try:
-            return read_facts(content)
-        except ValueError as error:
-            refuse(self.folder / FACTS, error)
+        return read_facts(self.folder / FACTS)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -221,7 +250,7 @@ class Run:
         Raises:
             UserError: if it is missing or damaged.
         """
-        settings = read_settings(self.folder / "config.yaml")
+        settings = read_settings(self.folder / CONFIG)
         if settings.get("init") is not None:
             settings["init"] = _without_seed(str(settings["init"]), settings.get("seed"))
         return settings
@@ -275,15 +304,23 @@ def _without_seed(name: str, seed: object) -> str:
     return (found and name[: found.start()] + name[found.end() :]) or name
 
 
-def _numbers(name: str, cells: Sequence[str]) -> np.ndarray:
-    """Reads a column of numbers; what is blank or `nan` is undefined."""
+def _column(file: File, name: str, cells: Sequence[str]) -> np.ndarray:
+    """Reads a column as the schema has it, one that is not in it as numbers.
+
+    A number that is blank or `nan` is undefined.
+    """
+    kind, least, most = span(file.known[name].kind if name in file.known else float)
+    if kind is str:
+        return np.array(cells)
     try:
         values = np.array([float(cell or "nan") for cell in cells])
     except ValueError as error:
         raise ValueError(f"column {name}: {error}") from error
-    wrong = np.abs(values) > LARGEST
+    wrong = (np.abs(values) > LARGEST) | (values < least) | (values > most)
+    if kind is int:
+        wrong |= np.isfinite(values) & (values != np.round(values))
     if name == "k":
-        wrong |= ~((values >= 1) & (values <= MOST_STEPS) & (values == np.round(values)))
+        wrong |= np.isnan(values)
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(f"line {row + 2}, column {name}: {cells[row]} is out of range")

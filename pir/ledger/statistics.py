@@ -18,6 +18,7 @@ from pir.ledger.cells import Cells
 from pir.ledger.guidance import Region
 from pir.reasoner import latents_of
 from pir.rollout import Rollout
+from pir.runs.records import Statistic
 
 LIVE_GAIN = 0.01
 """A step is live if it raises the score by more than this."""
@@ -36,30 +37,22 @@ def _total(means: Tensor) -> Tensor:
     return means.abs().sum(-1)
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """A column of the ledger.
+@dataclass(frozen=True, kw_only=True)
+class ComputedStatistic(Statistic):
+    """A column of the ledger, and how it is computed.
 
     Attributes:
-        name: of the column.
-        meaning: one sentence.
-        unit: of its values.
-        label: whether it needs the label.
         compute: gives the value of every puzzle, shape (B,), or its `width` parts, (B, width).
         width: numbers per puzzle; the ledger averages each over puzzles.
         finish: turns those means, (..., width), into the statistic, (...).
     """
 
-    name: str
-    meaning: str
-    unit: str
-    label: bool
     compute: Compute
     width: int
     finish: Callable[[Tensor], Tensor]
 
 
-STATISTICS: dict[str, Statistic] = {}
+STATISTICS: dict[str, ComputedStatistic] = {}
 """All statistics by name, in the order of the columns."""
 
 
@@ -70,11 +63,19 @@ def statistic(
     width: int = 1,
     finish: Callable[[Tensor], Tensor] = _mean,
 ) -> Callable[[Compute], Compute]:
-    """Adds the decorated function to `STATISTICS`, under its own name; see `Statistic`."""
+    """Adds the decorated function to `STATISTICS`, under its own name; see `ComputedStatistic`."""
 
     def add(compute: Compute) -> Compute:
         name, meaning = compute.__name__, (compute.__doc__ or "").strip()
-        STATISTICS[name] = Statistic(name, meaning, unit, label, compute, width, finish)
+        STATISTICS[name] = ComputedStatistic(
+            name=name,
+            meaning=meaning,
+            unit=unit,
+            label=label,
+            compute=compute,
+            width=width,
+            finish=finish,
+        )
         return compute
 
     return add
@@ -107,11 +108,11 @@ def finished(means: Tensor) -> dict[str, Tensor]:
     return {name: STATISTICS[name].finish(part) for name, part in parts(means).items()}
 
 
-def describe(statistics: Iterable[Statistic]) -> list[dict[str, object]]:
+def describe(statistics: Iterable[Statistic]) -> tuple[Statistic, ...]:
     """Returns name, meaning, unit and need of a label, for files that explain themselves."""
-    return [
-        {"name": s.name, "meaning": s.meaning, "unit": s.unit, "label": s.label} for s in statistics
-    ]
+    return tuple(
+        Statistic(name=s.name, meaning=s.meaning, unit=s.unit, label=s.label) for s in statistics
+    )
 
 
 # ---------------------------------------------------------------- the answer

@@ -28,14 +28,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pir.errors import UserError
-from pir.runs.folder_lock import LOCK, FolderLock, refuse_lost, remove
+from pir.runs import schema
+from pir.runs.folder_lock import FolderLock, refuse_lost, remove
+from pir.runs.schema import FILE_EVALUATIONS, LOCK
 from pir.settings.schema import TrainConfig
 from pir.system.stored import literal, read_object, read_settings, refuse
 
 T = TypeVar("T")
-
-FILE_EVALUATIONS = "eval_files"
-"""The folder of evaluations on files of puzzles, one folder in it for each file."""
 
 CHOSEN = ("env", "model", "objective")
 """The choices that every run has a name for."""
@@ -130,21 +129,27 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         """Names the files; touches nothing."""
         self.path = Path(path)
-        self.config = self.path / "config.yaml"
-        self.info = self.path / "info.json"
-        self.metrics = self.path / "metrics.csv"
-        self.improvement = self.path / "improvement.csv"
-        self.outcomes = self.path / "improvement_outcomes.csv"
-        self.training_ledger = self.path / "improvement_train.csv"
-        self.training_outcomes = self.path / "improvement_train_outcomes.csv"
-        self.timing = self.path / "timing.csv"
+        self.config = self.path / schema.CONFIG
+        self.command = self.path / schema.COMMAND
+        self.info = self.path / schema.INFO
+        self.metrics = self.path / schema.METRICS
+        self.improvement = self.path / schema.IMPROVEMENT
+        self.outcomes = self.path / schema.OUTCOMES
+        self.training_ledger = self.path / schema.TRAINING_LEDGER
+        self.training_outcomes = self.path / schema.TRAINING_OUTCOMES
+        self.timing = self.path / schema.TIMING
         self.logged = (self.metrics, self.training_ledger, self.training_outcomes, self.timing)
-        self.summary = self.path / "summary.json"
-        self.last = self.path / "checkpoints" / "last.pt"
-        self.best = self.path / "checkpoints" / "best.pt"
-        self.end = self.path / "checkpoints" / "end.pt"
-        self.evaluation = self.path / "eval"
-        self.figures = self.path / "figures"
+        self.summary = self.path / schema.SUMMARY
+        self.last = self.path / schema.LAST
+        self.best = self.path / schema.BEST
+        self.end = self.path / schema.END
+        self.evaluation = self.path / schema.EVALUATION
+        self.figures = self.path / schema.FIGURES
+        self.report = self.path / schema.REPORT
+
+    def evaluated(self, file: str) -> Path:
+        """Returns the place of a file of the evaluation, which may be one on a file of puzzles."""
+        return self.evaluation / file.removeprefix(schema.EVALUATION)
 
     @cached_property
     def run_id(self) -> str:
@@ -195,7 +200,7 @@ class RunFolder:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         about = {"run_id": self.run_id, "seed": config.seed, "date": started}
         write_json(self.info, run_info() | about | {"inputs": inputs or {}})
-        write_text(self.path / "command.txt", shlex.join(command) + "\n")
+        write_text(self.command, shlex.join(command) + "\n")
         self.write_config(config)
 
     def read_info(self) -> dict[str, Any]:
@@ -360,7 +365,7 @@ def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
         runs = [RunFolder(match) for match in found_by if RunFolder(match).config.is_file()]
         for run in runs:
             run.require()
-        chosen = [r for r in runs if not evaluated or (r.evaluation / "eval.json").is_file()]
+        chosen = [r for r in runs if not evaluated or r.evaluated(schema.FACTS).is_file()]
         if not chosen:
             reason = "there is no run"
             if runs:

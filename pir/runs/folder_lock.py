@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from pir.errors import UserError
+from pir.runs.schema import LOCK
 
 try:
     import fcntl
@@ -19,9 +20,6 @@ except ImportError:  # Windows
 
 NEVER_ELSEWHERE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Flags that open a file itself: no link is followed, no pipe is waited for."""
-
-LOCK = ".lock"
-"""The file that a process locks while it trains in the folder."""
 
 
 class FolderLock:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
-from pir.runs.folder_lock import LOCK, FolderLock, refuse_lost
+from pir.runs.folder_lock import FolderLock, refuse_lost
+from pir.runs.schema import LOCK
 from pir.system.interrupt import postponed
 
 ATTEMPTS = 20
@@ -51,7 +52,7 @@ def new_run(path: Path, numbered: bool = False, made_for_it: bool = False) -> It
             yield folder
         finally:
             if lock.still_ours() and not folder.config.exists():
-                started = (folder.info, path / "command.txt")
+                started = (folder.info, folder.command)
                 partial = [f.with_name(f.name + ".partial") for f in (*started, folder.config)]
                 _take_back([*started, *partial, path / LOCK], made)
             lock.close()

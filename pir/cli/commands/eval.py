@@ -9,12 +9,15 @@ from omegaconf import DictConfig, ListConfig
 
 from pir.checks import check_choice
 from pir.errors import UserError
-from pir.runs.folder import FILE_EVALUATIONS, RunFolder, as_json, chosen_runs
+from pir.runs.folder import RunFolder, as_json, chosen_runs
+from pir.runs.records import Facts
+from pir.runs.schema import FILE_EVALUATIONS
+from pir.runs.typed import to_json
 from pir.settings.catalog import choices, load_choice
 from pir.system.terminal import say
 
 if TYPE_CHECKING:
-    from pir.evaluation.run import Plan
+    from pir.evaluation.plan import Plan
     from pir.exits.rules import ExitRule
 
 
@@ -43,7 +46,7 @@ def run(config: DictConfig) -> None:
         with named_when_short("eval.batch_size", config.eval.batch_size):
             result = evaluate_run(run, config.device, plan)
         results.append(result)
-        for name, reason in result.get("skipped_exits", {}).items():
+        for name, reason in (result.skipped_exits or {}).items():
             say(f"{folder}: exit rule {name} left out: {reason}", error=True)
         gone = before - {path.name for path in run.evaluation.glob("*.csv")}
         if gone:
@@ -55,7 +58,7 @@ def run(config: DictConfig) -> None:
             say(evaluation_text(result))
             say(f"written to {run.evaluation}")
     if config.output == "json":
-        say(as_json(results[0] if config.run else results))
+        say(as_json(to_json(results[0] if config.run else results)))
     elif len(results) > 1 and not plan.file:
         say(over_seeds(folders))
 
@@ -66,7 +69,7 @@ def read_plan(settings: DictConfig) -> "Plan":
     Raises:
         UserError: naming the key, its value and what is allowed.
     """
-    from pir.evaluation.run import Plan
+    from pir.evaluation.plan import Plan
     from pir.puzzle import SPLITS
 
     check_choice("eval.split", settings.split, SPLITS)
@@ -118,69 +121,67 @@ def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
     return {name: build_rule(load_choice("exit", name), f"exit={name}") for name in names}
 
 
-def evaluation_text(result: dict[str, Any]) -> str:
+def evaluation_text(result: Facts) -> str:
     """Returns what an evaluation found as text of fixed width."""
-    floors, depth = result["floors"], min(result["trained_steps"], result["improvement_steps"])
+    floors, cost = result.floors, result.cost
+    assert floors is not None
+    assert cost is not None
+    depth = min(result.trained_steps, result.improvement_steps)
     lines = [improvement_table(result)]
     lines.append(
-        f"dead fraction {result['dead_fraction']:.1%}, live depth {result['live_depth']:.2f} of "
+        f"dead fraction {result.dead_fraction:.1%}, live depth {result.live_depth:.2f} of "
         f"{depth} steps"
-        + _optional(", solved at step {:.2f} on average", result["steps_to_solve"])
-        + _optional(", {:.1%} of solved answers stay solved", result["fixed_point_rate"])
+        + _optional(", solved at step {:.2f} on average", result.steps_to_solve)
+        + _optional(", {:.1%} of solved answers stay solved", result.fixed_point_rate)
     )
     lines.append(
-        f"floors: random moves {floors['masked_random']['solved']:.1%}, look-up of training "
-        f"answers {floors['look_up']['solved']:.1%}"
-        + (
-            f"; puzzles with one blank {result['one_blank']['solved']:.1%}"
-            if result["one_blank"]
-            else ""
-        )
+        f"floors: random moves {floors['masked_random'].solved:.1%}, look-up of training "
+        f"answers {floors['look_up'].solved:.1%}"
+        + (f"; puzzles with one blank {result.one_blank.solved:.1%}" if result.one_blank else "")
     )
-    cost = result["cost"]
     lines.append(
-        f"cost of a step: {cost['passes_per_step']} forward passes, "
-        f"{cost['flops_per_step'] / 1e6:.1f} MFLOP, {1e6 * cost['seconds_per_step']:.0f} "
+        f"cost of a step: {cost.passes_per_step} forward passes, "
+        f"{(cost.flops_per_step or 0) / 1e6:.1f} MFLOP, {1e6 * (cost.seconds_per_step or 0):.0f} "
         "microseconds per puzzle"
     )
-    if "samples" in result:
+    if result.samples is not None:
         lines.append(
-            f"{result['samples']} samples by {result['sampled_from']} at the trained depth, "
-            f"{result['sampled_puzzles']} puzzles: {result['sampled_solved']:.1%} right"
-            + _optional(", coverage {:.1%}", result["coverage"])
+            f"{result.samples} samples by {result.sampled_from} at the trained depth, "
+            f"{result.sampled_puzzles} puzzles: {result.sampled_solved:.1%} right"
+            + _optional(", coverage {:.1%}", result.coverage)
         )
     lines += sweep_lines(result)
-    if "exit_front" in result:
-        lines.append(exit_table(result["exit_front"]))
-    if result["best_exit"]:
-        best = result["best_exit"]
-        share = best["forward_passes"] / best["full_forward_passes"]
+    if result.exits is not None:
+        lines.append(exit_table(result.exit_front))
+    if result.best_exit:
+        best = result.best_exit
+        share = best.forward_passes / best.full_forward_passes
         lines.append(
-            f"cheapest exit rule: {best['rule']} (threshold {best['threshold']:.4g}) solves "
-            f"{best['solved']:.1%} with {best['forward_passes']:.2f} forward passes, {share:.0%} "
-            f"of the {best['full_forward_passes']} that solve {best['full_solved']:.1%}; "
-            f"{best['seconds']:.2f} s instead of {best['full_seconds']:.2f}"
+            f"cheapest exit rule: {best.rule} (threshold {best.threshold:.4g}) solves "
+            f"{best.solved:.1%} with {best.forward_passes:.2f} forward passes, {share:.0%} "
+            f"of the {best.full_forward_passes} that solve {best.full_solved:.1%}; "
+            f"{best.seconds:.2f} s instead of {best.full_seconds:.2f}"
         )
     return "\n".join(lines)
 
 
-def sweep_lines(result: dict[str, Any]) -> list[str]:
+def sweep_lines(result: Facts) -> list[str]:
     """Returns what guidance, step sizes and several starts solve at the trained depth."""
     lines = []
-    for name, setting, title in (
-        ("guidance", "w", "guidance from the step's reference to its policy"),
-        ("optimality", "w", "guidance from the unconditional to the good policy"),
-        ("step_size", "step_size", "step size"),
+    for rows, setting, title in (
+        (result.guidance, "w", "guidance from the step's reference to its policy"),
+        (result.optimality, "w", "guidance from the unconditional to the good policy"),
+        (result.step_size, "step_size", "step size"),
     ):
-        if result.get(name):
-            shares = (f"{row[setting]:g} {row['solved']:.1%}" for row in result[name])
+        if rows:
+            shares = (f"{row[setting]:g} {row['solved']:.1%}" for row in rows)
             lines.append(f"{title}, at the trained depth: {', '.join(shares)}")
-            if "drawn_solved" in result[name][0]:
-                shares = (f"{row[setting]:g} {row['drawn_solved']:.1%}" for row in result[name])
+            if "drawn_solved" in rows[0]:
+                shares = (f"{row[setting]:g} {row['drawn_solved']:.1%}" for row in rows)
                 lines.append(f"  of answers drawn from these policies: {', '.join(shares)}")
-    if result.get("breadth"):
-        shares = (f"{row['selector']} {row['solved']:.1%}" for row in result["breadth"])
-        starts = max(row["starts"] for row in result["breadth"])
+    if result.breadth:
+        shares = (f"{row['selector']} {row['solved']:.1%}" for row in result.breadth)
+        starts = max(row["starts"] for row in result.breadth)
         lines.append(f"{starts} starts: {', '.join(shares)}")
     return lines
 
@@ -204,14 +205,14 @@ def _optional(text: str, value: float | None) -> str:
     return "" if value is None else text.format(value)
 
 
-def improvement_table(result: dict[str, Any]) -> str:
+def improvement_table(result: Facts) -> str:
     """Returns the improvement steps as a table of fixed-width text, trained depth marked."""
     lines = [
         f"{'step':>4} {'passes':>7} {'solved':>7} {'95 % interval':>15} {'score':>6} "
         f"{'gain':>7} {'dead':>6} {'idle':>6} {'KL':>8}"
     ]
-    for row in result["per_step"]:
-        mark = "  <- trained depth" if row["k"] == result["trained_steps"] else ""
+    for row in result.per_step:
+        mark = "  <- trained depth" if row["k"] == result.trained_steps else ""
         lines.append(
             f"{row['k']:>4} {row['forward_passes']:>7} {row['solved']:>7.1%} "
             f"{row['solved_low']:>7.1%}-{row['solved_high']:<7.1%} {row['score']:>6.3f} "

@@ -14,6 +14,6 @@ def run(config: DictConfig) -> None:
 
     folder = RunFolder(config.run)
     folder.require()
-    out = Path(config.out) if config.out else folder.path / "report.html"
+    out = Path(config.out) if config.out else folder.report
     write_report(folder.path, out)
     say(out)

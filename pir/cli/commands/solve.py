@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +13,8 @@ from omegaconf import DictConfig
 from pir.checks import check_choice
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
+from pir.runs.records import read_facts
+from pir.runs.schema import FACTS
 from pir.system.stored import refuse
 from pir.system.terminal import say
 
@@ -151,7 +152,6 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
     Raises:
         UserError: if a rule lacks a threshold, or looks ahead.
     """
-    from pir.analysis.reading.runs import FACTS, Run
     from pir.components import build_rule
     from pir.evaluation.solve import Stop
     from pir.exits.rules import FixedDepth
@@ -167,8 +167,8 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
     name = HydraConfig.get().runtime.choices["exit"]
     if rule.bound:
         raise UserError(f"exit={name} looks ahead: it cannot be run")
-    evaluated = Run(Path(config.run))
-    known = (evaluated.facts.exits or {}).get(name) if evaluated.has(FACTS) else None
+    file = RunFolder(config.run).evaluated(FACTS)
+    known = (read_facts(file).exits or {}).get(name) if file.is_file() else None
     if known is None and (rule.threshold is None or rule.learns):
         raise UserError(
             f"exit={name} is not known for this run: `pir eval run={shlex.quote(config.run)} "
@@ -179,7 +179,7 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
         try:
             rule.load_state_dict(known.state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            refuse(evaluated.folder / FACTS, error)
+            refuse(file, error)
     if rule.threshold is not None:
         return Stop(rule, rule.unit(rule.threshold), most)
     assert known is not None

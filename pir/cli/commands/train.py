@@ -142,7 +142,10 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     from pir.cli.commands.eval import improvement_table
     from pir.components import best_checkpoint
     from pir.evaluation.batch_size import named_when_short
-    from pir.evaluation.run import Plan, evaluate_run
+    from pir.evaluation.plan import Plan
+    from pir.evaluation.run import evaluate_run
+    from pir.runs.records import Summary
+    from pir.runs.typed import to_json
 
     config = folder.read_config()
     wanted = config.trainer.eval_batch_size
@@ -150,36 +153,37 @@ def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
     with named_when_short("trainer.eval_batch_size", wanted):
         result = evaluate_run(folder, config.device, plan)
     tested, _ = best_checkpoint(folder, torch.device("cpu"))
-    trained = result["per_step"][result["trained_steps"] - 1]
-    summary = {
-        "env": config.choices.env,
-        "model": config.choices.model,
-        "objective": config.choices.objective,
-        "seed": config.seed,
-        "parameters": result["parameters"],
-        "improvement_steps": result["trained_steps"],
-        "forward_passes": trained["forward_passes"],
+    trained = result.per_step[result.trained_steps - 1]
+    low, high = trained["solved_low"], trained["solved_high"]
+    summary = Summary(
+        env=config.choices.env,
+        model=config.choices.model,
+        objective=config.choices.objective,
+        seed=config.seed,
+        parameters=result.parameters,
+        improvement_steps=result.trained_steps,
+        forward_passes=trained["forward_passes"],
         **progress,
-        "checkpoint": result["checkpoint"],
-        "validation_solved": tested["progress"]["best_solved"],
-        "test_puzzles": result["puzzles"],
-        "solved": trained["solved"],
-        "solved_interval": [trained["solved_low"], trained["solved_high"]],
-        "exact_accuracy": trained["exact_accuracy"],
-        "cell_accuracy": trained["cell_accuracy"],
-        "score": trained["score"],
-        "dead_fraction": result["dead_fraction"],
-        "live_depth": result["live_depth"],
-    }
-    summary |= {key: result[key] for key in ("sampled_solved", "coverage") if key in result}
-    write_json(folder.summary, summary)
+        checkpoint=result.checkpoint,
+        validation_solved=tested["progress"]["best_solved"],
+        test_puzzles=result.puzzles,
+        solved=trained["solved"],
+        solved_interval=(low, high),
+        exact_accuracy=trained["exact_accuracy"],
+        cell_accuracy=trained["cell_accuracy"],
+        score=trained["score"],
+        dead_fraction=result.dead_fraction,
+        live_depth=result.live_depth,
+        sampled_solved=result.sampled_solved,
+        coverage=result.coverage,
+    )
+    write_json(folder.summary, to_json(summary))
     save_kind("improvement", [folder.path], folder.figures / "improvement.png")
-    low, high = summary["solved_interval"]
     say(improvement_table(result))
     say(
-        f"solved {summary['solved']:.1%} of {summary['test_puzzles']} held-out puzzles "
-        f"(95 % interval {low:.1%} to {high:.1%}) after {summary['improvement_steps']} "
-        f"improvement steps, {summary['forward_passes']} forward passes"
+        f"solved {summary.solved:.1%} of {summary.test_puzzles} held-out puzzles "
+        f"(95 % interval {low:.1%} to {high:.1%}) after {summary.improvement_steps} "
+        f"improvement steps, {summary.forward_passes} forward passes"
     )
     quoted = shlex.quote(str(Path(folder.path)))
     say(f"figure {folder.figures / 'improvement.png'}; next: pir eval run={quoted}")

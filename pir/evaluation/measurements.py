@@ -1,0 +1,444 @@
+"""The measurements of an evaluation: each a function that returns its table and its facts.
+
+All of them read one pass over the puzzles (`Pass`); some take further steps of their own. Columns
+and keys are those of `pir.runs.schema`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pir.components import Components
+from pir.evaluation.batch_size import fitting_batch
+from pir.evaluation.breadth import breadth
+from pir.evaluation.cost import flops_per_step
+from pir.evaluation.exit_sweep import ExitSweep, run_rule
+from pir.evaluation.floors import look_up, masked_random, one_blank
+from pir.evaluation.path_independence import path_independence
+from pir.evaluation.plan import HELD_OUT_PUZZLES, Plan
+from pir.evaluation.probes import (
+    CellSample,
+    GuidanceSweep,
+    LatentSample,
+    OptimalitySweep,
+    StepSizeProbe,
+    with_interval,
+)
+from pir.evaluation.rollouts import Evaluation, Observer, evaluate, held_out
+from pir.evaluation.sampling import PolicySample, sample_rollouts
+from pir.exits.rules import ExitRule, FixedDepth
+from pir.ledger.cells import IDLE_KL
+from pir.ledger.statistics import LIVE_GAIN, STATISTICS, describe
+from pir.runs import schema
+from pir.runs.records import BestExit, Cost, ExitPoint, Floor, OneBlank, PathIndependence
+from pir.runs.typed import Rows
+
+STRATA = 4
+"""Groups of puzzles by difficulty, of about equal size."""
+
+
+@dataclass
+class Measured:
+    """What a measurement found.
+
+    Attributes:
+        file: of the table or the arrays, as in `pir.runs.schema`.
+        rows: of the table; without any, the file is not written.
+        arrays: of a .npz file.
+        facts: keys of eval.json, see `pir.runs.records.Facts`.
+    """
+
+    file: str | None = None
+    rows: Rows = ()
+    arrays: dict[str, Tensor] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Pass:
+    """The pass over the puzzles that all measurements share.
+
+    Args:
+        parts: puzzle and reasoner.
+        plan: what to measure.
+        sample: `question` and, if known, `solution` of N puzzles.
+
+    Attributes:
+        trained: the improvement steps that the reasoner was trained for.
+        num_steps: the improvement steps K that are taken.
+        depth: the smaller one of the two, called the trained depth below.
+        passes: forward passes of a step.
+        batch_size: puzzles improved at once.
+        result: what the pass measured.
+    """
+
+    def __init__(self, parts: Components, plan: Plan, sample: TensorDict) -> None:
+        """Improves all puzzles, and shows every step to the observers."""
+        self.parts, self.plan, self.sample = parts, plan, sample
+        self.reasoner, self.puzzle = parts.reasoner, parts.puzzle
+        self.trained = parts.reasoner.improvement_steps
+        self.num_steps = plan.improvement_steps or 2 * self.trained
+        self.depth = min(self.trained, self.num_steps)
+        self.passes = parts.reasoner.passes_per_step
+        self.batch_size = fitting_batch(plan.batch_size, self.reasoner, sample["question"])
+        reasoner, puzzle, num_steps = self.reasoner, self.puzzle, self.num_steps
+        self.guidance = GuidanceSweep(puzzle, plan.guidance, num_steps)
+        self.optimality = OptimalitySweep(reasoner, puzzle, plan.guidance, num_steps)
+        self.step_size = StepSizeProbe(reasoner, puzzle, plan.step_size, num_steps)
+        self.cells, self.policy = CellSample(), PolicySample(self.depth)
+        self.latents = LatentSample(reasoner, num_steps, self.depth)
+        self.result = self.evaluate(
+            sample,
+            (
+                self.guidance,
+                self.optimality,
+                self.step_size,
+                self.cells,
+                self.latents,
+                self.policy,
+            ),
+        )
+
+    def evaluate(
+        self, puzzles: TensorDict, observers: Sequence[Observer] = (), step_size: float = 1.0
+    ) -> Evaluation:
+        """Improves puzzles as in this pass; see `pir.evaluation.rollouts.evaluate`."""
+        size = self.batch_size
+        return evaluate(
+            self.reasoner, self.puzzle, puzzles, self.num_steps, size, observers, step_size
+        )
+
+    @property
+    def outcome(self) -> Tensor:
+        """Whether the answer after the trained depth is right, bool (N,)."""
+        return self.result.solved[:, self.depth - 1]
+
+    def rating(self) -> Tensor:
+        """Returns the difficulty of every puzzle, (N,)."""
+        return self.puzzle.rating(self.sample["question"]).cpu()
+
+    def at_depth(self, rows: Rows) -> Rows:
+        """Returns the rows of a table at the trained depth."""
+        return tuple(row for row in rows if row["k"] == self.depth)
+
+    def seconds(self, rule: ExitRule, threshold: float, depth: int) -> float:
+        """Runs a rule on the puzzles and returns how long that takes."""
+        size = self.batch_size
+        done = run_rule(self.reasoner, self.puzzle, self.sample, rule, threshold, depth, size)
+        return done.seconds
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+def size_of_run(run: Pass) -> Measured:
+    """Counts puzzles, steps, parameters and seconds."""
+    return Measured(
+        facts={
+            "puzzles": len(run.sample),
+            "trained_steps": run.trained,
+            "improvement_steps": run.num_steps,
+            "parameters": run.reasoner.parameter_count(),
+            "seconds": round(run.result.seconds, 3),
+            "rating_name": run.puzzle.rating_name,
+        }
+    )
+
+
+def per_step(run: Pass) -> Measured:
+    """The ledger, one row per step, and what it amounts to in the trained depth."""
+    ledger, solved = run.result.ledger, run.result.solved
+    rows = tuple(row | with_interval(row["solved"], len(run.sample)) for row in ledger.rows())
+    facts = {
+        "dead_fraction": ledger.dead_fraction(run.depth),
+        "live_depth": ledger.live_depth(run.depth),
+        "live_gain": LIVE_GAIN,
+        "idle_kl": IDLE_KL,
+        "steps_to_solve": steps_to_solve(solved[:, : run.depth]),
+        "fixed_point_rate": fixed_point_rate(solved),
+        "statistics": describe(STATISTICS.values()),
+        "per_step": rows,
+    }
+    return Measured(schema.PER_STEP, rows, facts=facts)
+
+
+def per_outcome(run: Pass) -> Measured:
+    """The ledger for solved and failed puzzles apart."""
+    return Measured(schema.PER_OUTCOME, tuple(run.result.ledger.outcome_rows()))
+
+
+def strata(run: Pass) -> Measured:
+    """Every step of puzzles that are about equally hard, from the easiest on."""
+    rating = run.rating().double()
+    quantiles = rating.quantile(torch.linspace(0, 1, STRATA + 1).double())
+    edges = torch.tensor(sorted(set(quantiles[1:-1].tolist())), dtype=torch.float64)
+    group = torch.bucketize(rating, edges, right=True)
+    rows = []
+    for stratum, index in enumerate(sorted(set(group.tolist())), start=1):
+        inside = group == index
+        for k in range(run.num_steps):
+            mean = {
+                name: float(run.result.values[name][inside, k].mean())
+                for name in ("solved", "score", "gain", "dead")
+            }
+            count = int(inside.sum())
+            rows.append(
+                {
+                    "stratum": stratum,
+                    "rating_low": float(rating[inside].min()),
+                    "rating_high": float(rating[inside].max()),
+                    "puzzles": count,
+                    "k": k + 1,
+                    "forward_passes": (k + 1) * run.passes,
+                }
+                | mean
+                | with_interval(mean["solved"], count)
+            )
+    return Measured(schema.STRATA, tuple(rows))
+
+
+def per_puzzle(run: Pass) -> Measured:
+    """One row per puzzle: text, first step that solves it, last score, difficulty."""
+    rows = []
+    ratings = run.puzzle.rating(run.sample["question"]).tolist()
+    for index, question in enumerate(run.sample["question"].cpu()):
+        solved = run.result.solved[index]
+        first = int(solved.int().argmax()) + 1 if bool(solved.any()) else ""
+        rows.append(
+            {
+                "index": index,
+                "puzzle": run.puzzle.format_question(question),
+                "first_solved": first,
+                "solved": int(solved[-1]),
+                "score": float(run.result.values["score"][index, -1]),
+                "rating": ratings[index],
+            }
+        )
+    return Measured(schema.PER_PUZZLE, tuple(rows))
+
+
+def steps(run: Pass) -> Measured:
+    """Every statistic of every puzzle at every step."""
+    return Measured(schema.STEPS, arrays=run.result.values | {"rating": run.rating()})
+
+
+# ---------------------------------------------------------------- cells, latents, other steps
+
+
+def cells(run: Pass) -> Measured:
+    """A sample of written cells at every step."""
+    return Measured(schema.CELLS, tuple(run.cells.with_outcome(run.outcome)))
+
+
+def latents(run: Pass) -> Measured:
+    """The latent states of the first puzzles."""
+    states = run.latents.arrays
+    solved = run.outcome[: len(states["latents"])]
+    return Measured(schema.LATENTS, arrays=states | {"solved": solved})
+
+
+def guidance(run: Pass) -> Measured:
+    """What guided policies answer."""
+    rows = tuple(run.guidance.sweep.rows("w", run.passes))
+    return Measured(schema.GUIDANCE, rows, facts={"guidance": run.at_depth(rows)})
+
+
+def optimality(run: Pass) -> Measured:
+    """What policies guided from the unconditional to the good one answer."""
+    rows = tuple(run.optimality.rows(run.passes))
+    return Measured(schema.OPTIMALITY, rows, facts={"optimality": run.at_depth(rows)})
+
+
+def step_size(run: Pass) -> Measured:
+    """Rollouts whose every step is scaled, beside single steps that are."""
+    rows = run.step_size.sweep.rows("step_size", run.passes)
+    for alpha in run.plan.step_size:
+        scaled = run.evaluate(run.sample, step_size=alpha).ledger.rows()
+        single = [row for row in rows if row["step_size"] == alpha]
+        for row, whole in zip(single, scaled, strict=True):
+            row |= {"probe_solved": row["solved"], "probe_score": row["score"]}
+            row |= with_interval(whole["solved"], len(run.sample)) | {"score": whole["score"]}
+    facts = {"step_size": run.at_depth(tuple(rows))}
+    return Measured(schema.STEP_SIZE, tuple(rows), facts=facts)
+
+
+def starts(run: Pass) -> Measured:
+    """Several starts per puzzle, and ways to choose among their answers."""
+    plan, rows = run.plan, list[dict[str, Any]]()
+    if plan.breadth > 1:
+        rows = breadth(
+            run.reasoner, run.puzzle, run.sample, plan.breadth, plan.noise, run.batch_size
+        )
+    return Measured(schema.BREADTH, tuple(rows), facts={"breadth": tuple(rows)})
+
+
+# ---------------------------------------------------------------- single numbers
+
+
+def floors(run: Pass) -> Measured:
+    """What policies without a model solve."""
+    return Measured(
+        facts={
+            "floors": {
+                "masked_random": Floor(**masked_random(run.puzzle, run.sample)),
+                "look_up": Floor(**look_up(run.puzzle, run.sample)),
+            }
+        }
+    )
+
+
+def blank(run: Pass) -> Measured:
+    """Puzzles with all cells but one given."""
+    found = one_blank(run.reasoner, run.puzzle, run.sample, run.batch_size)
+    return Measured(facts={"one_blank": OneBlank(**found) if found else None})
+
+
+def paths(run: Pass) -> Measured:
+    """Whether where a rollout began matters for where it ends."""
+    found = path_independence(run.reasoner, run.puzzle, run.sample, run.batch_size)
+    return Measured(facts={"path_independence": PathIndependence(**found)})
+
+
+def cost(run: Pass) -> Measured:
+    """What a step of one puzzle costs."""
+    each = Cost(
+        passes_per_step=run.passes,
+        flops_per_step=flops_per_step(run.reasoner, run.sample["question"][:1]),
+        seconds_per_step=run.result.seconds / (len(run.sample) * run.num_steps),
+        batch_size=run.batch_size,
+    )
+    return Measured(facts={"cost": each})
+
+
+def samples(run: Pass) -> Measured:
+    """Several answers per puzzle, where puzzles have several."""
+    plan, puzzle = run.plan, run.puzzle
+    if not plan.samples or puzzle.unique:
+        return Measured()
+    draws = "partial_answer" in run.reasoner.inputs  # then rollouts differ
+    if draws:
+        sampled = sample_rollouts(
+            run.reasoner, puzzle, run.sample, plan.samples, run.depth, run.batch_size
+        )
+    else:
+        sampled = run.policy.draw(puzzle, plan.samples)
+    return Measured(
+        facts={
+            "samples": plan.samples,
+            "sampled_from": "rollouts" if draws else "policy",
+            "sampled_solved": sampled.solved,
+            "coverage": sampled.coverage,
+            "sampled_puzzles": sampled.puzzles,
+        }
+    )
+
+
+# ---------------------------------------------------------------- exit rules
+
+
+def exits(run: Pass) -> Measured:
+    """Compares the exit rules, and runs the chosen points."""
+    if not run.plan.exits:
+        return Measured(schema.EXITS)
+    count = run.plan.puzzles or HELD_OUT_PUZZLES
+    validation = run.evaluate(held_out(run.puzzle, "val", count, run.parts.device))
+    sweep = ExitSweep(
+        run.plan.exits,
+        validation.values,
+        run.result.values,
+        run.depth,
+        run.passes,
+        run.plan.leave_out_exits,
+    )
+    can_run = {n: p for n, p in sweep.chosen.items() if not sweep.rules[n].bound}
+    seconds = {
+        name: run.seconds(sweep.rules[name], point.threshold, point.depth)
+        for name, point in can_run.items()
+    }
+    for row in sweep.rows:
+        row["seconds"] = seconds.get(row["rule"], "") if row["chosen"] else ""
+    rows = tuple(sweep.rows)
+    points = {
+        name: ExitPoint(
+            threshold=sweep.rules[name].unit(point.threshold),
+            improvement_steps=point.depth,
+            state=sweep.rules[name].state_dict(),
+        )
+        for name, point in can_run.items()
+    }
+    facts = {
+        "best_exit": _best_exit(run, sweep),
+        "skipped_exits": sweep.skipped,
+        "exits": points,
+        "exit_front": rows,
+    }
+    return Measured(schema.EXITS, rows, facts=facts)
+
+
+def _best_exit(run: Pass, sweep: ExitSweep) -> BestExit | None:
+    """Returns the cheapest rule that can be run, beside the trained depth."""
+    name = sweep.best()
+    if name is None:
+        return None
+    row = next(row for row in sweep.rows if row["rule"] == name and row["chosen"])
+    return BestExit(
+        rule=name,
+        threshold=row["threshold"],
+        depth=row["depth"],
+        solved=row["solved"],
+        forward_passes=row["forward_passes"],
+        full_solved=float(run.outcome.float().mean()),
+        full_forward_passes=run.depth * run.passes,
+        seconds=row["seconds"],
+        full_seconds=run.seconds(FixedDepth(), run.depth, run.depth),
+    )
+
+
+def steps_to_solve(solved: Tensor) -> float | None:
+    """Returns the mean number of the first step whose answer is right, over puzzles with one.
+
+    Args:
+        solved: bool of shape (N, K).
+    """
+    ever = solved.any(1)
+    first = solved.int().argmax(1)[ever] + 1
+    return float(first.float().mean()) if len(first) else None
+
+
+def fixed_point_rate(solved: Tensor) -> float | None:
+    """Returns, of the puzzles solved before the last step, the share that is never lost again.
+
+    Args:
+        solved: bool of shape (N, K).
+    """
+    early = solved[:, :-1].any(1)
+    if not early.any():
+        return None
+    lost = (solved[:, :-1] & ~solved[:, 1:]).any(1)
+    return float((~lost[early]).float().mean())
+
+
+MEASUREMENTS: tuple[Callable[[Pass], Measured], ...] = (
+    size_of_run,
+    per_step,
+    per_outcome,
+    strata,
+    per_puzzle,
+    steps,
+    cells,
+    latents,
+    guidance,
+    optimality,
+    step_size,
+    starts,
+    floors,
+    blank,
+    paths,
+    cost,
+    exits,
+    samples,
+)
+"""Everything that is measured; what the plan does not ask for comes back empty."""

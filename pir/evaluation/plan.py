@@ -1,0 +1,43 @@
+"""What `pir eval` is asked to measure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pir.evaluation.test_file import TestFile
+from pir.exits.rules import ExitRule
+
+HELD_OUT_PUZZLES = 2000
+"""Puzzles of a split that are evaluated by default."""
+
+
+@dataclass
+class Plan:
+    """What to evaluate; see configs/eval.yaml.
+
+    Attributes:
+        split: which split the puzzles come from.
+        puzzles: how many; None for `HELD_OUT_PUZZLES`, or for all of a file.
+        batch_size: how many at once; None for as many as fit into memory, see `fitting_batch`.
+        improvement_steps: K; None for twice the trained number.
+        samples: answers drawn per puzzle at the trained depth, where a puzzle has several.
+        guidance: weights w of guided policies.
+        step_size: shares alpha of the state's changes.
+        breadth: starts per puzzle; 1 for no breadth.
+        noise: of the further starts, see `noisy_start`.
+        exits: exit rules by name.
+        leave_out_exits: whether rules that this model cannot run are left out or refused.
+        file: puzzles of a file instead of a split.
+    """
+
+    split: str
+    puzzles: int | None
+    batch_size: int | None
+    improvement_steps: int | None = None
+    samples: int = 20
+    guidance: Sequence[float] = ()
+    step_size: Sequence[float] = ()
+    breadth: int = 1
+    noise: float = 0.3
+    exits: Mapping[str, ExitRule] = field(default_factory=dict)
+    leave_out_exits: bool = False
+    file: TestFile | None = None
