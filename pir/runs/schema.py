@@ -41,6 +41,8 @@ FILE_EVALUATIONS = "eval_files/"
 FIGURES = "figures/"
 REPORT = "report.html"
 TENSORBOARD = "tensorboard/"
+WANDB = "wandb/"
+MLFLOW = "mlflow/"
 LOCK = ".lock"
 
 
@@ -166,10 +168,13 @@ FILES: dict[str, File] = {
         dict(columns_of(Summary)),
         record=Summary,
     ),
-    LAST: File("the last checkpoint; see below"),
-    BEST: File("the checkpoint that solved most validation puzzles; see below"),
+    LAST: File(
+        "raw and averaged weights, optimizer, random states, data position, config, schema "
+        "version, name of the run, rows written so far, checksum"
+    ),
+    BEST: File("the same, where most validation puzzles were solved"),
     END: File(
-        "only if the evaluation at a budget's end was the best so far; a resumed run removes it"
+        "the same, if the evaluation at a budget's end was the best; a resumed run removes it"
     ),
     EVALUATION: File("the last evaluation: at the end of training, or by `pir eval`"),
     FACTS: File("what was evaluated, and single numbers", dict(columns_of(Facts)), record=Facts),
@@ -282,6 +287,8 @@ FILES: dict[str, File] = {
     FIGURES: File("`improvement.png`, the improvement curve, and what `pir plot` drew"),
     REPORT: File("written by `pir report`"),
     TENSORBOARD: File("with `logger=tensorboard`: event files"),
+    WANDB: File("with `logger=wandb`: its files, offline"),
+    MLFLOW: File("with `logger=mlflow`: its database"),
     LOCK: File("held by the process that trains here"),
 }
 """Every file by its place in the run folder; one row of a CSV file has all columns of it."""
