@@ -6,7 +6,6 @@ Shapes: a rollout has K steps of B lanes; N stands for any leading shape, such a
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -240,17 +239,21 @@ def cell_log_probs(rollout: Rollout, answers: Tensor) -> Tensor:
 
 
 def right_answers(puzzle: Puzzle, puzzles: TensorDict, limit: int) -> tuple[Tensor, Tensor]:
-    """Lists right answers: the label alone where it is the only one, or they are not listed.
+    """Lists right answers.
+
+    The label alone is listed where it is the only right answer, where the puzzle does not list its
+    answers, and for each question whose search was given up without any.
 
     Returns:
         answers, uint8 of shape (B, M, L), and which are valid, bool of shape (B, M).
     """
-    answers = puzzles["solution"][:, None]
-    valid = torch.ones_like(answers[..., 0], dtype=torch.bool)
-    if not puzzle.unique:
-        with suppress(NotImplementedError):
-            answers, valid = puzzle.solutions(puzzles["question"], limit)
-    return answers, valid
+    label = puzzles["solution"][:, None]
+    if puzzle.unique or not puzzle.lists_solutions:
+        return label, torch.ones_like(label[..., 0], dtype=torch.bool)
+    listed = puzzle.solutions(puzzles["question"], limit)
+    by_label = torch.zeros_like(listed.valid)
+    by_label[:, 0] = ~listed.valid.any(1)
+    return torch.where(by_label[..., None], label, listed.answers), listed.valid | by_label
 
 
 def lane_means(values: Tensor, counted: Tensor) -> Tensor:

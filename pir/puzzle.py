@@ -1,5 +1,9 @@
 """The contract of a puzzle: one definition serves training, verification, solving and drawing.
 
+The parts in reading order: `Rules` (tokens, verifier, right answers, difficulty), `Source` (where
+instances come from, and their splits), `TextForm`, `Drawing` and `Layout` (what a network may know
+of the positions). `Puzzle` is all of them; a puzzle is one subclass of it.
+
 Shapes: B puzzles, L tokens each, V tokens in the vocabulary. A *question* and an *answer* are both
 uint8 of shape (B, L); the answer repeats the question's tokens wherever the policy does not write.
 What a method returns depends on its arguments alone, row by row; it changes none of them, and draws
@@ -74,55 +78,61 @@ class Verdict(NamedTuple):
         return cls(torch.where(solved, 1.0, share.float().clamp(max=MOST_UNSOLVED)), solved)
 
 
-class Puzzle(ABC):
-    """A family of puzzles with fixed length and vocabulary.
+class Solutions(NamedTuple):
+    """The right answers of B questions, at most `limit` each; `counted` makes one.
 
-    A family gives its rules (`verify`, `written`), its instances (`generate`, or a faster
-    `sample`), its `key` and its text form. What it can say beyond that, it overrides: right
-    answers, symmetric images, difficulty, conflicts and a picture.
+    Attributes:
+        answers: uint8 of shape (B, limit, L); those that are not valid mean nothing.
+        valid: bool of shape (B, limit), which of them are right answers; these come first.
+        complete: bool of shape (B,), whether all right answers are known to be listed. False where
+            the list is full, as there may be more, and where the search was given up.
+    """
+
+    answers: Tensor
+    valid: Tensor
+    complete: Tensor
+
+    @classmethod
+    def counted(cls, answers: Tensor, counts: Tensor) -> "Solutions":
+        """Returns the lists of which the first `counts` answers are valid.
+
+        Args:
+            answers: uint8 of shape (B, limit, L).
+            counts: int64 of shape (B,), how many were found, at most `limit`; -1 where the search
+                was given up.
+        """
+        limit = answers.shape[1]
+        valid = torch.arange(limit, device=counts.device) < counts[:, None]
+        return cls(answers, valid, (counts >= 0) & (counts < limit))
+
+    @property
+    def given_up(self) -> Tensor:
+        """Where the search was given up, bool of shape (B,)."""
+        return ~self.complete & ~self.valid.all(1)
+
+
+class Rules(ABC):
+    """The tokens, what is right, and how hard it is.
 
     Attributes:
         vocabulary: the V token names; token t is printed as `vocabulary[t]`; token 0 is `PAD`.
         slot_mask: bool of shape (L, V), the tokens that each position of an answer may hold where
             the policy writes it; an answer that holds any other token there is wrong.
         unique: whether every sampled puzzle has exactly one answer.
-        disjoint_splits: whether no key occurs in two splits; False only for protocols of others
-            that leak.
-        splits_by_key: whether `key % KEY_RANGE` decides the split (`split_range`), as it should.
-        rating_name: what `rating` counts.
-        relations: int64 of shape (L, L), the class of the relation between two positions, such as
-            their offset on a board or the unit that they share, from 0 on; reasoners may attend by
-            it. None where the layout has no such order.
-        owners: int64 of shape (L,), for layouts in which a position belongs to what a token names
-            (a successor to its node): that token, `PAD` elsewhere; reasoners may embed it beside
-            the token that the position holds. None where nothing is owned.
-        board: rows and columns, rows * columns = L, where the tokens lie on a board whose rules
-            bind neighbours; reasoners may convolve over it. None elsewhere.
-        cell_text: the signs and the shape of the text form, where it is one sign per cell; files
-            may then write it in many more ways (docs/puzzles.md). None elsewhere.
-        field_names: names of columns or JSON keys that state a puzzle together (`text_of_fields`).
         no_answer: the rule by which a puzzle has no answer, for messages.
+        rating_name: what `rating` counts.
     """
 
     vocabulary: tuple[str, ...]
     slot_mask: Tensor
     unique: bool = False
-    disjoint_splits: bool = True
-    splits_by_key: bool = True
-    rating_name: str = "written cells"
-    relations: Tensor | None = None
-    owners: Tensor | None = None
-    board: tuple[int, int] | None = None
-    cell_text: CellText | None = None
-    field_names: tuple[str, ...] = ()
     no_answer: str = ""
+    rating_name: str = "written cells"
 
     @property
     def length(self) -> int:
         """The number of tokens L of a question and of an answer."""
         return self.slot_mask.shape[0]
-
-    # ---------------------------------------------------------------- rules
 
     @abstractmethod
     def written(self, question: Tensor) -> Tensor:
@@ -140,10 +150,6 @@ class Puzzle(ABC):
             question: uint8 of shape (B, L).
             answer: uint8 of shape (B, L), any tokens, also some that are not in the vocabulary.
         """
-
-    @abstractmethod
-    def key(self, question: Tensor) -> Tensor:
-        """Returns a hash in [0, 2**62), int64 of shape (B,), equal for symmetric puzzles."""
 
     def clamp(self, question: Tensor, answer: Tensor) -> Tensor:
         """Returns the answer with every position that is not written taken from the question."""
@@ -169,17 +175,24 @@ class Puzzle(ABC):
         """
         return torch.zeros_like(question, dtype=torch.bool)
 
-    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-        """Enumerates the right answers of every question, in a fixed order, at most `limit` each.
+    @property
+    def lists_solutions(self) -> bool:
+        """Whether `solutions` may be called: true where a subclass overrides it.
 
-        Returns:
-            answers, uint8 of shape (B, limit, L), and their validity, bool of shape (B, limit);
-            the valid ones come first.
+        A subclass that inherits `solutions` but does not want it used sets this to False.
+        """
+        return type(self).solutions is not Rules.solutions
+
+    def solutions(self, question: Tensor, limit: int) -> Solutions:
+        """Lists the right answers of every question, in a fixed order, at most `limit` each.
+
+        A question whose search is given up as too hard has an incomplete list; the other questions
+        of the batch have theirs.
 
         Raises:
-            NotImplementedError: if this puzzle lists no answers, or gives a search up.
+            NotImplementedError: if `lists_solutions` is False.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not enumerate its solutions")
+        raise NotImplementedError(f"{type(self).__name__} does not list its right answers")
 
     def rating(self, question: Tensor) -> Tensor:
         """Rates how hard questions are, float32 of shape (B,), in units of `rating_name`."""
@@ -201,7 +214,25 @@ class Puzzle(ABC):
         written = self.written(question)
         return torch.where(written, written.cumsum(1) - 1, 0)
 
-    # ---------------------------------------------------------------- instances
+
+class Source(Rules):
+    """Where instances come from, and to which split each belongs.
+
+    Instances are generated by `generate` or a faster `sample`;
+    `pir.puzzle_files.given.FilePuzzle` reads them from a file instead.
+
+    Attributes:
+        disjoint_splits: whether no key occurs in two splits; False only for protocols of others
+            that leak.
+        splits_by_key: whether `key % KEY_RANGE` decides the split (`split_range`), as it should.
+    """
+
+    disjoint_splits: bool = True
+    splits_by_key: bool = True
+
+    @abstractmethod
+    def key(self, question: Tensor) -> Tensor:
+        """Returns a hash in [0, 2**62), int64 of shape (B,), equal for symmetric puzzles."""
 
     def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
         """Generates the instances `start .. start + count - 1` of a stream.
@@ -256,7 +287,18 @@ class Puzzle(ABC):
         """
         return puzzles
 
-    # ---------------------------------------------------------------- text and picture
+
+class TextForm(Rules):
+    """How questions and answers are read and printed.
+
+    Attributes:
+        cell_text: the signs and the shape of the text form, where it is one sign per cell; files
+            may then write it in many more ways (docs/puzzles.md). None elsewhere.
+        field_names: names of columns or JSON keys that state a puzzle together (`text_of_fields`).
+    """
+
+    cell_text: CellText | None = None
+    field_names: tuple[str, ...] = ()
 
     @abstractmethod
     def parse(self, text: str) -> Tensor:
@@ -293,6 +335,10 @@ class Puzzle(ABC):
     def format_answer(self, question: Tensor, answer: Tensor) -> str:
         """Prints an answer of shape (L,); answers that break the rules are printed as they are."""
 
+
+class Drawing(Rules):
+    """How answers are drawn."""
+
     def picture(self, question: Tensor, answer: Tensor) -> Picture:
         """Returns a drawing of an answer of shape (L,) to a question of shape (L,).
 
@@ -312,6 +358,39 @@ class Puzzle(ABC):
                 for place, token in enumerate(answer.tolist())
             )
         )
+
+
+class Layout:
+    """What a network may know of the positions; each is None where there is no such thing.
+
+    Attributes:
+        relations: int64 of shape (L, L), the class of the relation between two positions, such as
+            their offset on a board or the unit that they share, from 0 on; reasoners may attend by
+            it.
+        owners: int64 of shape (L,), for layouts in which a position belongs to what a token names
+            (a successor to its node): that token, `PAD` elsewhere; reasoners may embed it beside
+            the token that the position holds.
+        board: rows and columns, rows * columns = L, where the tokens lie on a board whose rules
+            bind neighbours; reasoners may convolve over it.
+    """
+
+    relations: Tensor | None = None
+    owners: Tensor | None = None
+    board: tuple[int, int] | None = None
+
+
+class Puzzle(Source, TextForm, Drawing, Layout):
+    """A family of puzzles with fixed length and vocabulary.
+
+    A subclass must give, part by part:
+
+    * `Rules`: `vocabulary`, `slot_mask`, `written`, `verify`;
+    * `Source`: `key`, and `generate` or a faster `sample`;
+    * `TextForm`: `parse`, `format_question`, `parse_answer`, `format_answer`.
+
+    All else has a default and may be overridden: right answers, difficulty, conflicts, symmetric
+    images, a picture, and the `Layout`.
+    """
 
 
 def instances(question: Tensor, solution: Tensor) -> TensorDict:

@@ -105,7 +105,7 @@ def test_input_curriculum_shows_every_right_answer_alike(puzzle):
     for b in range(40):
         expected = {tuple(one["solution"][b].tolist())}
         if not puzzle.unique:
-            listed, valid = puzzle.solutions(one["question"][b : b + 1], 64)
+            listed, valid, _ = puzzle.solutions(one["question"][b : b + 1], 64)
             expected = {tuple(answer) for answer in listed[valid].tolist()}
         drawn = [tuple(answer) for answer in answers[:, b].tolist()]
         assert set(drawn) <= expected
@@ -165,7 +165,7 @@ def test_answers_that_the_policy_finds_by_itself_come_first(puzzle):
     """A right one that is not the label is learned if it is given; so is the wrong one given."""
     term, step = make_conditional(puzzle, GOOD_AND_BAD, samples=2)
     label = step.puzzles["solution"]
-    others, valid = puzzle.solutions(step.puzzles["question"], 2)
+    others, valid, _ = puzzle.solutions(step.puzzles["question"], 2)
     right = others[torch.arange(40), valid.sum(1) - 1]
     wrong = label.clone()
     for b, written in enumerate(cells(puzzle, step)):

@@ -34,7 +34,7 @@ def test_label_is_right_and_first(puzzle):
     verdict = puzzle.verify(batch["question"], batch["solution"])
     assert verdict.solved.all()
     assert (verdict.score == 1).all()
-    answers, valid = puzzle.solutions(batch["question"], 4)
+    answers, valid, _ = puzzle.solutions(batch["question"], 4)
     assert (answers[:, 0] == batch["solution"]).all()
     assert valid[:, 0].all()
     moves = answers[:, :, puzzle.answer_start :].tolist()
@@ -97,7 +97,7 @@ def test_search_finds_every_program(use_all):
         answers = question.repeat(len(every), 1)
         answers[:, -2:] = every
         right = answers[puzzle.verify(question.expand_as(answers), answers).solved]
-        listed, valid = puzzle.solutions(question, 200)
+        listed, valid, _ = puzzle.solutions(question, 200)
         expected = set(map(tuple, right.tolist()))
         found = set(map(tuple, listed[valid].tolist()))
         # Equal numbers are one kind to the verifier, and it forgives a superfluous step that the

@@ -52,7 +52,7 @@ def test_listed_walks_are_all_there_are():
         answer[puzzle.answer_start :] = torch.tensor(tokens)
         if puzzle.verify(question[None], answer[None]).solved:
             right.add(puzzle.format_answer(question, answer))
-    answers, valid = puzzle.solutions(question[None], 50)
+    answers, valid, _ = puzzle.solutions(question[None], 50)
     listed = [puzzle.format_answer(question, answer) for answer in answers[0][valid[0]]]
     assert listed == ["0>1>3", "0>1>2>3"]
     assert set(listed) == right

@@ -116,8 +116,8 @@ class KnowsTheLabel(Countdown):
 
 class ListsWrongAnswers(Countdown):
     def solutions(self, question, limit):
-        answers, valid = super().solutions(question, limit)
-        return answers, torch.ones_like(valid)
+        listed = super().solutions(question, limit)
+        return listed._replace(valid=torch.ones_like(listed.valid))
 
 
 class MarksSolvedAnswers(Countdown):

@@ -50,7 +50,7 @@ def test_random_walls_have_their_density_and_length():
 def test_label_takes_south_west_east_north():
     puzzle = Maze(5, 5)
     question = puzzle.parse(LOOP)
-    answers, valid = puzzle.solutions(question[None], 5)
+    answers, valid, _ = puzzle.solutions(question[None], 5)
     listed = [puzzle.format_answer(question, answer) for answer in answers[0][valid[0]]]
     south, east = "#####/#S..#/#o#.#/#ooG#/#####", "#####/#Soo#/#.#o#/#..G#/#####"
     assert listed == [south, east]
@@ -68,7 +68,7 @@ def test_all_shortest_paths_are_listed_and_accepted(width, count):
             answer[list(cells)] = PATH
             if slow.maze(puzzle.format_question(question), puzzle.format_answer(question, answer)):
                 right.add(tuple(answer.tolist()))
-        answers, valid = puzzle.solutions(question[None], 500)
+        answers, valid, _ = puzzle.solutions(question[None], 500)
         assert set(map(tuple, answers[0][valid[0]].tolist())) == right
 
 

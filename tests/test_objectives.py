@@ -11,6 +11,7 @@ import torch
 from pir.envs.countdown.rules import Countdown
 
 from pir.errors import UserError
+from pir.objective import right_answers
 from pir.objectives import (
     PPO,
     AdvantageWeighted,
@@ -28,7 +29,7 @@ from pir.objectives import (
     Weighted,
 )
 from pir.objectives.targets import TargetGenerator
-from pir.puzzle import PAD
+from pir.puzzle import PAD, Solutions
 from pir.rollout import StepCounter, begin, counted, sample_answers, stack
 from tests.objective_steps import (
     PUZZLES,
@@ -418,3 +419,35 @@ def test_terms_that_do_not_fit_are_refused(make, message):
 def test_settings_out_of_range_are_refused(term, settings, message):
     with pytest.raises(UserError, match=message):
         term(**settings)
+
+
+class HardWhereEven(Countdown):
+    """Gives the search up for every other question of a batch."""
+
+    def solutions(self, question, limit):
+        listed = super().solutions(question, limit)
+        counts = listed.valid.sum(1)
+        counts[::2] = -1
+        return Solutions.counted(listed.answers, counts)
+
+
+def test_a_puzzle_that_is_too_hard_falls_back_to_its_label_alone():
+    puzzles = Countdown(4).sample(6, "train", seed=0)
+    all_listed, all_valid = right_answers(Countdown(4), puzzles, 8)
+    answers, valid = right_answers(HardWhereEven(4), puzzles, 8)
+    assert (answers[1::2] == all_listed[1::2]).all()
+    assert (valid[1::2] == all_valid[1::2]).all()
+    assert all_valid[1::2].sum(1).max() > 1
+    assert (answers[::2, 0] == puzzles["solution"][::2]).all()
+    assert valid[::2].sum(1).tolist() == [1, 1, 1]
+
+
+def test_a_puzzle_without_a_list_has_its_label_alone():
+    class Unlisted(Countdown):
+        lists_solutions = False
+
+    puzzles = Countdown(4).sample(3, "train", seed=0)
+    answers, valid = right_answers(Unlisted(4), puzzles, 8)
+    assert (answers[:, 0] == puzzles["solution"]).all()
+    assert valid.shape == (3, 1)
+    assert valid.all()

@@ -388,7 +388,7 @@ def test_puzzles_of_others_are_read_by_their_text_form(tmp_path):
         assert Word().format_question(torch.from_numpy(given.questions[0])) == "abc"
         assert not given.faults
     assert faults(Word(), tmp_path, "abc\n") == [
-        "1:1 no answer is given, and none found: Word does not enumerate its solutions"
+        "1:1 no answer is given, and this puzzle lists none"
     ]
     assert faults(Word(), tmp_path, "abcd\nabc,cbb\n") == [
         "1:1 three small letters are expected",

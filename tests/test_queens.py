@@ -32,10 +32,10 @@ def test_number_of_solutions(n):
 def test_completions_are_all_there_are(n):
     puzzle = Queens(n, hide=(n - 3, n))
     for question in puzzle.sample(20, "train", seed=0)["question"]:
-        answers, valid = puzzle.solutions(question[None], 100)
+        answers, valid, _ = puzzle.solutions(question[None], 100)
         listed = [puzzle.format_answer(question, a) for a in answers[0][valid[0]]]
         assert listed == sorted(slow.queens_solutions(puzzle.format_question(question)))
-        fewer, some = puzzle.solutions(question[None], 2)
+        fewer, some, _ = puzzle.solutions(question[None], 2)
         assert (fewer[0][some[0]] == answers[0][valid[0]][:2]).all()
 
 
@@ -79,7 +79,7 @@ def test_no_held_out_solution_is_an_answer_in_training():
     answers = {}
     for split in ("train", "val", "test"):
         question = puzzle.sample(300, split, seed=0)["question"]
-        listed, valid = puzzle.solutions(question, 100)
+        listed, valid, _ = puzzle.solutions(question, 100)
         answers[split] = {orbit(tuple(a)) for a in (listed[valid] - 2).tolist()}
     for one, other in itertools.combinations(answers.values(), 2):
         assert not one & other
@@ -127,7 +127,7 @@ def test_coverage_of_a_policy_that_knows_two_of_four_answers():
     """All weight on two answers that differ in every hidden row: each token is drawn by itself."""
     puzzle = Queens(5, hide=(5, 5))
     question = torch.full((1, 5), BLANK, dtype=torch.uint8)
-    answers, valid = puzzle.solutions(question, 100)
+    answers, valid, _ = puzzle.solutions(question, 100)
     assert int(valid.sum()) == 10
     logits = torch.full((1, 5, len(puzzle.vocabulary)), -1e4)
     logits.scatter_(2, answers[:, 0].long()[..., None], 0.0)

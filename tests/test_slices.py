@@ -82,7 +82,7 @@ def test_work_cut_anywhere_gives_the_same(name, monkeypatch):
     def everything():
         sample = puzzle.sample(2, "val", seed=3)
         question, solution = sample["question"], sample["solution"]
-        answers, valid = puzzle.solutions(question, SOLUTIONS)
+        answers, valid, _ = puzzle.solutions(question, SOLUTIONS)
         ranks = puzzle.solution_order(question, solution)
         others = puzzle.key(question), puzzle.rating(question), ranks
         return question, solution, answers[valid], valid, *others
@@ -122,7 +122,7 @@ def test_long_walks_are_listed_without_dead_ends():
     """A search that met them would go on for ever."""
     graph = Graph(200, branching=4, hops=(2, 120))
     question = graph.sample(2, "train", seed=0)["question"]
-    answers, valid = graph.solutions(question, 300)
+    answers, valid, _ = graph.solutions(question, 300)
     assert valid.all()
     for row, q in zip(answers, question, strict=True):
         assert graph.verify(q.expand(300, -1), row).solved.all()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pir.envs.sudoku import rules
 from pir.envs.sudoku.rules import Sudoku
 from pir.envs.sudoku.solver_kernels import build_tables
 
@@ -50,7 +51,7 @@ def test_solver_finds_what_back_tracking_finds(box):
             changed[rng.choice(given)] = rng.integers(1, puzzle.n + 2)
             text = puzzle.format_question(changed)
             expected = set(slow.sudoku_solutions(text, *box, limit=500))
-            answers, valid = puzzle.solutions(changed[None], 500)
+            answers, valid, _ = puzzle.solutions(changed[None], 500)
             found = [puzzle.format_answer(changed, answer) for answer in answers[valid]]
             assert len(found) == len(set(found))
             assert set(found) == expected
@@ -59,7 +60,7 @@ def test_solver_finds_what_back_tracking_finds(box):
 def test_ratings_by_hand():
     puzzle = nine()
     questions = torch.stack([puzzle.parse(EASY), puzzle.parse(HARD)])
-    answers, valid = puzzle.solutions(questions, 2)
+    answers, valid, _ = puzzle.solutions(questions, 2)
     assert puzzle.format_answer(questions[0], answers[0, 0]) == EASY_ANSWER
     assert valid.sum(1).tolist() == [1, 1]
     easy, hard = puzzle.rating(questions).tolist()
@@ -222,3 +223,21 @@ def test_files_that_cannot_be_read(tmp_path, file):
 def test_settings_out_of_range(options, message):
     with pytest.raises(UserError, match=message):
         Sudoku(**options)
+
+
+def test_a_search_that_is_given_up_leaves_the_others_their_answers(monkeypatch):
+    puzzle = Sudoku((3, 3))
+    question = puzzle.sample(40, "train", seed=0)["question"]
+    hard = puzzle.rating(question) > 1
+    assert hard.any()
+    assert not hard.all()
+    whole = puzzle.solutions(question, 2)
+    assert whole.complete.all()
+    monkeypatch.setattr(rules, "MAX_GUESSES", 1)
+    cut = puzzle.solutions(question, 2)
+    assert (cut.given_up == hard).all()
+    assert (cut.complete == ~hard).all()
+    assert not cut.valid[hard].any()
+    assert (cut.valid[~hard] == whole.valid[~hard]).all()
+    assert (cut.answers[~hard, 0] == whole.answers[~hard, 0]).all()
+    assert not puzzle.solutions(question[~hard], 1).complete.any()  # full lists may lack answers

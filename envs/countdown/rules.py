@@ -39,7 +39,7 @@ from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Verdict, split_range
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Solutions, Verdict, split_range
 from pir.puzzle_files.fields import QUESTION_NAMES, as_text, candidates, one_value
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
@@ -224,11 +224,12 @@ class Countdown(FilePuzzle):
             torch.from_numpy(wrong).to(device),
         )
 
-    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    def solutions(self, question: Tensor, limit: int) -> Solutions:
         """Enumerates right programs in search order; see `Puzzle.solutions`.
 
         Every register is used once; where two numbers are equal, programs that use the register of
-        one of them twice read the same in text and are right too, but are not listed.
+        one of them twice read the same in text and are right too, but are not listed; a list
+        without them counts as complete.
         """
         numbers, targets = (part.cpu().numpy() for part in self.decode(question))
         found = np.zeros((len(numbers), limit, self.numbers - 1), np.int64)
@@ -242,8 +243,7 @@ class Countdown(FilePuzzle):
         )
         answers = question[:, None, :].repeat(1, limit, 1)
         answers[:, :, self.answer_start :] = self._move_tokens(found).to(question.device)
-        valid = torch.from_numpy(np.arange(limit) < counts[:, None]).to(question.device)
-        return answers, valid
+        return Solutions.counted(answers, torch.from_numpy(counts).to(question.device))
 
     # ---------------------------------------------------------------- text
 

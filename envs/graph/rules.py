@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.picture import Cell, Picture, Role, Stroke
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Verdict, instances, split_range
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Solutions, Verdict, instances, split_range
 from pir.puzzle_files.fields import one_value
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
@@ -266,23 +266,22 @@ class Graph(FilePuzzle):
         wrong[rows, last_place] |= (answer[rows, last_place] >= FIRST_NODE) & ~solved
         return wrong & ~solved[:, None]
 
-    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-        """Lists walks, the shortest first; with `path=false` the target; see `Puzzle.solutions`."""
-        device = question.device
+    def solutions(self, question: Tensor, limit: int) -> Solutions:
+        """Lists walks, the shortest first; with `path=false` the targets that can be reached.
+
+        See `Puzzle.solutions`.
+        """
         answers = question[:, None].repeat(1, limit, 1)
         if self.path:
-            found, counts = self._walks(question, limit, self.hops[1])
-            tokens = np.where(found >= 0, found + FIRST_NODE, STOP)
-        else:
-            walk, reachable = self._walks(question, 1, self.nodes)
-            last = (walk[:, 0] >= 0).sum(1) - 1
-            target = walk[np.arange(len(walk)), 0, np.maximum(last, 0)]
-            tokens = np.repeat(target[:, None, None] + FIRST_NODE, limit, axis=1)
-            counts = np.minimum(reachable, 1)
-        valid = np.arange(limit) < counts[:, None]
-        tokens = np.where(valid[..., None], tokens, BLANK).astype(np.uint8)
-        answers[:, :, self.answer_start :] = torch.from_numpy(tokens).to(device)
-        return answers, torch.from_numpy(valid).to(device)
+            found, counted = self._walks(question, limit, self.hops[1])
+            tokens = torch.from_numpy(np.where(found >= 0, found + FIRST_NODE, STOP))
+            answers[:, :, self.answer_start :] = tokens.to(question)
+            return Solutions.counted(answers, torch.from_numpy(counted).to(question.device))
+        targets = question[:, self.table_end + 1 : self.answer_start]
+        right = self._reached(question).gather(1, self._node(targets))
+        first = right.int().argsort(dim=1, descending=True, stable=True)[:, :limit]
+        answers[:, : first.shape[1], self.answer_start] = targets.gather(1, first)
+        return Solutions.counted(answers, right.sum(1).clamp(max=limit))
 
     def _walks(self, question: Tensor, limit: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
         found = np.full((len(question), limit, longest), -1, np.int64)

@@ -33,7 +33,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.cell_text import CellText
 from pir.notation.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Verdict, instances, split_range
+from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances, split_range
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
 
@@ -150,7 +150,7 @@ class Maze(FilePuzzle):
             torch.from_numpy(wrong).to(device),
         )
 
-    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    def solutions(self, question: Tensor, limit: int) -> Solutions:
         """Enumerates shortest paths, the label first; see `Puzzle.solutions`."""
         found = np.zeros((len(question), limit, self.length), np.uint8)
         counts = np.zeros(len(question), np.int64)
@@ -159,9 +159,9 @@ class Maze(FilePuzzle):
             len(mazes),
             lambda r: kernels.shortest_paths(mazes[r], self.around, found[r], counts[r]),
         )
-        valid = np.arange(limit) < counts[:, None]
         device = question.device
-        return torch.from_numpy(found).to(device), torch.from_numpy(valid).to(device)
+        answers = torch.from_numpy(found).to(device)
+        return Solutions.counted(answers, torch.from_numpy(counts).to(device))
 
     def rating(self, question: Tensor) -> Tensor:
         """Counts the steps of a shortest path; see `Puzzle.rating`."""

@@ -35,7 +35,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.cell_text import CellText
 from pir.notation.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Verdict, instances, split_range
+from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances, split_range
 from pir.puzzle_files.given import FilePuzzle, FileSettings, shuffled_epochs
 from pir.system.slices import generate_rows, over_rows
 
@@ -176,13 +176,12 @@ class Queens(FilePuzzle):
         attacks = ((distance == 0) | (distance == apart)) & (apart > 0)
         return attacks.any(2) | (column < 0) | (column >= self.n)
 
-    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    def solutions(self, question: Tensor, limit: int) -> Solutions:
         """Looks the completions up, in lexicographic order; see `Puzzle.solutions`."""
         found, counts = self._complete(_to_boards(question), limit)
-        valid = np.arange(limit) < counts[:, None]
-        answers = np.where(valid[..., None], found + FIRST_COLUMN, BLANK).astype(np.uint8)
         device = question.device
-        return torch.from_numpy(answers).to(device), torch.from_numpy(valid).to(device)
+        answers = torch.from_numpy((found + FIRST_COLUMN).astype(np.uint8)).to(device)
+        return Solutions.counted(answers, torch.from_numpy(counts).to(device))
 
     def _complete(self, boards: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
         found = np.zeros((len(boards), limit, self.n), np.int64)

@@ -26,7 +26,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.cell_text import DOUBTFUL_ZERO, CellText
 from pir.notation.picture import Cell, Picture, Role, Stroke
-from pir.puzzle import KEY_RANGE, SPLITS, Verdict, instances, split_range
+from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances, split_range
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import FILLED, generate_rows, in_slices, over_rows
 
@@ -138,14 +138,15 @@ class Sudoku(FilePuzzle):
             twice[:, cells] |= counts[:, unit].gather(1, digit[:, cells]) > 1
         return twice & is_digit & self.written(question)
 
-    def solutions(self, question: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-        """Searches with naked and hidden singles and guesses; see `Puzzle.solutions`."""
+    def solutions(self, question: Tensor, limit: int) -> Solutions:
+        """Searches with naked and hidden singles and at most `MAX_GUESSES` guesses.
+
+        See `Puzzle.solutions`.
+        """
         found, counts, _ = self._solve(question, limit)
-        if (counts < 0).any():
-            raise NotImplementedError(f"a search took more than {MAX_GUESSES} guesses")
-        answers = torch.from_numpy(found + 1).to(question.device)
-        valid = torch.from_numpy(np.arange(limit) < counts[:, None]).to(question.device)
-        return answers, valid
+        device = question.device
+        answers = torch.from_numpy(found + 1).to(device)
+        return Solutions.counted(answers, torch.from_numpy(counts).to(device))
 
     def rating(self, question: Tensor) -> Tensor:
         """Counts the guesses that proving uniqueness takes; see `Puzzle.rating`."""

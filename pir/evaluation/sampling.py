@@ -20,7 +20,7 @@ SAMPLED_PUZZLES = 500
 """Puzzles of which answers are sampled; listing all answers of more would take long."""
 
 MOST_ANSWERS = 2048
-"""Puzzles with more answers than that are left out of the coverage."""
+"""Puzzles with so many answers or more are left out of the coverage."""
 
 
 class Sampled(NamedTuple):
@@ -28,8 +28,8 @@ class Sampled(NamedTuple):
 
     Attributes:
         solved: share of right ones among all that were drawn.
-        coverage: distinct right ones over all right answers of the puzzle, mean over puzzles; None
-            where the answers are not listed or too many.
+        coverage: distinct right ones over all right answers of the puzzle, mean over the puzzles
+            whose list of right answers is complete; None if there is no such puzzle.
         puzzles: how many puzzles that is measured on.
     """
 
@@ -88,15 +88,12 @@ def judge(puzzle: Puzzle, question: Tensor, answers: Tensor) -> Sampled:
     """Verifies answers (B, S, L) to questions (B, L), and counts the different right ones."""
     solved = verify_answers(puzzle, question, answers).solved
     shares = []
-    for row in range(len(question)):
-        try:
-            listed, valid = puzzle.solutions(question[row : row + 1], MOST_ANSWERS)
-        except NotImplementedError:
-            break
-        if valid.any() and not valid.all():
+    for row in range(len(question) if puzzle.lists_solutions else 0):
+        listed = puzzle.solutions(question[row : row + 1], MOST_ANSWERS)
+        if listed.complete.all() and listed.valid.any():
             # Right answers that are spelled in another way than listed would count twice.
             right = {tuple(answer) for answer in answers[row][solved[row]].tolist()}
-            every = {tuple(answer) for answer in listed[valid].tolist()}
+            every = {tuple(answer) for answer in listed.answers[listed.valid].tolist()}
             shares.append(len(right & every) / len(every))
     coverage = sum(shares) / len(shares) if shares else None
     return Sampled(float(solved.float().mean()), coverage, len(question))

@@ -84,6 +84,8 @@ def calls(case: Case, placed: Callable[[Tensor], Tensor] = lambda values: values
         return puzzle.augment(puzzles, seed=0)
 
     def solutions(question: Tensor) -> Any:
+        if not puzzle.lists_solutions:
+            raise NotImplementedError
         return puzzle.solutions(question, LISTED)
 
     def text(question: Tensor, solution: Tensor) -> Any:
@@ -96,6 +98,7 @@ def calls(case: Case, placed: Callable[[Tensor], Tensor] = lambda values: values
     listed = {
         "answers": (torch.uint8, (*one, LISTED, board[1])),
         "valid": (torch.bool, (*one, LISTED)),
+        "complete": (torch.bool, one),
     }
     pair = {"question": tokens, "solution": tokens}
     yield Call("verify", puzzle.verify, (questions, answers), verdict)

@@ -168,18 +168,18 @@ def _key_decides_the_split(case: Case) -> str | None:
 
 def _label_is_first(case: Case) -> str | None:
     sample = case.samples["train"]
-    try:
-        answers, valid = case.puzzle.solutions(sample["question"], 2)
-    except NotImplementedError:
+    if not case.puzzle.lists_solutions:
         return "the puzzle does not list its answers"
-    require(valid[:, 0], case, sample["question"], "the list of answers is empty")
+    listed = case.puzzle.solutions(sample["question"], 2)
+    found = listed.valid[:, 0] | listed.given_up
+    require(found, case, sample["question"], "the list of answers is empty")
     if case.puzzle.unique:
-        require(~valid[:, 1], case, sample["question"], "there is a second answer")
+        require(~listed.valid[:, 1], case, sample["question"], "there is a second answer")
     image = case.puzzle.augment(sample.clone(), seed=5)
-    image_answers = case.puzzle.solutions(image["question"], 1)[0]
-    for puzzles, listed in ((sample, answers), (image, image_answers)):
+    of_image = case.puzzle.solutions(image["question"], 1)
+    for puzzles, (answers, valid, _) in ((sample, listed), (image, of_image)):
         if case.puzzle.disjoint_splits:
-            same = (listed[:, 0] == puzzles["solution"]).all(1)
+            same = (answers[:, 0] == puzzles["solution"]).all(1) | ~valid[:, 0]
             require(same, case, puzzles["question"], "the label is not the first listed answer")
     return None
 
@@ -187,10 +187,9 @@ def _label_is_first(case: Case) -> str | None:
 def _listed_answers_are_right(case: Case) -> str:
     puzzle, limit = case.puzzle, 16
     question = case.samples["test"]["question"]
-    try:
-        answers, valid = puzzle.solutions(question, limit)
-    except NotImplementedError:
+    if not puzzle.lists_solutions:
         return "the puzzle does not list its answers"
+    answers, valid, complete = puzzle.solutions(question, limit)
     repeated = question[:, None].expand_as(answers)
     solved = judged(puzzle, repeated[valid], answers[valid]).solved
     require(solved, case, repeated[valid], "a listed answer is wrong")
@@ -200,6 +199,9 @@ def _listed_answers_are_right(case: Case) -> str:
             raise LawError("an answer is listed twice")
     if bool((valid[:, 1:] & ~valid[:, :-1]).any()):
         raise LawError("valid answers do not come first in the list")
+    more = puzzle.solutions(question, 2 * limit).valid.sum(1)
+    missing = complete & (more > valid.sum(1))
+    require(~missing, case, question, "a list called complete lacks an answer")
     return f"{valid.sum(1).float().mean():.1f} answers on average, {limit} at most"
 
 

@@ -26,6 +26,8 @@ AT_ONCE = 500
 FAULTS_SHOWN = 20
 FAULTS_KEPT = 10_000
 
+TOO_HARD = "no answer is given, and the search for one was given up"
+
 
 class FileSettings(TypedDict, total=False):
     """Settings of puzzles that may come from a file.
@@ -231,25 +233,21 @@ class GivenPuzzles:
 
     def _solve(self, rows: np.ndarray) -> None:
         """Labels puzzles by search; where there is none, right answers of the file are taken."""
-        limit = 2 if self.puzzle.unique else 1
-        questions = self._tensor(self.questions[rows])
-        try:
-            answers, valid = self.puzzle.solutions(questions, limit)
-        except NotImplementedError as error:
-            if len(rows) > 1:  # one of them may be too hard
-                for row in rows:
-                    self._solve(np.array([row]))
-            elif not self.good[rows[0]]:
-                self._fault(rows[0], f"no answer is given, and none found: {error}")
-            return
-        counts = valid.sum(1).numpy()
-        wanted = counts == 1
-        self.solutions[rows[wanted]] = answers[:, 0].numpy()[wanted]
-        self.good[rows[wanted]] = True
-        for row, count in zip(rows[~wanted], counts[~wanted], strict=True):
+        rule = f": {self.puzzle.no_answer}" if self.puzzle.no_answer else ""
+        reasons = np.full(len(rows), "no answer is given, and this puzzle lists none", object)
+        if self.puzzle.lists_solutions:
+            limit = 2 if self.puzzle.unique else 1
+            listed = self.puzzle.solutions(self._tensor(self.questions[rows]), limit)
+            counts, given_up = listed.valid.sum(1).numpy(), listed.given_up.numpy()
+            wanted = (counts == 1) & ~given_up
+            self.solutions[rows[wanted]] = listed.answers[:, 0].numpy()[wanted]
+            self.good[rows[wanted]] = True
+            reasons[:] = f"no answer{rule}"
+            reasons[counts > 1] = "more than one answer"
+            reasons[given_up] = TOO_HARD
+        for row, reason in zip(rows, reasons, strict=True):
             if not self.good[row]:
-                rule = f": {self.puzzle.no_answer}" if self.puzzle.no_answer else ""
-                self._fault(row, "more than one answer" if count else f"no answer{rule}")
+                self._fault(row, reason)
 
     def _portions(self, rows: np.ndarray, doing: str) -> Iterator[np.ndarray]:
         progress = Progress(self.name)
