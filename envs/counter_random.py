@@ -4,7 +4,7 @@ Every instance owns a stream whose start depends on (seed, split, index) alone, 
 depend on batch size, order, worker or platform. Mixing: splitmix64 (Steele, Lea and Flood 2014);
 stream: xorshift64* (Vigna 2016).
 
-Generators work in slices and keep their place between them: see `pir.system.slices.generate_rows`.
+`pir.envs.instance_stream` opens the streams of the generators.
 """
 
 import numpy as np
@@ -27,22 +27,6 @@ def open_stream(seed: int, split: int, index: int) -> np.uint64:
     """Returns the state of the stream that belongs to one instance; never 0."""
     state = mix(mix(mix(uint64(seed)) ^ uint64(split)) ^ uint64(index))
     return state if state != uint64(0) else _GOLDEN
-
-
-@njit(cache=True)
-def open_row(
-    seed: int, split: int, first_index: int, row: int, progress: np.ndarray
-) -> tuple[np.uint64, int]:
-    """Returns the stream of a row and the draws made for it: those kept, or a new stream and 0."""
-    if progress[0] == uint64(row) and progress[1] > uint64(0):
-        return progress[2], np.int64(progress[1])
-    return open_stream(seed, split, first_index + row), 0
-
-
-@njit(cache=True)
-def keep_place(progress: np.ndarray, row: int, draws: int, state: np.uint64) -> None:
-    """Notes where a generator stands."""
-    progress[0], progress[1], progress[2] = uint64(row), uint64(draws), state
 
 
 @njit(cache=True, inline="always")

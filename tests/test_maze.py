@@ -194,7 +194,7 @@ def test_settings_out_of_range(options, message):
 
 
 def test_impossible_settings_end_with_a_message(monkeypatch):
-    from pir.envs.maze import kernels as maze_kernels
+    from pir.envs.maze import generator_kernels as maze_kernels
 
     monkeypatch.setattr(maze_kernels, "MAX_ATTEMPTS", 1000)
     with pytest.raises(UserError, match="lower it"):

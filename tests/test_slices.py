@@ -10,7 +10,7 @@ from pir.envs.countdown import kernels as countdown_kernels
 from pir.envs.countdown.rules import Countdown
 from pir.envs.graph import kernels as graph_kernels
 from pir.envs.graph.rules import Graph
-from pir.envs.maze import kernels as maze_kernels
+from pir.envs.maze import generator_kernels as maze_kernels
 from pir.envs.maze.rules import Maze
 from pir.envs.queens import kernels as queens_kernels
 from pir.envs.queens.rules import Queens

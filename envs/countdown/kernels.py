@@ -7,9 +7,10 @@ order; subtraction and division take the larger operand first. Every result is a
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import draw_below, keep_place, mix, open_row, step_stream
+from pir.envs.counter_random import draw_below, mix, step_stream
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, open_row
 
-from pir.system.slices import BUSY, FILLED, GIVEN_UP
+from pir.system.slices import FILLED
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
 STOP = -1
@@ -141,11 +142,7 @@ def _random_target(state: np.uint64, numbers: np.ndarray, use_all: bool) -> tupl
 
 @njit(cache=True)
 def generate(
-    first_index: int,
-    seed: int,
-    split: int,
-    key_range: int,
-    keys: tuple[int, int],
+    stream: Stream,
     number_range: tuple[int, int],
     target_range: tuple[int, int],
     use_all: bool,
@@ -153,18 +150,13 @@ def generate(
     numbers: np.ndarray,
     targets: np.ndarray,
     moves: np.ndarray,
-    max_draws: int,
     progress: np.ndarray,
     budget: int,
 ) -> int:
     """Fills one row per instance: numbers drawn uniformly, target by random legal play.
 
     Args:
-        first_index: index of the first instance.
-        seed: names the stream, with `split`.
-        split: number of the split.
-        key_range: modulus of the keys.
-        keys: half-open range of key % key_range that belongs to the split.
+        stream: the instances to draw.
         number_range: smallest and largest number.
         target_range: smallest and largest target.
         use_all: whether every number must be used.
@@ -172,7 +164,6 @@ def generate(
         numbers: int64 of shape (count, n), receives the numbers in descending order.
         targets: int64 of shape (count,), receives the targets.
         moves: int64 of shape (count, n - 1), receives the first program in search order, the label.
-        max_draws: gives an instance up after so many draws.
         progress: where the generator stands, see `pir.system.slices.generate_rows`.
         budget: stops after so many draws.
 
@@ -182,13 +173,11 @@ def generate(
     count, n = numbers.shape
     scratch = np.zeros((4, 2 * n), np.int64)
     for row in range(np.int64(progress[0]), count):
-        state, draws = open_row(seed, split, first_index, row, progress)
+        state, draws = open_row(stream, row, progress)
         while True:
-            if draws == max_draws:
-                return GIVEN_UP
-            if budget == 0:
-                keep_place(progress, row, draws, state)
-                return BUSY
+            status = ask_to_draw(stream, row, draws, state, progress, budget)
+            if status != DRAW:
+                return status
             draws, budget = draws + 1, budget - 1
             for slot in range(n):
                 state = step_stream(state)
@@ -198,7 +187,7 @@ def generate(
                     numbers[row, place] = numbers[row, place - 1]
                     place -= 1
                 numbers[row, place] = drawn
-            if not keys[0] <= number_key(numbers[row]) % key_range < keys[1]:
+            if not in_split(stream, number_key(numbers[row])):
                 continue
             state, target = _random_target(state, numbers[row], use_all)
             if target_range[0] <= target <= target_range[1]:

@@ -34,12 +34,13 @@ import numpy as np
 import torch
 from pir.envs.countdown import kernels
 from pir.envs.countdown.expressions import Expression, ExpressionReader
+from pir.envs.instance_stream import stream_of
 from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Solutions, Verdict, split_range
+from pir.puzzle import PAD, Solutions, Verdict
 from pir.puzzle_files.fields import QUESTION_NAMES, as_text, candidates, one_value
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
@@ -128,11 +129,7 @@ class Countdown(FilePuzzle):
         moves = np.zeros((count, self.numbers - 1), np.int64)
         found = generate_rows(
             kernels.generate,
-            start,
-            seed,
-            SPLITS.index(split),
-            KEY_RANGE,
-            split_range(split),
+            stream_of(split, seed, start, kernels.MAX_ATTEMPTS),
             self.number_range,
             self.target_range,
             self.use_all,
@@ -140,7 +137,6 @@ class Countdown(FilePuzzle):
             numbers,
             targets,
             moves,
-            kernels.MAX_ATTEMPTS,
         )
         if not found:
             raise UserError(

@@ -6,17 +6,10 @@ up with -1.
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import (
-    draw_below,
-    keep_place,
-    mix,
-    open_row,
-    open_stream,
-    shuffle,
-    step_stream,
-)
+from pir.envs.counter_random import draw_below, mix, open_stream, shuffle, step_stream
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, open_row
 
-from pir.system.slices import BUSY, FILLED, GIVEN_UP
+from pir.system.slices import FILLED
 
 MAX_ATTEMPTS = 50_000
 FAR = 1 << 30
@@ -242,18 +235,13 @@ def rename_all(
 
 @njit(cache=True)
 def generate(
-    first_index: int,
-    seed: int,
-    split: int,
-    key_range: int,
-    keys: tuple[int, int],
+    stream: Stream,
     hops: tuple[int, int],
     unreachable: int,
     extra: float,
     graphs: np.ndarray,
     sources: np.ndarray,
     targets: np.ndarray,
-    max_draws: int,
     progress: np.ndarray,
     budget: int,
 ) -> int:
@@ -264,18 +252,13 @@ def generate(
     and under names that are drawn at random.
 
     Args:
-        first_index: index of the first instance.
-        seed: names the stream, with `split`.
-        split: number of the split.
-        key_range: modulus of the keys.
-        keys: half-open range of key % key_range that belongs to the split.
+        stream: the instances to draw.
         hops: fewest and most steps from the source to its target.
         unreachable: nodes of the second part, at least 2.
         extra: chance of every free slot to get an edge.
         graphs: int64 of shape (count, nodes, branching), receives the successors.
         sources: int64 of shape (count,).
         targets: int64 of shape (count, 2).
-        max_draws: gives an instance up after so many draws.
         progress: where the generator stands, see `pir.system.slices.generate_rows`.
         budget: stops after so many draws.
 
@@ -287,13 +270,11 @@ def generate(
     successors = np.zeros(graphs.shape[1:], np.int64)
     names, field = np.zeros(nodes, np.int64), np.zeros(nodes, np.int64)
     for b in range(np.int64(progress[0]), len(graphs)):
-        state, draws = open_row(seed, split, first_index, b, progress)
+        state, draws = open_row(stream, b, progress)
         while True:
-            if draws == max_draws:
-                return GIVEN_UP
-            if budget == 0:
-                keep_place(progress, b, draws, state)
-                return BUSY
+            status = ask_to_draw(stream, b, draws, state, progress, budget)
+            if status != DRAW:
+                return status
             draws, budget = draws + 1, budget - 1
             successors[:] = -1
             state = _grow(state, successors, 0, reachable, 0, extra)
@@ -311,6 +292,6 @@ def generate(
             first = draw_below(state, 2)
             sources[b] = names[0]
             targets[b, first], targets[b, 1 - first] = names[right], names[wrong]
-            if keys[0] <= graph_key(graphs[b], sources[b], targets[b]) % key_range < keys[1]:
+            if in_split(stream, graph_key(graphs[b], sources[b], targets[b])):
                 break
     return FILLED

@@ -24,12 +24,13 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 from pir.envs.graph import kernels
+from pir.envs.instance_stream import stream_of
 from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.picture import Cell, Picture, Role, Stroke
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Solutions, Verdict, instances, split_range
+from pir.puzzle import PAD, Solutions, Verdict, instances
 from pir.puzzle_files.fields import one_value
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
@@ -118,18 +119,13 @@ class Graph(FilePuzzle):
         sources, targets = np.zeros(count, np.int64), np.zeros((count, 2), np.int64)
         found = generate_rows(
             kernels.generate,
-            start,
-            seed,
-            SPLITS.index(split),
-            KEY_RANGE,
-            split_range(split),
+            stream_of(split, seed, start, kernels.MAX_ATTEMPTS),
             self.hops,
             self.unreachable,
             self.extra,
             graphs,
             sources,
             targets,
-            kernels.MAX_ATTEMPTS,
         )
         if not found:
             raise UserError(

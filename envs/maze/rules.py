@@ -25,6 +25,8 @@ from typing import Literal, Unpack
 
 import numpy as np
 import torch
+from pir.envs.instance_stream import stream_of
+from pir.envs.maze import generator_kernels as generator
 from pir.envs.maze import kernels, symmetry
 from pir.envs.maze.symmetry import GOAL, OPEN, PATH, START, WALL
 from tensordict import TensorDict
@@ -33,7 +35,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.cell_text import CellText
 from pir.notation.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances, split_range
+from pir.puzzle import Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
 
@@ -88,8 +90,7 @@ class Maze(FilePuzzle):
                 raise UserError(f"env.{name}={share}: allowed is 0 to 1")
         if not 1 <= min_path < height * width:
             raise UserError(f"env.min_path={min_path}: allowed is 1 to {height * width - 1}")
-        self.height, self.width, self.layout = height, width, layout
-        self.loops, self.wall_density, self.min_path = loops, wall_density, min_path
+        self.height, self.width, self.min_path = height, width, min_path
         self.vocabulary = ("PAD", "wall", "open", "start", "goal", "path")
         self.slot_mask = torch.zeros(height * width, len(self.vocabulary), dtype=torch.bool)
         self.slot_mask[:, [OPEN, PATH]] = True
@@ -105,9 +106,19 @@ class Maze(FilePuzzle):
         self.around = kernels.build_neighbours(height, width)
         cells = np.arange(self.length)
         is_room = (cells // width % 2 == 1) & (cells % width % 2 == 1)
-        self._ends = cells[is_room] if layout == "rooms" else cells
-        self._next_rooms = kernels.build_neighbours(height, width, reach=2)
-        self._next_rooms[~np.append(is_room, False)[self._next_rooms]] = self.length
+        next_rooms = kernels.build_neighbours(height, width, reach=2)
+        next_rooms[~np.append(is_room, False)[next_rooms]] = self.length
+        self._plan = generator.Plan(
+            height,
+            width,
+            generator.ROOMS if layout == "rooms" else generator.WALLS,
+            float(loops),
+            float(wall_density),
+            min_path,
+            self.around,
+            cells[is_room] if layout == "rooms" else cells,
+            next_rooms,
+        )
 
     @cached_property
     def relations(self) -> Tensor:  # type: ignore[override]
@@ -191,24 +202,11 @@ class Maze(FilePuzzle):
         """Generates mazes; see `Puzzle.sample`."""
         mazes, answers = np.zeros((2, count, self.length), np.uint8)
         found = generate_rows(
-            kernels.generate,
-            start,
-            seed,
-            SPLITS.index(split),
-            KEY_RANGE,
-            split_range(split),
-            self.height,
-            self.width,
-            kernels.ROOMS if self.layout == "rooms" else kernels.WALLS,
-            self.loops,
-            self.wall_density,
-            self.min_path,
-            self.around,
-            self._ends,
-            self._next_rooms,
+            generator.generate,
+            stream_of(split, seed, start, generator.MAX_ATTEMPTS),
+            self._plan,
             mazes,
             answers,
-            kernels.MAX_ATTEMPTS,
         )
         if not found:
             raise UserError(

@@ -7,9 +7,10 @@ completions of a board are the intersection over its queens.
 
 import numpy as np
 from numba import njit, uint64
-from pir.envs.counter_random import draw_below, keep_place, mix, open_row, open_stream, step_stream
+from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, open_row
 
-from pir.system.slices import BUSY, FILLED, GIVEN_UP
+from pir.system.slices import FILLED
 
 MAX_ATTEMPTS = 1_000_000
 
@@ -208,11 +209,7 @@ def board_keys(boards: np.ndarray, keys: np.ndarray) -> None:
 
 @njit(cache=True)
 def generate(
-    first_index: int,
-    seed: int,
-    split: int,
-    key_range: int,
-    keys: tuple[int, int],
+    stream: Stream,
     hide: tuple[int, int],
     by_orbit: bool,
     solutions: np.ndarray,
@@ -220,18 +217,13 @@ def generate(
     inside: np.ndarray,
     boards: np.ndarray,
     labels: np.ndarray,
-    max_draws: int,
     progress: np.ndarray,
     budget: int,
 ) -> int:
     """Fills one row per instance: a random solution with some queens hidden.
 
     Args:
-        first_index: index of the first instance.
-        seed: names the stream, with `split`.
-        split: number of the split.
-        key_range: modulus of the keys.
-        keys: half-open range of key % key_range that belongs to the split.
+        stream: the instances to draw.
         hide: fewest and most hidden queens.
         by_orbit: whether the split is that of the completions instead of the board's key.
         solutions: int64 of shape (S, n), all solutions in lexicographic order.
@@ -240,7 +232,6 @@ def generate(
             solutions again if the split goes by board).
         boards: int64 of shape (count, n), receives the boards.
         labels: int64 of shape (count, n), receives their first completions.
-        max_draws: gives an instance up after so many draws.
         progress: where the generator stands, see `pir.system.slices.generate_rows`.
         budget: stops after so many draws.
 
@@ -251,14 +242,12 @@ def generate(
     row_order = np.zeros(n, np.int64)
     completions = np.zeros(inside.shape[1], np.uint64)
     for b in range(np.int64(progress[0]), len(boards)):
-        state, draws = open_row(seed, split, first_index, b, progress)
+        state, draws = open_row(stream, b, progress)
         board = boards[b]
         while True:
-            if draws == max_draws:
-                return GIVEN_UP
-            if budget == 0:
-                keep_place(progress, b, draws, state)
-                return BUSY
+            status = ask_to_draw(stream, b, draws, state, progress, budget)
+            if status != DRAW:
+                return status
             draws, budget = draws + 1, budget - 1
             state = step_stream(state)
             chosen = draw_below(state, len(solutions))
@@ -274,7 +263,7 @@ def generate(
                 j = i + draw_below(state, n - i)
                 row_order[i], row_order[j] = row_order[j], row_order[i]
                 board[row_order[i]] = -1
-            if not by_orbit and not keys[0] <= board_key(board) % key_range < keys[1]:
+            if not by_orbit and not in_split(stream, board_key(board)):
                 continue
             _completions(board, having, inside[0], completions)
             first, strays = -1, False

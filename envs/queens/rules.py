@@ -28,6 +28,7 @@ from typing import Literal, Unpack
 
 import numpy as np
 import torch
+from pir.envs.instance_stream import stream_of
 from pir.envs.queens import kernels
 from tensordict import TensorDict
 from torch import Tensor
@@ -35,7 +36,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.cell_text import CellText
 from pir.notation.picture import Cell, Picture, Role
-from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances, split_range
+from pir.puzzle import Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings, shuffled_epochs
 from pir.system.slices import generate_rows, over_rows
 
@@ -206,11 +207,7 @@ class Queens(FilePuzzle):
         inside = self._orbit_sets[split] if self.split == "orbits" else self._all
         found = generate_rows(
             kernels.generate,
-            start,
-            seed,
-            SPLITS.index(split),
-            KEY_RANGE,
-            split_range(split),
+            stream_of(split, seed, start, kernels.MAX_ATTEMPTS),
             self.hide,
             self.split == "orbits",
             self._solutions,
@@ -218,7 +215,6 @@ class Queens(FilePuzzle):
             np.stack([self._all, inside]),
             boards,
             labels,
-            kernels.MAX_ATTEMPTS,
         )
         if not found:
             raise UserError(

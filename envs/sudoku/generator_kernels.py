@@ -1,8 +1,9 @@
-"""Sudoku's generator, compiled by numba; `sudoku_solver_kernels` says how grids are laid out."""
+"""Sudoku's generator, compiled by numba; `solver_kernels` says how grids are laid out."""
 
 import numpy as np
 from numba import njit
-from pir.envs.counter_random import draw_below, keep_place, open_row, step_stream
+from pir.envs.counter_random import draw_below, step_stream
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, keep_place, open_row
 from pir.envs.sudoku.solver_kernels import (
     BRANCH,
     DRAWN,
@@ -20,9 +21,9 @@ from pir.envs.sudoku.solver_kernels import (
 )
 from pir.envs.sudoku.symmetry import puzzle_key
 
-from pir.system.slices import BUSY, FILLED, GIVEN_UP
+from pir.system.slices import BUSY, FILLED
 
-DRAW, DIG, PROVE = range(3)
+NEXT, DIG, PROVE = range(3)
 """What is being done with a grid: the next is drawn, cells are dug out, guesses are counted."""
 MANY = 1 << 40
 MAX_GUESSES_PER_TEST = 2_000
@@ -156,62 +157,45 @@ def _dig(
 
 @njit(cache=True)
 def generate(
-    first_index: int,
-    seed: int,
-    split: int,
-    key_range: int,
-    keys: tuple[int, int],
+    stream: Stream,
     clues: tuple[int, int],
     guesses: tuple[int, int],
-    box_height: int,
-    box_width: int,
-    units: np.ndarray,
-    peers: np.ndarray,
+    box: tuple[int, int],
+    tables: tuple[np.ndarray, np.ndarray],
+    room: tuple[np.ndarray, np.ndarray],
     puzzles: np.ndarray,
     grids: np.ndarray,
-    levels: np.ndarray,
-    lists: np.ndarray,
-    max_draws: int,
     progress: np.ndarray,
     budget: int,
 ) -> int:
     """Fills one row per instance: a random grid, dug out to a puzzle with one solution.
 
     Args:
-        first_index: index of the first instance.
-        seed: names the stream, with `split`.
-        split: number of the split.
-        key_range: modulus of the keys.
-        keys: half-open range of key % key_range that belongs to the split.
+        stream: the instances to draw; a draw is a grid.
         clues: fewest and most clues; a target is drawn from it. Minimal puzzles if the most is 0.
         guesses: fewest and most guesses that solving may take; any if the most is negative.
-        box_height: rows of a box.
-        box_width: columns of a box.
-        units: see `sudoku_solver_kernels`.
-        peers: see `sudoku_solver_kernels`.
+        box: rows and columns of a box.
+        tables: see `solver_kernels.build_tables`.
+        room: see `solver_kernels.make_room`.
         puzzles: uint8 of shape (count, cells), receives the puzzles.
         grids: uint8 of shape (count, cells), receives their solutions.
-        levels: see `make_room`.
-        lists: see `make_room`.
-        max_draws: gives an instance up after so many grids.
         progress: where the generator stands, see `pir.system.slices.generate_rows`.
         budget: stops after so many grids filled, cells tried and guesses made.
 
     Returns:
         `BUSY`, `FILLED` or `GIVEN_UP`.
     """
+    (units, peers), (levels, lists) = tables, room
     cells, drawn, order = puzzles.shape[1], lists[DRAWN], lists[ORDER]
     found, barred = np.zeros((2, cells), np.uint8), np.zeros(cells, np.bool_)
     for row in range(np.int64(progress[0]), len(puzzles)):
-        state, draws = open_row(seed, split, first_index, row, progress)
+        state, draws = open_row(stream, row, progress)
         puzzle = puzzles[row]
         while True:
-            if drawn[0] == DRAW:
-                if draws == max_draws:
-                    return GIVEN_UP
-                if budget <= 0:
-                    keep_place(progress, row, draws, state)
-                    return BUSY
+            if drawn[0] == NEXT:
+                status = ask_to_draw(stream, row, draws, state, progress, budget)
+                if status != DRAW:
+                    return status
                 draws, budget = draws + 1, budget - 1
                 state = _fill(state, grids[row], levels, lists, units, peers)
                 puzzle[:] = grids[row]
@@ -228,10 +212,10 @@ def generate(
                 if drawn[1] < cells:
                     keep_place(progress, row, draws, state)
                     return BUSY
-                drawn[0] = DRAW
+                drawn[0] = NEXT
                 if clues[1] > 0 and drawn[2] > clues[1]:
                     continue
-                if not keys[0] <= puzzle_key(puzzle, box_height, box_width) % key_range < keys[1]:
+                if not in_split(stream, puzzle_key(puzzle, box[0], box[1])):
                     continue
                 if guesses[1] < 0:
                     break
@@ -242,7 +226,7 @@ def generate(
             if lists[SEARCH, 0] >= 0:
                 keep_place(progress, row, draws, state)
                 return BUSY
-            drawn[0] = DRAW
+            drawn[0] = NEXT
             if guesses[0] <= lists[SEARCH, 2] <= guesses[1]:
                 break
     return FILLED

@@ -13,10 +13,11 @@ Score:
 """
 
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import torch
+from pir.envs.instance_stream import Stream, stream_of
 from pir.envs.sudoku import generator_kernels as generator
 from pir.envs.sudoku import solver_kernels as solver
 from pir.envs.sudoku import symmetry
@@ -26,7 +27,7 @@ from torch import Tensor
 from pir.errors import PuzzleTextError, UserError
 from pir.notation.cell_text import DOUBTFUL_ZERO, CellText
 from pir.notation.picture import Cell, Picture, Role, Stroke
-from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances, split_range
+from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import FILLED, generate_rows, in_slices, over_rows
 
@@ -176,9 +177,9 @@ class Sudoku(FilePuzzle):
     def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
         """Digs random grids; see `Puzzle.sample`."""
         puzzles, grids = np.zeros((2, count, self.length), np.uint8)
-        stream = start, seed, SPLITS.index(split), KEY_RANGE, split_range(split)
+        stream = stream_of(split, seed, start, self._max_draws)
         wanted = self.clues or (0, 0), self.guesses or (0, -1)
-        if not self._fill(puzzles, grids, stream, *wanted, self._max_draws):
+        if not self._fill(puzzles, grids, stream, *wanted):
             raise UserError(
                 f"no Sudoku found in the {split} split with env.clues={self.clues} and "
                 f"env.guesses={self.guesses}; widen a range"
@@ -189,24 +190,21 @@ class Sudoku(FilePuzzle):
         self,
         puzzles: np.ndarray,
         grids: np.ndarray,
-        stream: tuple[Any, ...],
+        stream: Stream,
         clues: tuple[int, int],
         guesses: tuple[int, int],
-        max_draws: int,
     ) -> bool:
         """Generates the rows of a stream; returns whether all were found."""
         return generate_rows(
             generator.generate,
-            *stream,
+            stream,
             clues,
             guesses,
-            *self.box,
-            self.units,
-            self.peers,
+            self.box,
+            (self.units, self.peers),
+            solver.make_room(self.length),
             puzzles,
             grids,
-            *solver.make_room(self.length),
-            max_draws,
         )
 
     @cached_property
@@ -222,11 +220,11 @@ class Sudoku(FilePuzzle):
         if most <= trial or (self.clues is None and self.guesses is None):
             return most
         puzzle, grid = np.zeros((2, 1, self.length), np.uint8)
-        stream = 0, 0, len(SPLITS), KEY_RANGE, (0, KEY_RANGE)
+        stream = Stream(0, 0, len(SPLITS), KEY_RANGE, 0, KEY_RANGE, trial)
         fewest, clues = self.clues or (0, -2)
         least, guesses = self.guesses or (0, -1)
         near = (fewest, clues + 2), (-(-least // 2), 2 * guesses + 1)
-        return most if self._fill(puzzle, grid, stream, *near, trial) else 0
+        return most if self._fill(puzzle, grid, stream, *near) else 0
 
     def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:
         """Exchanges digits, lines, bands and stacks and mirrors at random; see `Puzzle.augment`."""
