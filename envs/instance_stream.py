@@ -11,7 +11,7 @@ settings. Its loop is
                 return status
             draws, budget = draws + 1, budget - 1
             ...
-            if in_split(stream, key):
+            if stream.low <= key % stream.key_range < stream.high:
                 break
     return FILLED
 
@@ -60,12 +60,6 @@ def stream_of(split: str, seed: int, start: int, max_draws: int) -> Stream:
     return Stream(start, seed, SPLITS.index(split), KEY_RANGE, *split_range(split), max_draws)
 
 
-@njit(cache=True, inline="always")
-def in_split(stream: Stream, key: int) -> bool:
-    """Says whether a key belongs to the stream's split."""
-    return stream.low <= key % stream.key_range < stream.high
-
-
 @njit(cache=True)
 def open_row(stream: Stream, row: int, progress: np.ndarray) -> tuple[np.uint64, int]:
     """Returns the random stream of a row and the draws made for it: those kept, or new and 0."""
@@ -80,7 +74,7 @@ def keep_place(progress: np.ndarray, row: int, draws: int, state: np.uint64) -> 
     progress[0], progress[1], progress[2] = uint64(row), uint64(draws), state
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def ask_to_draw(
     stream: Stream, row: int, draws: int, state: np.uint64, progress: np.ndarray, budget: int
 ) -> int:

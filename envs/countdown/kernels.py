@@ -8,7 +8,7 @@ order; subtraction and division take the larger operand first. Every result is a
 import numpy as np
 from numba import njit, uint64
 from pir.envs.counter_random import draw_below, mix, step_stream
-from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, open_row
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, open_row
 
 from pir.system.slices import FILLED
 
@@ -187,7 +187,7 @@ def generate(
                     numbers[row, place] = numbers[row, place - 1]
                     place -= 1
                 numbers[row, place] = drawn
-            if not in_split(stream, number_key(numbers[row])):
+            if not stream.low <= number_key(numbers[row]) % stream.key_range < stream.high:
                 continue
             state, target = _random_target(state, numbers[row], use_all)
             if target_range[0] <= target <= target_range[1]:

@@ -7,7 +7,7 @@ up with -1.
 import numpy as np
 from numba import njit, uint64
 from pir.envs.counter_random import draw_below, mix, open_stream, shuffle, step_stream
-from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, open_row
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, open_row
 
 from pir.system.slices import FILLED
 
@@ -292,6 +292,10 @@ def generate(
             first = draw_below(state, 2)
             sources[b] = names[0]
             targets[b, first], targets[b, 1 - first] = names[right], names[wrong]
-            if in_split(stream, graph_key(graphs[b], sources[b], targets[b])):
+            if (
+                stream.low
+                <= graph_key(graphs[b], sources[b], targets[b]) % stream.key_range
+                < stream.high
+            ):
                 break
     return FILLED

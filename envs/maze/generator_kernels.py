@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint64
 from pir.envs.counter_random import draw_below, mix, step_stream
-from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, open_row
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, open_row
 from pir.envs.maze.kernels import descend, distances
 from pir.envs.maze.symmetry import GOAL, OPEN, START, WALL, maze_key
 
@@ -174,7 +174,7 @@ def generate(
                     start, goal = goal, start
                     distances(maze, around, goal, -1, field, queue)
             maze[start], maze[goal] = START, GOAL
-            if in_split(stream, maze_key(maze, height, width)):
+            if stream.low <= maze_key(maze, height, width) % stream.key_range < stream.high:
                 break
         descend(maze, around, field, answers[row])
     return FILLED

@@ -8,7 +8,7 @@ completions of a board are the intersection over its queens.
 import numpy as np
 from numba import njit, uint64
 from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
-from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, open_row
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, open_row
 
 from pir.system.slices import FILLED
 
@@ -263,7 +263,7 @@ def generate(
                 j = i + draw_below(state, n - i)
                 row_order[i], row_order[j] = row_order[j], row_order[i]
                 board[row_order[i]] = -1
-            if not by_orbit and not in_split(stream, board_key(board)):
+            if not by_orbit and not stream.low <= board_key(board) % stream.key_range < stream.high:
                 continue
             _completions(board, having, inside[0], completions)
             first, strays = -1, False

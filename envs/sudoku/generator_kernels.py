@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 from pir.envs.counter_random import draw_below, step_stream
-from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, in_split, keep_place, open_row
+from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, keep_place, open_row
 from pir.envs.sudoku.solver_kernels import (
     BRANCH,
     DRAWN,
@@ -215,7 +215,11 @@ def generate(
                 drawn[0] = NEXT
                 if clues[1] > 0 and drawn[2] > clues[1]:
                     continue
-                if not in_split(stream, puzzle_key(puzzle, box[0], box[1])):
+                if (
+                    not stream.low
+                    <= puzzle_key(puzzle, box[0], box[1]) % stream.key_range
+                    < stream.high
+                ):
                     continue
                 if guesses[1] < 0:
                     break
