@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pir.envs.countdown.rules import Countdown, kernels
+from pir.envs.countdown import kernels
+from pir.envs.countdown.rules import Countdown
 
 from pir.errors import PuzzleTextError, UserError
 from pir.puzzle import SPLITS, split_range

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from pir.envs.countdown.rules import Countdown
-from pir.envs.queens.rules import BLANK, Queens
+from pir.envs.queens.rules import Queens
+from pir.envs.queens.text import BLANK
 from pir.envs.sudoku.rules import Sudoku
 
 from pir.cli.main import main

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from pir.envs.graph.rules import BLANK, FIRST_NODE, STOP, Graph
+from pir.envs.graph.rules import Graph
+from pir.envs.graph.tokens import BLANK, FIRST_NODE, STOP
 
 from pir.errors import PuzzleTextError, UserError
 from tests import slow_checkers as slow

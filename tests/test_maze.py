@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from pir.envs.maze.rules import GOAL, OPEN, PATH, START, WALL, Maze
+from pir.envs.maze.rules import Maze
+from pir.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
 
 from pir.errors import PuzzleTextError, UserError
 from tests import slow_checkers as slow

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from pir.envs.countdown.rules import Countdown
-from pir.envs.sudoku.rules import BLANK, Sudoku
+from pir.envs.sudoku.rules import Sudoku
+from pir.envs.sudoku.text import BLANK
 
 from pir.laws.checks import build_case, law_results
 from pir.puzzle import Verdict

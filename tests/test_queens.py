@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from pir.envs.countdown.rules import Countdown
-from pir.envs.queens.rules import BLANK, Queens, kernels, solutions_of
+from pir.envs.queens import kernels
+from pir.envs.queens.rules import Queens, solutions_of
+from pir.envs.queens.text import BLANK
 from torch import Tensor
 
 from pir.errors import PuzzleTextError, UserError

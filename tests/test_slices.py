@@ -14,7 +14,8 @@ from pir.envs.maze import generator_kernels as maze_kernels
 from pir.envs.maze.rules import Maze
 from pir.envs.queens import kernels as queens_kernels
 from pir.envs.queens.rules import Queens
-from pir.envs.sudoku.rules import BLANK, Sudoku
+from pir.envs.sudoku.rules import Sudoku
+from pir.envs.sudoku.text import BLANK
 
 from pir.errors import UserError
 from pir.system import slices

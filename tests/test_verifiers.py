@@ -4,7 +4,8 @@ import random
 
 import pytest
 import torch
-from pir.envs.maze.rules import GOAL, OPEN, PATH, START, Maze
+from pir.envs.maze.rules import Maze
+from pir.envs.maze.tokens import GOAL, OPEN, PATH, START
 from pir.envs.sudoku.rules import Sudoku
 
 from pir.laws.checks import sundry_answers

@@ -24,34 +24,30 @@ Score:
     for its value v and the target t; 0 for an illegal one.
 """
 
-import re
-from collections.abc import Mapping
-from fractions import Fraction
 from itertools import combinations
-from typing import Any, Unpack, cast
+from typing import Unpack
 
 import numpy as np
 import torch
 from pir.envs.countdown import kernels
-from pir.envs.countdown.expressions import Expression, ExpressionReader
+from pir.envs.countdown.picture import CountdownPicture
+from pir.envs.countdown.text import CountdownText
+from pir.envs.countdown.tokens import OPERATORS
 from pir.envs.instance_stream import stream_of
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.errors import PuzzleTextError, UserError
-from pir.notation.picture import Cell, Picture, Role
+from pir.errors import UserError
 from pir.puzzle import PAD, Solutions, Verdict
-from pir.puzzle_files.fields import QUESTION_NAMES, as_text, candidates, one_value
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
 
-OPERATORS = "+-*/"
 MAX_NUMBER = 999
 MAX_TARGET = 9999
 NO_MOVE = -2
 
 
-class Countdown(FilePuzzle):
+class Countdown(CountdownText, CountdownPicture, FilePuzzle):
     """Countdown with n numbers.
 
     Args:
@@ -65,7 +61,6 @@ class Countdown(FilePuzzle):
         UserError: if a setting is out of range.
     """
 
-    field_names = ("nums", "numbers", "target")
     no_answer = "every division must be exact and every step positive (no fractions)"
 
     def __init__(
@@ -151,24 +146,6 @@ class Countdown(FilePuzzle):
             {"question": question, "solution": solution}, batch_size=torch.Size([count])
         )
 
-    def encode(self, numbers: np.ndarray, targets: np.ndarray) -> Tensor:
-        """Writes numbers (B, n), descending, and targets (B,) as questions, uint8 (B, L)."""
-        question = np.full((len(numbers), self.length), self.blank, np.uint8)
-        digits = [
-            _to_digits(numbers[:, i], self.base, self.number_digits) for i in range(self.numbers)
-        ]
-        digits.append(_to_digits(targets, self.base, self.target_digits))
-        question[:, : self.answer_start] = np.concatenate(digits, axis=1) + self.first_digit
-        return torch.from_numpy(question)
-
-    def decode(self, question: Tensor) -> tuple[Tensor, Tensor]:
-        """Reads numbers, int64 (B, n), and targets, int64 (B,), off questions (B, L)."""
-        digits = question[:, : self.answer_start].long() - self.first_digit
-        split_at = self.numbers * self.number_digits
-        grouped = digits[:, :split_at].reshape(len(digits), self.numbers, -1)
-        numbers = _from_digits(grouped, self.base)
-        return numbers, _from_digits(digits[:, split_at:], self.base)
-
     def _move_tokens(self, moves: np.ndarray) -> Tensor:
         tokens = np.where(moves == kernels.STOP, self.stop, moves + self.first_move)
         return torch.from_numpy(tokens.astype(np.uint8))
@@ -241,119 +218,6 @@ class Countdown(FilePuzzle):
         answers[:, :, self.answer_start :] = self._move_tokens(found).to(question.device)
         return Solutions.counted(answers, torch.from_numpy(counts).to(question.device))
 
-    # ---------------------------------------------------------------- text
-
-    def parse(self, text: str) -> Tensor:
-        """Reads `3 7 8 = 29`; see `Puzzle.parse`."""
-        tokens = list(re.finditer(r"\d+|=|[^\d\s=]+", text))
-        equals = [i for i, token in enumerate(tokens) if token.group() == "="]
-        for token in tokens:
-            if not (token.group() == "=" or re.fullmatch(r"[0-9]+", token.group())):
-                raise PuzzleTextError(f"{token.group()!r} is no number", token.start() + 1)
-        if len(equals) != 1 or equals[0] != len(tokens) - 2:
-            raise PuzzleTextError(
-                "a Countdown puzzle is numbers, one '=' and one target, like `3 7 8 = 29`",
-                tokens[equals[1]].start() + 1 if len(equals) > 1 else len(text) + 1,
-            )
-        given, target = tokens[: equals[0]], tokens[-1]
-        if len(given) != self.numbers:
-            raise PuzzleTextError(
-                f"{len(given)} numbers where this puzzle has {self.numbers}",
-                tokens[equals[0]].start() + 1,
-            )
-        for token in given:
-            _check_within(token, "number", self.number_range)
-        _check_within(target, "target", self.target_range)
-        numbers = np.array([sorted((int(t.group()) for t in given), reverse=True)], np.int64)
-        return self.encode(numbers, np.array([int(target.group())]))[0]
-
-    def text_of_fields(self, fields: Mapping[str, Any]) -> str | None:
-        """Reads `nums` (or `numbers`) and `target`; see `Puzzle.text_of_fields`.
-
-        A question in one piece beside them gives the one that is missing.
-        """
-        question = as_text(one_value(fields, candidates(fields.keys(), QUESTION_NAMES)))
-        left, _, right = question.partition("=")
-        numbers, target = one_value(fields, ("nums", "numbers")), fields.get("target")
-        if numbers is None and as_text(target):
-            numbers = left.strip() or None
-        elif not as_text(target):
-            target = right.strip()
-        if numbers is None or not as_text(target):
-            return None
-        listed = " ".join(map(str, numbers)) if isinstance(numbers, list) else as_text(numbers)
-        words = re.sub(r"[\[\](),;]", " ", listed).split()
-        return f"{' '.join(words)} = {as_text(target).strip()}"
-
-    def format_question(self, question: Tensor) -> str:
-        """Prints `8 7 3 = 29`; see `Puzzle.format_question`."""
-        numbers, target = self.decode(question[None])
-        return f"{' '.join(str(int(v)) for v in numbers[0])} = {int(target[0])}"
-
-    def format_answer(self, question: Tensor, answer: Tensor) -> str:
-        """Prints the program's last result as an infix expression.
-
-        Brackets are left out only where the text reads as the same steps.
-
-        An answer that is no program, such as one not written yet, is printed as `_`.
-        """
-        numbers, _ = self.decode(question[None])
-        nodes = [Expression(str(int(v)), Fraction(int(v)), "") for v in numbers[0]]
-        last = None
-        for token in answer[self.answer_start :].tolist():
-            if token == self.stop and not self.use_all:
-                break
-            if not self.first_move <= token < self.first_digit:
-                return "_"
-            pair, operator = divmod(token - self.first_move, 4)
-            first, second = self.pairs[pair]
-            if second >= len(nodes):
-                return "_"
-            last = nodes[first].combine(OPERATORS[operator], nodes[second])
-            nodes.append(last)
-        return last.text if last else "_"
-
-    def picture(self, question: Tensor, answer: Tensor) -> Picture:
-        """Draws numbers and target, and below them the steps; see `Puzzle.picture`."""
-        numbers, target = self.decode(question[None])
-        wrong = self.conflicts(question[None], answer[None])[0, self.answer_start :].tolist()
-        values: list[int] = numbers[0].tolist()
-        cells = [Cell(x, 0, str(value), "given") for x, value in enumerate(values)]
-        cells += [Cell(self.numbers, 0, "=", "blank")]
-        cells += [Cell(self.numbers + 1, 0, str(int(target[0])), "given")]
-        for step, token in enumerate(answer[self.answer_start :].tolist()):
-            words, role = ["", "", "", "", ""], "blank"
-            if self.first_move <= token < self.first_digit:
-                pair, operator = divmod(token - self.first_move, 4)
-                first, second = (int(i) for i in self.pairs[pair])
-                if max(first, second) < len(values):
-                    high, low = sorted((values[first], values[second]), reverse=True)
-                    result = kernels.apply_operator(operator, high, low) if low > 0 else 0
-                    values.append(result)
-                    words = [str(high), OPERATORS[operator], str(low), "=", str(result or "?")]
-                    role = "wrong" if wrong[step] else "answer"
-            if role == "blank":
-                values.append(0)
-            cells += [Cell(x, 1 + step, word, cast(Role, role)) for x, word in enumerate(words)]
-        return Picture(tuple(cells))
-
-    def parse_answer(self, question: Tensor, text: str) -> Tensor:
-        """Reads an infix expression over the question's numbers; see `Puzzle.parse_answer`."""
-        numbers, _ = self.decode(question[None])
-        steps = ExpressionReader(text, [int(v) for v in numbers[0]]).read()
-        allowed = range(self.numbers - 1, self.numbers) if self.use_all else range(1, self.numbers)
-        if len(steps) not in allowed:
-            use = f"all {self.numbers}" if self.use_all else "two or more"
-            raise PuzzleTextError(f"this puzzle uses {use} numbers", len(text) + 1)
-        index = {(int(i), int(j)): p for p, (i, j) in enumerate(self.pairs)}
-        answer = question.clone()
-        answer[self.answer_start :] = self.stop
-        for step, (first, operator, second) in enumerate(steps):
-            pair = index[min(first, second), max(first, second)]
-            token = self.first_move + 4 * pair + OPERATORS.index(operator)
-            answer[self.answer_start + step] = token
-        return answer
-
 
 def _checked_range(key: str, bounds: tuple[int, int], most: int) -> tuple[int, int]:
     low, high = (int(v) for v in bounds) if len(bounds) == 2 else (0, 0)
@@ -364,23 +228,5 @@ def _checked_range(key: str, bounds: tuple[int, int], most: int) -> tuple[int, i
     return low, high
 
 
-def _check_within(token: re.Match[str], what: str, bounds: tuple[int, int]) -> None:
-    if not (len(token.group()) <= 6 and bounds[0] <= int(token.group()) <= bounds[1]):
-        raise PuzzleTextError(
-            f"the {what} {token.group()} is outside {bounds[0]}..{bounds[1]}", token.start() + 1
-        )
-
-
 def _digits_needed(value: int, base: int) -> int:
     return 1 if value < base else 1 + _digits_needed(value // base, base)
-
-
-def _to_digits(values: np.ndarray, base: int, digits: int) -> np.ndarray:
-    return values[:, None] // base ** np.arange(digits - 1, -1, -1) % base
-
-
-def _from_digits(digits: Tensor, base: int) -> Tensor:
-    value = digits[..., 0]
-    for place in range(1, digits.shape[-1]):
-        value = value * base + digits[..., place]
-    return value

@@ -292,10 +292,7 @@ def generate(
             first = draw_below(state, 2)
             sources[b] = names[0]
             targets[b, first], targets[b, 1 - first] = names[right], names[wrong]
-            if (
-                stream.low
-                <= graph_key(graphs[b], sources[b], targets[b]) % stream.key_range
-                < stream.high
-            ):
+            key = graph_key(graphs[b], sources[b], targets[b])
+            if stream.low <= key % stream.key_range < stream.high:
                 break
     return FILLED

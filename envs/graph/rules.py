@@ -17,28 +17,25 @@ Score:
     (0 with `path=false`).
 """
 
-import re
-from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import torch
 from pir.envs.graph import kernels
+from pir.envs.graph.picture import GraphPicture
+from pir.envs.graph.text import GraphText
+from pir.envs.graph.tokens import FIRST_NODE, STOP
 from pir.envs.instance_stream import stream_of
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.errors import PuzzleTextError, UserError
-from pir.notation.picture import Cell, Picture, Role, Stroke
+from pir.errors import UserError
 from pir.puzzle import PAD, Solutions, Verdict, instances
-from pir.puzzle_files.fields import one_value
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
 
-BLANK, STOP, FIRST_NODE = 1, 2, 3
 
-
-class Graph(FilePuzzle):
+class Graph(GraphText, GraphPicture, FilePuzzle):
     """Reachability in random directed graphs.
 
     Args:
@@ -55,7 +52,6 @@ class Graph(FilePuzzle):
     """
 
     rating_name = "hops"
-    field_names = ("edges", "source", "root", "targets", "target", "neg_target")
     no_answer = "neither target can be reached within env.hops"
 
     def __init__(
@@ -144,21 +140,6 @@ class Graph(FilePuzzle):
     def _labelled(self, question: Tensor) -> TensorDict:
         solution = self.solutions(question, 1)[0][:, 0]
         return instances(question, solution)
-
-    def _encode(self, graphs: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> Tensor:
-        question = np.full((len(graphs), self.length), BLANK, np.uint8)
-        table = graphs.reshape(len(graphs), -1)
-        question[:, : self.table_end] = np.where(table >= 0, table + FIRST_NODE, PAD)
-        question[:, self.table_end] = sources + FIRST_NODE
-        question[:, self.table_end + 1 : self.answer_start] = targets + FIRST_NODE
-        return torch.from_numpy(question)
-
-    def _decode(self, question: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        tokens = question.cpu().numpy().astype(np.int64) - FIRST_NODE
-        graphs = np.maximum(tokens[:, : self.table_end], -1)
-        graphs = graphs.reshape(-1, self.nodes, self.branching)
-        ends = tokens[:, self.table_end : self.answer_start]
-        return graphs, ends[:, 0].copy(), ends[:, 1:].copy()
 
     def key(self, question: Tensor) -> Tensor:
         """Hashes without regard to names and the targets' order; see `Puzzle.key`."""
@@ -288,149 +269,3 @@ class Graph(FilePuzzle):
             lambda r: kernels.list_walks(graphs[r], sources[r], targets[r], found[r], counts[r]),
         )
         return found, counts
-
-    # ---------------------------------------------------------------- text and picture
-
-    def parse(self, text: str) -> Tensor:
-        """Reads `0>3 0>5 3>7 4>9 | 0 ? 7 9`; see `Puzzle.parse`."""
-        form = "a graph is edges, `|`, a source, `?` and two targets, like `0>3 3>7 4>9 | 0 ? 7 9`"
-        tokens = list(re.finditer(r"[^\s|?]+|[|?]", text))
-        words = [token.group() for token in tokens]
-        if words.count("|") != 1 or words.count("?") != 1 or words[-5:-2:2] != ["|", "?"]:
-            raise PuzzleTextError(form, len(text) + 1)
-        graph = np.full((self.nodes, self.branching), -1, np.int64)
-        for token in tokens[:-5]:
-            ends = token.group().split(">")
-            if len(ends) != 2:
-                raise PuzzleTextError(f"{token.group()!r} is no edge; {form}", token.start() + 1)
-            column = token.start() + 1
-            first, second = (self._read_node(end, column) for end in ends)
-            row = graph[first]
-            if first == second or second in row:
-                raise PuzzleTextError(f"the edge {token.group()} is a loop or a repetition", column)
-            if row[-1] >= 0:
-                raise PuzzleTextError(
-                    f"node {first} has more than {self.branching} successors", column
-                )
-            row[(row >= 0).sum()] = second
-        places = [tokens[i] for i in (-4, -2, -1)]
-        source, *targets = (self._read_node(t.group(), t.start() + 1) for t in places)
-        if len({source, *targets}) < 3:
-            raise PuzzleTextError("source and targets must differ", places[0].start() + 1)
-        graph = np.sort(np.where(graph < 0, self.nodes, graph), axis=1)
-        graph[graph == self.nodes] = -1
-        question = self._encode(graph[None], np.array([source]), np.array([targets]))[0]
-        steps = int(self.rating(question[None])[0])
-        if self.path and steps > self.hops[1]:
-            raise PuzzleTextError(
-                f"the shortest walk takes {steps} steps, more than env.hops' {self.hops[1]}",
-                places[1].start() + 1,
-            )
-        return question
-
-    def _read_node(self, word: str, column: int) -> int:
-        if not re.fullmatch(r"[0-9]{1,3}", word) or int(word) >= self.nodes:
-            raise PuzzleTextError(f"{word!r} is no node of 0 to {self.nodes - 1}", column)
-        return int(word)
-
-    def text_of_fields(self, fields: Mapping[str, Any]) -> str | None:
-        """Reads `edges`, `source` (or `root`) and `targets`, or `target` and `neg_target`.
-
-        See `Puzzle.text_of_fields`; edges are text as in `0>3 0>5`, or pairs of nodes.
-        """
-        edges, source = fields.get("edges"), one_value(fields, ("source", "root"))
-        pair = [fields.get("target"), fields.get("neg_target")]
-        lists = {"targets": fields.get("targets"), "target": None if None in pair else pair}
-        targets = one_value(lists, lists) or pair
-        if isinstance(targets, str):
-            targets = targets.split()
-        if not isinstance(targets, list) or not targets or None in targets:
-            return None
-        if edges in (None, "") or source in (None, ""):
-            return None
-        if isinstance(edges, list):
-            pairs = (edge if isinstance(edge, list) else [edge] for edge in edges)
-            edges = " ".join(">".join(map(str, pair)) for pair in pairs)
-        return f"{edges} | {source} ? {' '.join(map(str, targets))}"
-
-    def format_question(self, question: Tensor) -> str:
-        """Prints `0>3 0>5 3>7 4>9 | 0 ? 7 9`; see `Puzzle.format_question`."""
-        graphs, sources, targets = self._decode(question[None])
-        edges = [
-            f"{node}>{after}" for node, row in enumerate(graphs[0]) for after in row if after >= 0
-        ]
-        return f"{' '.join(edges)} | {sources[0]} ? {targets[0, 0]} {targets[0, 1]}"
-
-    def parse_answer(self, question: Tensor, text: str) -> Tensor:
-        """Reads a walk `0>3>7`, or a node; see `Puzzle.parse_answer`."""
-        words = text.split(">")
-        columns = [1 + len(">".join(words[:i])) + (i > 0) for i in range(len(words))]
-        nodes = [self._read_node(w.strip(), c) for w, c in zip(words, columns, strict=True)]
-        source = int(question[self.table_end]) - FIRST_NODE
-        if self.path:
-            if nodes[0] != source:
-                raise PuzzleTextError(f"the walk must start at {source}", 1)
-            nodes, columns = nodes[1:], columns[1:]
-        room = self.length - self.answer_start
-        if not 1 <= len(nodes) <= room:
-            most = f"{room} steps" if self.path else "one node"
-            raise PuzzleTextError(f"the answer has at least one and at most {most}", len(text) + 1)
-        answer = question.clone()
-        answer[self.answer_start :] = STOP
-        for place, node in enumerate(nodes):
-            answer[self.answer_start + place] = node + FIRST_NODE
-        return answer
-
-    def format_answer(self, question: Tensor, answer: Tensor) -> str:
-        """Prints a walk `0>3>7`, or a node; see `Puzzle.format_answer`."""
-        tokens = answer[self.answer_start :].tolist()
-        while tokens and tokens[-1] == STOP:
-            tokens.pop()
-        words = [self.vocabulary[t] if t < len(self.vocabulary) else "?" for t in tokens]
-        source = str(int(question[self.table_end]) - FIRST_NODE)
-        return ">".join([source, *words] if self.path else words)
-
-    def picture(self, question: Tensor, answer: Tensor) -> Picture:
-        """Draws the nodes in columns by their distance from the source; see `Puzzle.picture`."""
-        graphs, sources, targets = self._decode(question[None])
-        graph, source = graphs[0], int(sources[0])
-        wrong = self.conflicts(question[None], answer[None])[0, self.answer_start :].tolist()
-        walk = [t - FIRST_NODE for t in answer[self.answer_start :].tolist() if t >= FIRST_NODE]
-        bad = {node for node, is_wrong in zip(walk, wrong, strict=False) if is_wrong}
-        places = _layers(graph, source)
-        cells = []
-        for node, (x, y) in places.items():
-            role: Role = "blank"
-            if node in walk:
-                role = "wrong" if node in bad else "answer"
-            elif node == source or node in targets[0]:
-                role = "given"
-            mark = ">" if node == source else "?" if node in targets[0] else ""
-            cells.append(Cell(x, y, f"{mark}{node}", role))
-        steps = (
-            {(a, b) for a, b in zip([source, *walk], walk, strict=False)} if self.path else set()
-        )
-        strokes = []
-        for node, row in enumerate(graph.tolist()):
-            for after in row:
-                if after >= 0:
-                    (x0, y0), (x1, y1) = places[node], places[after]
-                    strokes.append(Stroke(x0, y0, x1, y1, bold=(node, after) in steps, arrow=True))
-        return Picture(tuple(cells), tuple(strokes), tiled=False)
-
-
-def _layers(graph: np.ndarray, source: int) -> dict[int, tuple[float, float]]:
-    """Places nodes at (distance from the source, rank there), unreachable ones to the right."""
-    layers, seen = [[source]], {source}
-    while layers[-1]:
-        ahead = sorted({int(b) for a in layers[-1] for b in graph[a] if b >= 0} - seen)
-        layers.append(ahead)
-        seen |= set(ahead)
-    rest = [node for node in range(len(graph)) if node not in seen]
-    height = max(map(len, layers))
-    layers[-1:] = [rest[i : i + height] for i in range(0, len(rest), height)]
-    return {
-        node: (1.5 * x, y + (height - len(layer)) // 2)
-        for x, layer in enumerate(layers)
-        for y, node in enumerate(layer)
-    }

@@ -7,7 +7,8 @@ from numba import njit, uint64
 from pir.envs.counter_random import draw_below, mix, step_stream
 from pir.envs.instance_stream import DRAW, Stream, ask_to_draw, open_row
 from pir.envs.maze.kernels import descend, distances
-from pir.envs.maze.symmetry import GOAL, OPEN, START, WALL, maze_key
+from pir.envs.maze.symmetry import maze_key
+from pir.envs.maze.tokens import GOAL, OPEN, START, WALL
 
 from pir.system.slices import FILLED
 

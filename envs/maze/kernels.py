@@ -7,7 +7,7 @@ west, east, north is the label (the convention of the Maze-Hard benchmark).
 
 import numpy as np
 from numba import njit
-from pir.envs.maze.symmetry import GOAL, OPEN, PATH, START, WALL
+from pir.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
 
 FAR = 1 << 30
 

@@ -28,26 +28,21 @@ import torch
 from pir.envs.instance_stream import stream_of
 from pir.envs.maze import generator_kernels as generator
 from pir.envs.maze import kernels, symmetry
-from pir.envs.maze.symmetry import GOAL, OPEN, PATH, START, WALL
+from pir.envs.maze.picture import MazePicture
+from pir.envs.maze.text import MazeText, signs_of_cells
+from pir.envs.maze.tokens import OPEN, PATH
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.errors import PuzzleTextError, UserError
-from pir.notation.cell_text import CellText
-from pir.notation.picture import Cell, Picture, Role
+from pir.errors import UserError
 from pir.puzzle import Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
 
-SYMBOLS = "#.SGo"
-QUESTION_SIGNS = {WALL: "#\u25881", OPEN: ". _-0", START: "SsA", GOAL: "GgBE"}
-"""Signs of a cell in files; the first is ours."""
-
-ANSWER_SIGNS = {PATH: "oO*+"}
 REACH = 3
 
 
-class Maze(FilePuzzle):
+class Maze(MazeText, MazePicture, FilePuzzle):
     """Mazes of any size up to 64 x 64, generated or from a file.
 
     Args:
@@ -95,14 +90,7 @@ class Maze(FilePuzzle):
         self.slot_mask = torch.zeros(height * width, len(self.vocabulary), dtype=torch.bool)
         self.slot_mask[:, [OPEN, PATH]] = True
         self.board = (height, width)
-        self.cell_text = CellText(
-            rows=height,
-            columns=width,
-            signs={sign: token for token, signs in QUESTION_SIGNS.items() for sign in signs},
-            answer_signs={sign: token for token, signs in ANSWER_SIGNS.items() for sign in signs},
-            once={START: "S", GOAL: "G"},
-            row_end="/",
-        )
+        self.cell_text = signs_of_cells(height, width)
         self.around = kernels.build_neighbours(height, width)
         cells = np.arange(self.length)
         is_room = (cells // width % 2 == 1) & (cells % width % 2 == 1)
@@ -241,72 +229,3 @@ class Maze(FilePuzzle):
         mazes, shape = question.cpu().numpy(), (self.height, self.width)
         over_rows(len(mazes), lambda r: symmetry.maze_keys(mazes[r], *shape, keys[r]))
         return torch.from_numpy(keys).to(question.device)
-
-    # ---------------------------------------------------------------- text and picture
-
-    def parse(self, text: str) -> Tensor:
-        """Reads rows joined by `/`; see `Puzzle.parse`."""
-        maze = self._read(text, SYMBOLS[:4])
-        for token, name in ((START, "S"), (GOAL, "G")):
-            count = int((maze == token).sum())
-            if count != 1:
-                raise PuzzleTextError(f"{count} cells are {name}; a maze has one", len(text) + 1)
-        return maze
-
-    def _read(self, text: str, symbols: str) -> Tensor:
-        rows = text.strip().split("/")
-        tokens: list[int] = []
-        column = 1 + len(text) - len(text.lstrip())
-        for row in rows:
-            for place, symbol in enumerate(row[: self.width]):
-                if symbol not in symbols:
-                    raise PuzzleTextError(f"{symbol!r} is none of {symbols}", column + place)
-                tokens.append(SYMBOLS.index(symbol) + 1)
-            if len(row) != self.width:
-                raise PuzzleTextError(
-                    f"a row of {len(row)} cells where this maze has {self.width}",
-                    column + min(len(row), self.width),
-                )
-            column += len(row) + 1
-        if len(rows) != self.height:
-            raise PuzzleTextError(
-                f"{len(rows)} rows where this maze has {self.height}", len(text.rstrip()) + 1
-            )
-        return torch.tensor(tokens, dtype=torch.uint8)
-
-    def format_question(self, question: Tensor) -> str:
-        """Prints rows joined by `/`; see `Puzzle.format_question`."""
-        symbols = [SYMBOLS[t - 1] if 1 <= t <= 5 else "?" for t in question.tolist()]
-        rows = range(0, self.length, self.width)
-        return "/".join("".join(symbols[row : row + self.width]) for row in rows)
-
-    def parse_answer(self, question: Tensor, text: str) -> Tensor:
-        """Reads the maze with `o` on the path; see `Puzzle.parse_answer`."""
-        answer = self._read(text, SYMBOLS).to(question.device)
-        changed = torch.where(answer == PATH, OPEN, answer) != question
-        if changed.any():
-            row, column = divmod(int(changed.int().argmax()), self.width)
-            raise PuzzleTextError(
-                "the answer is to another maze", row * (self.width + 1) + column + 1
-            )
-        return answer
-
-    def format_answer(self, question: Tensor, answer: Tensor) -> str:
-        """Prints rows joined by `/`, `o` on the path; see `Puzzle.format_answer`."""
-        return self.format_question(answer)
-
-    def picture(self, question: Tensor, answer: Tensor) -> Picture:
-        """Draws walls, start, goal and the marked cells; see `Puzzle.picture`."""
-        wrong = self.conflicts(question[None], answer[None])[0].tolist()
-        cells = []
-        for place, token in enumerate(answer.tolist()):
-            row, column = divmod(place, self.width)
-            role: Role = "blank"
-            if token == WALL:
-                role = "wall"
-            elif token in (START, GOAL):
-                role = "given"
-            elif token == PATH:
-                role = "wrong" if wrong[place] else "answer"
-            cells.append(Cell(column, row, {START: "S", GOAL: "G", PATH: "o"}.get(token, ""), role))
-        return Picture(tuple(cells))

@@ -1,10 +1,9 @@
-"""The maze's tokens, and its symmetries, compiled by numba: a key that they leave alone."""
+"""The maze's symmetries, compiled by numba: a key that they leave alone."""
 
 import numpy as np
 from numba import njit, uint64
 from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
-
-WALL, OPEN, START, GOAL, PATH = range(1, 6)
+from pir.envs.maze.tokens import OPEN, WALL
 
 
 @njit(cache=True)

@@ -30,22 +30,16 @@ import numpy as np
 import torch
 from pir.envs.instance_stream import stream_of
 from pir.envs.queens import kernels
+from pir.envs.queens.picture import QueensPicture
+from pir.envs.queens.published import PUBLISHED_BOARDS, published_boards
+from pir.envs.queens.text import BLANK, FIRST_COLUMN, QueensText, signs_of_cells
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.errors import PuzzleTextError, UserError
-from pir.notation.cell_text import CellText
-from pir.notation.picture import Cell, Picture, Role
+from pir.errors import UserError
 from pir.puzzle import Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings, shuffled_epochs
 from pir.system.slices import generate_rows, over_rows
-
-BLANK, FIRST_COLUMN = 1, 2
-BLANKS = (*"._*-?xX", "-1")
-"""Signs of a hidden queen in files; the first is ours."""
-
-PUBLISHED_BOARDS = {"train": (800, 42), "val": (200, 2042), "test": (200, 1042)}
-"""Boards and seed of every split of the published set-up; it has no validation split."""
 
 
 @cache
@@ -59,43 +53,7 @@ def solutions_of(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return solutions, having, np.bitwise_or.reduce(having[0])
 
 
-@cache
-def published_boards(n: int, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the published set-up's boards and labels, int64 of shape (7200 or 200, n).
-
-    Labels come from row-wise back-tracking with columns in random order, which favours some
-    solutions, as in the published code; the number of given queens is uniform on 0 .. n - 1.
-    """
-    count, seed = PUBLISHED_BOARDS[split]
-    rng = np.random.Generator(np.random.Philox(key=[seed, n]))
-    labels = np.array([_back_track(rng, n, []) for _ in range(count)])
-    boards = labels.copy()
-    for board in boards:
-        board[rng.permutation(n)[rng.integers(n) :]] = -1
-    if split != "train":
-        return boards, labels
-    images = np.zeros((2, 9, count, n), np.int64)
-    for part, originals in enumerate((boards, labels)):
-        images[part, 8] = originals
-        for which, row in np.ndindex(8, count):
-            kernels.image(originals[row], which, images[part, which, row])
-    return images[0].reshape(-1, n), images[1].reshape(-1, n)
-
-
-def _back_track(rng: np.random.Generator, n: int, placed: list[int]) -> list[int]:
-    """Completes a board row by row, columns in random order; returns [] if that is impossible."""
-    row = len(placed)
-    if row == n:
-        return placed
-    for column in rng.permutation(n).tolist():
-        if all(c != column and abs(c - column) != row - r for r, c in enumerate(placed)):
-            full = _back_track(rng, n, [*placed, column])
-            if full:
-                return full
-    return []
-
-
-class Queens(FilePuzzle):
+class Queens(QueensText, QueensPicture, FilePuzzle):
     """N-Queens with some queens given.
 
     Args:
@@ -135,14 +93,7 @@ class Queens(FilePuzzle):
         self.vocabulary = ("PAD", ".", *map(str, range(n)))
         self.slot_mask = torch.zeros(n, n + 2, dtype=torch.bool)
         self.slot_mask[:, FIRST_COLUMN:] = True
-        columns = {column: column + FIRST_COLUMN for column in range(n)}
-        self.cell_text = CellText(
-            rows=1,
-            columns=n,
-            signs=dict.fromkeys(BLANKS, BLANK) | {str(c): token for c, token in columns.items()},
-            blank=BLANK,
-            values={-1: BLANK} | columns,
-        )
+        self.cell_text = signs_of_cells(n)
         self._solutions, self._having, self._all = solutions_of(n)
 
     # ---------------------------------------------------------------- rules
@@ -271,61 +222,6 @@ class Queens(FilePuzzle):
         boards = _to_boards(question)
         over_rows(len(boards), lambda r: kernels.board_keys(boards[r], keys[r]))
         return torch.from_numpy(keys).to(question.device)
-
-    # ---------------------------------------------------------------- text and picture
-
-    def parse(self, text: str) -> Tensor:
-        """Reads n comma-separated columns, `.` where hidden; see `Puzzle.parse`."""
-        tokens, column = [], 1
-        for field in text.split(","):
-            word = field.strip()
-            place = column + len(field) - len(field.lstrip())
-            if word == ".":
-                tokens.append(BLANK)
-            elif word in self.vocabulary[FIRST_COLUMN:]:
-                tokens.append(FIRST_COLUMN + int(word))
-            else:
-                raise PuzzleTextError(f"{word!r} is neither . nor one of 0 to {self.n - 1}", place)
-            column += len(field) + 1
-        if len(tokens) != self.n:
-            raise PuzzleTextError(
-                f"{len(tokens)} rows where this board has {self.n}", len(text) + 1
-            )
-        return torch.tensor(tokens, dtype=torch.uint8)
-
-    def format_question(self, question: Tensor) -> str:
-        """Prints n comma-separated columns; see `Puzzle.format_question`."""
-        known = range(BLANK, self.n + FIRST_COLUMN)
-        return ",".join(self.vocabulary[t] if t in known else "?" for t in question.tolist())
-
-    def parse_answer(self, question: Tensor, text: str) -> Tensor:
-        """Reads a full board that keeps the given queens; see `Puzzle.parse_answer`."""
-        answer = self.parse(text).to(question.device)
-        changed = (answer != question) & ~self.written(question[None])[0]
-        for row, wrong in enumerate((changed | (answer == BLANK)).tolist()):
-            if wrong:
-                what = "is changed" if changed[row] else "is missing"
-                column = len(",".join(text.split(",")[:row])) + 1 + (row > 0)
-                raise PuzzleTextError(f"the queen of row {row + 1} {what}", column)
-        return answer
-
-    def format_answer(self, question: Tensor, answer: Tensor) -> str:
-        """Prints n comma-separated columns; see `Puzzle.format_answer`."""
-        return self.format_question(answer)
-
-    def picture(self, question: Tensor, answer: Tensor) -> Picture:
-        """Draws a chess board; see `Puzzle.picture`."""
-        given = (~self.written(question[None])[0]).tolist()
-        wrong = self.conflicts(question[None], answer[None])[0].tolist()
-        cells = []
-        for row, token in enumerate(answer.tolist()):
-            for column in range(self.n):
-                role: Role = "dark" if (row + column) % 2 else "light"
-                queen = token == column + FIRST_COLUMN
-                if queen:
-                    role = "wrong" if wrong[row] else "given" if given[row] else "answer"
-                cells.append(Cell(column, row, "Q" if queen else "", role))
-        return Picture(tuple(cells))
 
 
 def _to_boards(question: Tensor) -> np.ndarray:

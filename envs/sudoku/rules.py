@@ -21,20 +21,15 @@ from pir.envs.instance_stream import Stream, stream_of
 from pir.envs.sudoku import generator_kernels as generator
 from pir.envs.sudoku import solver_kernels as solver
 from pir.envs.sudoku import symmetry
+from pir.envs.sudoku.picture import SudokuPicture
+from pir.envs.sudoku.text import BLANK, SYMBOLS, signs_of_cells
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.errors import PuzzleTextError, UserError
-from pir.notation.cell_text import DOUBTFUL_ZERO, CellText
-from pir.notation.picture import Cell, Picture, Role, Stroke
+from pir.errors import UserError
 from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import FILLED, generate_rows, in_slices, over_rows
-
-SYMBOLS = "123456789ABCDEFG"
-BLANK = 1
-BLANKS = (*".0_*-?xX ", "-1")
-"""Signs of a blank in files; the first is ours."""
 
 MAX_DRAWS, TRIAL_DRAWS = 40_000, 10_000
 """Grids of 9x9 that are dug for one instance before giving up, and in the trial that shows whether
@@ -44,7 +39,7 @@ MAX_GUESSES = 100_000
 """A search is given up after so many; the hardest 9x9 puzzles known take some thousand."""
 
 
-class Sudoku(FilePuzzle):
+class Sudoku(SudokuPicture, FilePuzzle):
     """Sudoku with boxes of any shape, generated or from a file.
 
     Args:
@@ -80,17 +75,7 @@ class Sudoku(FilePuzzle):
             raise UserError(f"env.guesses={list(guesses)}: allowed is 0 <= fewest <= most")
         self.box, self.n, self.clues, self.guesses = box, n, clues, guesses
         self.vocabulary = ("PAD", ".", *SYMBOLS[:n])
-        digits = {s: v for v in range(1, n + 1) for s in (SYMBOLS[v - 1], str(v))}
-        lower = {sign.lower(): value for sign, value in digits.items()}
-        self.cell_text = CellText(
-            rows=n,
-            columns=n,
-            signs=dict.fromkeys(BLANKS, BLANK) | {s: v + 1 for s, v in (digits | lower).items()},
-            blank=BLANK,
-            band=box[0],
-            values={value: value + 1 for value in range(n + 1)},
-            highest=n + 1,
-        )
+        self.cell_text = signs_of_cells(box)
         self.slot_mask = torch.zeros(n * n, n + 2, dtype=torch.bool)
         self.slot_mask[:, 2:] = True
         self.relations = _shared_units(*box)
@@ -239,69 +224,6 @@ class Sudoku(FilePuzzle):
         grids = question.cpu().numpy() - 1
         over_rows(len(grids), lambda r: symmetry.puzzle_keys(grids[r], *self.box, keys[r]))
         return torch.from_numpy(keys).to(question.device)
-
-    # ---------------------------------------------------------------- text and picture
-
-    def parse(self, text: str) -> Tensor:
-        """Reads n * n characters; see `Puzzle.parse`."""
-        indent = len(text) - len(text.lstrip())
-        text = text.strip()
-        known = "." + SYMBOLS[: self.n]
-        if "." in text and "0" in text and known[-1] not in text.upper():
-            raise PuzzleTextError(DOUBTFUL_ZERO, indent + text.index("0") + 1)
-        readable = [s.upper() if s.isascii() else s for s in text[: self.length].replace("0", ".")]
-        for place, symbol in enumerate(readable):
-            if symbol not in known:
-                raise PuzzleTextError(
-                    f"{text[place]!r} is neither . nor one of 1 to {known[-1]}", indent + place + 1
-                )
-        if len(text) != self.length:
-            raise PuzzleTextError(
-                f"{len(text)} characters where a grid has {self.length}",
-                indent + min(len(text), self.length) + 1,
-            )
-        return torch.tensor([known.index(symbol) + 1 for symbol in readable], dtype=torch.uint8)
-
-    def format_question(self, question: Tensor) -> str:
-        """Prints n * n characters, `.` for a blank; see `Puzzle.format_question`."""
-        return "".join("." if t == BLANK else self._symbol(t) for t in question.tolist())
-
-    def parse_answer(self, question: Tensor, text: str) -> Tensor:
-        """Reads a full grid that keeps the clues; see `Puzzle.parse_answer`."""
-        answer = self.parse(text).to(question.device)
-        changed = (answer != question) & ~self.written(question[None])[0]
-        for place, wrong in enumerate((changed | (answer == BLANK)).tolist()):
-            if wrong:
-                what = "a clue is changed" if changed[place] else "a cell is blank"
-                raise PuzzleTextError(what, place + 1)
-        return answer
-
-    def format_answer(self, question: Tensor, answer: Tensor) -> str:
-        """Prints n * n characters; see `Puzzle.format_answer`."""
-        return self.format_question(answer)
-
-    def _symbol(self, token: int) -> str:
-        return self.vocabulary[token] if 2 <= token < self.n + 2 else "?"
-
-    def picture(self, question: Tensor, answer: Tensor) -> Picture:
-        """Draws the grid with its boxes; see `Puzzle.picture`."""
-        given = (~self.written(question[None])[0]).tolist()
-        wrong = self.conflicts(question[None], answer[None])[0].tolist()
-        cells = []
-        for place, token in enumerate(answer.tolist()):
-            row, column = divmod(place, self.n)
-            text = "" if token == BLANK else self._symbol(token)
-            role: Role = "given" if given[place] else "answer" if text else "blank"
-            cells.append(Cell(column, row, text, "wrong" if wrong[place] else role))
-        strokes = [
-            Stroke(*ends, bold=line % size == 0)
-            for line in range(self.n + 1)
-            for size, ends in (
-                (self.box[0], (0, line, self.n, line)),
-                (self.box[1], (line, 0, line, self.n)),
-            )
-        ]
-        return Picture(tuple(cells), tuple(strokes))
 
 
 def _shared_units(box_height: int, box_width: int) -> Tensor:
