@@ -215,11 +215,8 @@ def generate(
                 drawn[0] = NEXT
                 if clues[1] > 0 and drawn[2] > clues[1]:
                     continue
-                if (
-                    not stream.low
-                    <= puzzle_key(puzzle, box[0], box[1]) % stream.key_range
-                    < stream.high
-                ):
+                key = puzzle_key(puzzle, box[0], box[1])
+                if not stream.low <= key % stream.key_range < stream.high:
                     continue
                 if guesses[1] < 0:
                     break
