@@ -20,10 +20,11 @@ class ModelSettings:
         continue_head: whether it also estimates that a later answer will be right (HRM; the term
             QHalting).
         value_head: whether it also estimates the score that later steps will gain (the term PPO).
-        step_embedding: whether every update is conditioned on the number k of the step (objective=dis).
-        optimality_token: whether it is told that the answer should be good, bad or any
+        step_embedding: whether every update is conditioned on the number k of the step
+            (objective=dis).
+        optimality_token: whether it is conditioned on a good, a bad or any answer
             (objective=cfg).
-        partial_answer: whether it is told a part of an answer, which grows over a rollout
+        partial_answer: whether it reads a part of an answer, which grows over a rollout
             (objective=input_curriculum, Looped Flows); rollouts then draw random numbers.
         draw_temperature: of the draws by which that part grows, see `AnswerFlow`: 1 draws from the
             policy itself; lower ones are right more often and differ a little less.
