@@ -10,7 +10,7 @@ import types
 import pytest
 
 import pir.cli.commands.train
-import pir.evaluation.measurements
+import pir.evaluation.measured
 import pir.evaluation.run
 from pir.cli.commands.train import _train
 from pir.errors import UserError
@@ -128,9 +128,9 @@ def signalled():
 LATE = {
     "last validation": (Trainer, "_evaluate_validation", 2, signalled),
     "last checkpoint": (Trainer, "save", 3, signalled),
-    "test": (pir.evaluation.measurements, "evaluate", 1, signalled),
+    "test": (pir.evaluation.measured, "evaluate", 1, signalled),
     "test, as another error": (
-        pir.evaluation.measurements,
+        pir.evaluation.measured,
         "evaluate",
         1,
         lambda: type("Made", (), {"part": Signals()}),

@@ -8,7 +8,7 @@ import pytest
 
 from pir.cli.main import main
 from pir.errors import UserError
-from pir.evaluation.measurements import Measured
+from pir.evaluation.measured import Measured
 from pir.evaluation.run import write_evaluation
 from pir.runs.folder import RunFolder, read_rows, write_arrays, write_rows
 from pir.runs.lock import new_run, sweep_folder

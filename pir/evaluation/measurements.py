@@ -4,131 +4,30 @@ All of them read one pass over the puzzles (`Pass`); some take further steps of 
 and keys are those of `pir.runs.schema`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from tensordict import TensorDict
 from torch import Tensor
 
-from pir.components import Components
-from pir.evaluation.batch_size import fitting_batch
 from pir.evaluation.breadth import breadth
 from pir.evaluation.cost import flops_per_step
-from pir.evaluation.exit_sweep import ExitSweep, run_rule
+from pir.evaluation.exit_sweep import ExitSweep
 from pir.evaluation.floors import look_up, masked_random, one_blank
+from pir.evaluation.measured import Measured, Pass
 from pir.evaluation.path_independence import path_independence
-from pir.evaluation.plan import HELD_OUT_PUZZLES, Plan
-from pir.evaluation.probes import (
-    CellSample,
-    GuidanceSweep,
-    LatentSample,
-    OptimalitySweep,
-    StepSizeProbe,
-    with_interval,
-)
-from pir.evaluation.rollouts import Evaluation, Observer, evaluate, held_out
-from pir.evaluation.sampling import PolicySample, sample_rollouts
-from pir.exits.rules import ExitRule, FixedDepth
+from pir.evaluation.plan import HELD_OUT_PUZZLES
+from pir.evaluation.probes import with_interval
+from pir.evaluation.rollouts import held_out
+from pir.evaluation.sampling import sample_rollouts
+from pir.exits.rules import FixedDepth
 from pir.ledger.cells import IDLE_KL
 from pir.ledger.statistics import LIVE_GAIN, STATISTICS, describe
 from pir.runs import schema
 from pir.runs.records import BestExit, Cost, ExitPoint, Floor, OneBlank, PathIndependence
-from pir.runs.typed import Rows
 
 STRATA = 4
 """Groups of puzzles by difficulty, of about equal size."""
-
-
-@dataclass
-class Measured:
-    """What a measurement found.
-
-    Attributes:
-        file: of the table or the arrays, as in `pir.runs.schema`.
-        rows: of the table; without any, the file is not written.
-        arrays: of a .npz file.
-        facts: keys of eval.json, see `pir.runs.records.Facts`.
-    """
-
-    file: str | None = None
-    rows: Rows = ()
-    arrays: dict[str, Tensor] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-class Pass:
-    """The pass over the puzzles that all measurements share.
-
-    Args:
-        parts: puzzle and reasoner.
-        plan: what to measure.
-        sample: `question` and, if known, `solution` of N puzzles.
-
-    Attributes:
-        trained: the improvement steps that the reasoner was trained for.
-        num_steps: the improvement steps K that are taken.
-        depth: the smaller one of the two, called the trained depth below.
-        passes: forward passes of a step.
-        batch_size: puzzles improved at once.
-        result: what the pass measured.
-    """
-
-    def __init__(self, parts: Components, plan: Plan, sample: TensorDict) -> None:
-        """Improves all puzzles, and shows every step to the observers."""
-        self.parts, self.plan, self.sample = parts, plan, sample
-        self.reasoner, self.puzzle = parts.reasoner, parts.puzzle
-        self.trained = parts.reasoner.improvement_steps
-        self.num_steps = plan.improvement_steps or 2 * self.trained
-        self.depth = min(self.trained, self.num_steps)
-        self.passes = parts.reasoner.passes_per_step
-        self.batch_size = fitting_batch(plan.batch_size, self.reasoner, sample["question"])
-        reasoner, puzzle, num_steps = self.reasoner, self.puzzle, self.num_steps
-        self.guidance = GuidanceSweep(puzzle, plan.guidance, num_steps)
-        self.optimality = OptimalitySweep(reasoner, puzzle, plan.guidance, num_steps)
-        self.step_size = StepSizeProbe(reasoner, puzzle, plan.step_size, num_steps)
-        self.cells, self.policy = CellSample(), PolicySample(self.depth)
-        self.latents = LatentSample(reasoner, num_steps, self.depth)
-        self.result = self.evaluate(
-            sample,
-            (
-                self.guidance,
-                self.optimality,
-                self.step_size,
-                self.cells,
-                self.latents,
-                self.policy,
-            ),
-        )
-
-    def evaluate(
-        self, puzzles: TensorDict, observers: Sequence[Observer] = (), step_size: float = 1.0
-    ) -> Evaluation:
-        """Improves puzzles as in this pass; see `pir.evaluation.rollouts.evaluate`."""
-        size = self.batch_size
-        return evaluate(
-            self.reasoner, self.puzzle, puzzles, self.num_steps, size, observers, step_size
-        )
-
-    @property
-    def outcome(self) -> Tensor:
-        """Whether the answer after the trained depth is right, bool (N,)."""
-        return self.result.solved[:, self.depth - 1]
-
-    def rating(self) -> Tensor:
-        """Returns the difficulty of every puzzle, (N,)."""
-        return self.puzzle.rating(self.sample["question"]).cpu()
-
-    def at_depth(self, rows: Rows) -> Rows:
-        """Returns the rows of a table at the trained depth."""
-        return tuple(row for row in rows if row["k"] == self.depth)
-
-    def seconds(self, rule: ExitRule, threshold: float, depth: int) -> float:
-        """Runs a rule on the puzzles and returns how long that takes."""
-        size = self.batch_size
-        done = run_rule(self.reasoner, self.puzzle, self.sample, rule, threshold, depth, size)
-        return done.seconds
 
 
 # ---------------------------------------------------------------- the ledger

@@ -10,7 +10,8 @@ from typing import Any
 from tensordict import TensorDict
 
 from pir.components import Components, load_trained
-from pir.evaluation.measurements import MEASUREMENTS, Measured, Pass
+from pir.evaluation.measured import Measured, Pass
+from pir.evaluation.measurements import MEASUREMENTS
 from pir.evaluation.plan import HELD_OUT_PUZZLES, Plan
 from pir.evaluation.rollouts import held_out
 from pir.ledger.statistics import STATISTICS
