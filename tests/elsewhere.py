@@ -16,6 +16,7 @@ from pir.evaluation.rollouts import held_out
 from pir.evaluation.run import evaluate_puzzles
 from pir.laws.second_device import SECOND, SecondDevice
 from pir.runs.folder import RunFolder
+from pir.runs.typed import to_json
 from pir.training.build import build_trainer
 from pir.training.resume import resume
 from pir.training.trainer import Trainer
@@ -123,4 +124,5 @@ def evaluate_fresh(
     run = RunFolder(folder)
     run.create(config, ["pir", "eval"])
     sample = held_out(parts.puzzle, plan.split, plan.puzzles, parts.device)
-    return evaluate_puzzles(parts, plan, run, sample, {"env": "made", "split": "test"})
+    facts = evaluate_puzzles(parts, plan, run, sample, {"env": "made", "split": "test"})
+    return to_json(facts)

@@ -265,4 +265,10 @@ def test_torchrl_is_imported_in_few_places():
         for file in (ROOT / folder).rglob("*.py")
         if re.search(r"^\s*(import|from) torchrl", file.read_text(), re.MULTILINE)
     }
-    assert importing == {"torchrl_view.py", "check_env.py", "ppo.py", "hard_puzzles.py"}
+    assert importing == {
+        "torchrl_view.py",
+        "check_env.py",
+        "ppo.py",
+        "hard_puzzles.py",
+        "loggers.py",
+    }

@@ -150,6 +150,14 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
         tokens = np.where(moves == kernels.STOP, self.stop, moves + self.first_move)
         return torch.from_numpy(tokens.astype(np.uint8))
 
+    def decode(self, question: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads numbers, int64 (B, n), and targets, int64 (B,), off questions (B, L)."""
+        digits = question[:, : self.answer_start].long() - self.first_digit
+        split_at = self.numbers * self.number_digits
+        grouped = digits[:, :split_at].reshape(len(digits), self.numbers, -1)
+        numbers = _from_digits(grouped, self.base)
+        return numbers, _from_digits(digits[:, split_at:], self.base)
+
     def written(self, question: Tensor) -> Tensor:
         """Returns the positions of the program; see `Puzzle.written`."""
         position = torch.arange(self.length, device=question.device)
@@ -230,3 +238,10 @@ def _checked_range(key: str, bounds: tuple[int, int], most: int) -> tuple[int, i
 
 def _digits_needed(value: int, base: int) -> int:
     return 1 if value < base else 1 + _digits_needed(value // base, base)
+
+
+def _from_digits(digits: Tensor, base: int) -> Tensor:
+    value = digits[..., 0]
+    for place in range(1, digits.shape[-1]):
+        value = value * base + digits[..., place]
+    return value

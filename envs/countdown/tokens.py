@@ -1,5 +1,7 @@
 """The layout of Countdown's tokens: reading and writing it; `rules` shows an example."""
 
+from abc import abstractmethod
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,21 +50,10 @@ class CountdownTokens(Rules):
         question[:, : self.answer_start] = np.concatenate(digits, axis=1) + self.first_digit
         return torch.from_numpy(question)
 
+    @abstractmethod
     def decode(self, question: Tensor) -> tuple[Tensor, Tensor]:
         """Reads numbers, int64 (B, n), and targets, int64 (B,), off questions (B, L)."""
-        digits = question[:, : self.answer_start].long() - self.first_digit
-        split_at = self.numbers * self.number_digits
-        grouped = digits[:, :split_at].reshape(len(digits), self.numbers, -1)
-        numbers = _from_digits(grouped, self.base)
-        return numbers, _from_digits(digits[:, split_at:], self.base)
 
 
 def _to_digits(values: np.ndarray, base: int, digits: int) -> np.ndarray:
     return values[:, None] // base ** np.arange(digits - 1, -1, -1) % base
-
-
-def _from_digits(digits: Tensor, base: int) -> Tensor:
-    value = digits[..., 0]
-    for place in range(1, digits.shape[-1]):
-        value = value * base + digits[..., place]
-    return value
