@@ -127,7 +127,7 @@ class Objective:
             whole rollout of K steps first.
         epochs: updates per rollout; all but the first take its steps again, from the same states.
         backprop_steps: the last steps of a rollout that are one graph (truncated back-propagation
-            through time); 1 for every step by itself. Earlier steps then have no gradient.
+            through time), and steps before have no gradient; 1 for every step by itself.
         depth: draws the number of steps of a rollout; None for K.
 
     Raises:

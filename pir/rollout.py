@@ -194,13 +194,14 @@ def _iterate(
 
 
 def gradient_in(k: int, num_steps: int, backprop_steps: int) -> AbstractContextManager[Any]:
-    """Returns the context in which step k of K is taken: with gradient, or without.
+    """Returns the context in which step k of a rollout is taken: with gradient, or without.
 
-    Only the last `backprop_steps` steps have gradient (truncated back-propagation through time),
-    which `improve(..., through_time=True)` makes one graph; with 1 every step has, by itself.
+    With `backprop_steps` = 1 every step has gradient, which ends at the step's start. With more,
+    only the last `backprop_steps` steps have gradient, and `improve(..., through_time=True)` makes
+    them one graph (truncated back-propagation through time).
     """
-    inside = backprop_steps == 1 or k > num_steps - backprop_steps
-    return nullcontext() if inside else torch.no_grad()
+    has_gradient = backprop_steps == 1 or k > num_steps - backprop_steps
+    return nullcontext() if has_gradient else torch.no_grad()
 
 
 def stack(steps: Sequence[Rollout]) -> Rollout:

@@ -11,7 +11,7 @@ import pir.ledger.statistics
 from pir.errors import UserError
 from pir.ledger.cells import IDLE_KL
 from pir.ledger.ledger import Ledger
-from pir.ledger.statistics import STATISTICS, finished, puzzle_statistics, statistic
+from pir.ledger.statistics import STATISTICS, finish, puzzle_statistics, statistic
 from pir.rollout import Iterate, Rollout, changed
 
 
@@ -167,7 +167,7 @@ def test_statistics_match_the_slow_reference():
 
 
 def test_dead_steps_are_idle_busy_or_overshoot():
-    values = finished(puzzle_statistics(make_step(3, batch=200)))
+    values = finish(puzzle_statistics(make_step(3, batch=200)))
     parts = values["idle"] + values["busy"] + values["overshoot"]
     assert torch.equal(values["dead"], parts)
     assert torch.equal(values["improved"] + values["dead"], torch.ones(200))
@@ -226,7 +226,7 @@ def test_rollouts_of_unequal_length():
 def test_puzzles_without_a_label_still_have_a_ledger():
     step = make_step(0)
     bare = changed(step, puzzles=TensorDict({}, batch_size=[7]))
-    with_label, without = (finished(puzzle_statistics(s)) for s in (step, bare))
+    with_label, without = (finish(puzzle_statistics(s)) for s in (step, bare))
     for name, kind in STATISTICS.items():
         if kind.label:
             assert without[name].isnan().all(), name

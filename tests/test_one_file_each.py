@@ -72,8 +72,8 @@ class Solved(LaneSchedule):
 
     refills = 0
 
-    def finished(self, step: Rollout, turn: int, depth: int):
-        ended = (step.k >= depth) | step.after.solved
+    def finished(self, step: Rollout, steps_so_far: int, length: int):
+        ended = (step.k >= length) | step.after.solved
         self.refills += int(ended.sum())
         return ended
 

@@ -14,7 +14,7 @@ from pir.ledger.guidance import divergence, log_prob_gain, region
 from pir.rollout import Rollout
 
 IDLE_KL = 1e-3
-"""Mean KL(c || u) per written cell, in nats, below which a step counts as idle."""
+"""Mean KL(c || u) per written cell, in nats, below which a dead step counts as idle."""
 
 
 class Cells:
@@ -111,6 +111,9 @@ class Cells:
             self.kl < IDLE_KL, -1, region(self.log_prob_gain, self.kl, self.reverse_kl)
         )
 
+    # A step is dead if its score gain is not above 0: dead = idle + overshoot + busy, each once. It
+    # is live above `LIVE_GAIN` (`pir.ledger.statistics`), so that a tiny gain is neither.
+
     @cached_property
     def dead(self) -> Tensor:
         """Whether the step gained nothing, bool (B,)."""
@@ -118,13 +121,23 @@ class Cells:
 
     @cached_property
     def idle(self) -> Tensor:
-        """Whether it is dead because the policy hardly moved, bool (B,)."""
+        """Dead, and the policy hardly moved, bool (B,)."""
         return self.dead & (self.mean(self.kl) < IDLE_KL)
 
     @cached_property
     def overshoot(self) -> Tensor:
-        """Whether it is dead because it went too far, bool (B,); without a label none is known."""
+        """Dead, not idle, and a smaller step would have gained on the label, bool (B,).
+
+        That is so where the log-probability of the label fell and its slope at the step's start,
+        the margin at w = 0, is above 0. Without a label nothing counts as an overshoot.
+        """
         if not self.labelled:
             return torch.zeros_like(self.dead)
-        gained, slope = self.sum(self.log_prob_gain), self.sum(self.log_prob_gain + self.reverse_kl)
-        return self.dead & ~self.idle & (gained < 0) & (slope > 0)
+        gained = self.sum(self.log_prob_gain)
+        margin_at_0 = self.sum(self.log_prob_gain + self.reverse_kl)
+        return self.dead & ~self.idle & (gained < 0) & (margin_at_0 > 0)
+
+    @cached_property
+    def busy(self) -> Tensor:
+        """Dead, and neither idle nor an overshoot: the policy moved without a gain, bool (B,)."""
+        return self.dead & ~self.idle & ~self.overshoot

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.ledger.statistics import STATISTICS, finished, parts, puzzle_statistics
+from pir.ledger.statistics import STATISTICS, finish, parts, puzzle_statistics
 from pir.rollout import Rollout
 
 OUTCOMES = ("failed", "solved")
@@ -84,7 +84,7 @@ class Ledger:
         """
         chosen = slice(None) if outcome is None else [OUTCOMES.index(outcome)]
         counts, sums = self.counts[chosen].sum(0).cpu(), self.sums[chosen].sum(0).cpu()
-        columns = finished(sums / counts[:, None])
+        columns = finish(sums / counts[:, None])
         return [
             {"k": k + 1, "forward_passes": (k + 1) * self.passes_per_step}
             | {name: float(column[k]) for name, column in columns.items()}
@@ -114,7 +114,7 @@ class Ledger:
         """Returns the mean of a share over all steps of all puzzles."""
         counts, sums = self.counts.sum(0)[:num_steps], self.sums.sum(0)[:num_steps]
         total = float(counts.sum())
-        return float(finished(sums)[name].sum()) / total if total else 0.0
+        return float(finish(sums)[name].sum()) / total if total else 0.0
 
     def clear(self) -> None:
         """Forgets the rollouts that have ended."""

@@ -103,7 +103,7 @@ def parts(values: Tensor) -> dict[str, Tensor]:
     return dict(zip(STATISTICS, torch.split(values, widths, dim=-1), strict=True))
 
 
-def finished(means: Tensor) -> dict[str, Tensor]:
+def finish(means: Tensor) -> dict[str, Tensor]:
     """Turns means over puzzles of `puzzle_statistics`, (..., widths), into the statistics."""
     return {name: STATISTICS[name].finish(part) for name, part in parts(means).items()}
 
@@ -275,7 +275,7 @@ def advantage_margin_0(cells: Cells) -> Tensor:
 
 @statistic("share")
 def dead(cells: Cells) -> Tensor:
-    """The gain is not above 0: the step's forward passes bought nothing."""
+    """The gain is not above 0: idle, busy or an overshoot."""
     return cells.dead
 
 
@@ -287,8 +287,8 @@ def idle(cells: Cells) -> Tensor:
 
 @statistic("share")
 def busy(cells: Cells) -> Tensor:
-    """Dead, neither idle nor an overshoot: the policy moved, to no avail."""
-    return cells.dead & ~cells.idle & ~cells.overshoot
+    """Dead, neither idle nor an overshoot: the policy moved without a gain."""
+    return cells.busy
 
 
 @statistic("share", label=True)
@@ -334,7 +334,7 @@ def ece(cells: Cells) -> Tensor:
 
 @statistic("probability", width=BINS, finish=_total)
 def answer_ece(cells: Cells) -> Tensor:
-    """The same of whole answers: their probability under c against the verifier's word."""
+    """The same of whole answers: their probability under c against whether they are solved."""
     probability = cells.sum(cells.log_confidence).exp()
     each = torch.arange(len(probability), device=probability.device)
     return _binned(probability, probability - cells.step.after.solved.float(), each, len(each))

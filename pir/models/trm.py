@@ -3,7 +3,7 @@
 One small network f updates two latents of shape (B, L, D): the reasoning z and the answer y. An
 improvement step is T cycles; a cycle is n updates z <- f(x + y + z) and one update y <- f(y + z),
 with the embedded question x injected every time z is updated. Only the last cycle has gradient.
-The embedded condition of a step (`Conditioning`) is added at every update of either latent.
+The embedded condition of a step (`Conditioning`) is part of x, and added to y at its update.
 
 The paper's ablations are settings: separate networks for z and y; no z (y <- f(x + y), n + 1
 times); or m reasoning latents, which take turns: z_i <- f(x + y + z_1 + .. + z_m).

@@ -1,7 +1,8 @@
-"""Advantage-weighted regression: answers are learned the more, the better they are.
+"""Advantage-weighted regression (AWR): answers are learned the more, the better they are.
 
-Shapes: B puzzles, S answers to each, L cells. Every advantage is centred: its mean over the answers
-(or, of a label's gain, over the written cells) is 0, or it is measured against a stated baseline.
+Shapes: B puzzles, S answers to each, L cells; u is the policy before the step, c the one after it,
+y* the label. Advantages are centred: their mean over the answers (or, of a label's gain, over the
+written cells) is 0; that of "previous" is measured against the answer before.
 """
 
 from typing import Literal, get_args
@@ -43,10 +44,10 @@ class AdvantageWeighted(Term):
     * "conflicts": every cell of a sampled answer; whether it breaks no rule, less the mean over the
       samples: credit where the verifier sees the fault;
     * "label_gain": every cell of the label; the log-probability that the step gained, less the mean
-      over the cells. All actions are right here, so this only weighs cells against one another.
+      over the cells. All of them are right, so this only weighs cells against one another.
 
-    The first three use no label. Puzzles whose samples are all alike in score (or conflicts) carry
-    no information and are left out.
+    The first three use no label. Puzzles whose samples are all alike in score (cells, in
+    conflicts) carry no information and get weight 0.
 
     Args:
         samples: answers S per puzzle and step, at least 2; None for `SAMPLES`. None with

@@ -35,13 +35,13 @@ class LaneSchedule(ABC):
         self.device = device
 
     @abstractmethod
-    def finished(self, step: Rollout, turn: int, depth: int) -> Tensor:
+    def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
         """Returns which lanes take a new puzzle after a step, bool of shape (B,).
 
         Args:
             step: of shape (B,).
-            turn: improvement steps that all lanes took in this run, this one included.
-            depth: improvement steps of the present rollouts; K, if the objective draws none.
+            steps_so_far: improvement steps of this run, this one included.
+            length: improvement steps of the present rollouts; K, if the objective draws none.
         """
 
     def state_dict(self) -> dict[str, Any]:

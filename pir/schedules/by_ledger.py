@@ -1,4 +1,4 @@
-"""The depth of training's rollouts follows the ledger: dead steps are not taken.
+"""The depth of training's rollouts follows the ledger: it ends where steps improve too few puzzles.
 
 A forward pass can go to one more step of a puzzle or to a fresh one. Which is better differs
 between puzzles and changes while a model learns, so it is measured. The depth starts at one step;
@@ -42,17 +42,17 @@ class ByLedger(LaneSchedule):
         self.improved, self.taken = torch.zeros(2, num_steps, device=device)
 
     @torch.no_grad()
-    def finished(self, step: Rollout, turn: int, depth: int) -> Tensor:
+    def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
         """Chooses the lanes, then counts what the step improved and decides about the depth anew.
 
-        As with staggered lanes each turn refills a share of them, so that all steps are trained
+        As with staggered lanes each step refills a share of them, so that all steps are trained
         side by side; of the scouts a smaller share, for they go one step farther.
         """
         lane = torch.arange(len(step.k), device=step.k.device)
         scout = (lane % SCOUTS == SCOUTS - 1) | (lane == min(len(lane), SCOUTS) - 1)
         longest = torch.where(scout, min(self.depth + 1, self.num_steps), self.depth)
         place = torch.where(scout, lane // SCOUTS, lane)
-        chosen = (place % longest == turn % longest) | (step.k >= longest)
+        chosen = (place % longest == steps_so_far % longest) | (step.k >= longest)
         self._observe(step)
         return chosen
 

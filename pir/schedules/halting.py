@@ -12,6 +12,6 @@ class Halting(LaneSchedule):
 
     outputs = ("halt_logit",)
 
-    def finished(self, step: Rollout, turn: int, depth: int) -> Tensor:
+    def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
         """See `LaneSchedule.finished`."""
-        return (step.k >= depth) | halts(step.after.halt_logit, step.after.continue_logit)
+        return (step.k >= length) | halts(step.after.halt_logit, step.after.continue_logit)

@@ -8,9 +8,9 @@ from pir.schedules.base import LaneSchedule
 
 
 class Staggered(LaneSchedule):
-    """Lane b takes a new puzzle at the turns t with t = b (mod K)."""
+    """Lane b takes a new puzzle after the steps t of the run with t = b (mod K)."""
 
-    def finished(self, step: Rollout, turn: int, depth: int) -> Tensor:
+    def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
         """See `LaneSchedule.finished`."""
         lane = torch.arange(len(step.k), device=step.k.device)
-        return lane % self.num_steps == turn % self.num_steps
+        return lane % self.num_steps == steps_so_far % self.num_steps

@@ -11,6 +11,6 @@ class Synchronous(LaneSchedule):
 
     whole_rollouts = True
 
-    def finished(self, step: Rollout, turn: int, depth: int) -> Tensor:
+    def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
         """See `LaneSchedule.finished`."""
-        return step.k >= depth
+        return step.k >= length

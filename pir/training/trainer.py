@@ -38,8 +38,8 @@ from pir.training.progress import LONGEST_WAIT, ProgressView
 from pir.training.resume import described, open_folder, resume, snapshot
 from pir.training.state import TrainState
 
-MEASURED_SHARE, MEASURED_AT_LEAST = 4, 64
-"""While training, the ledger looks at every fourth lane, and at this many at least."""
+MEASURED_DIVISOR, MEASURED_AT_LEAST = 4, 64
+"""While training, the ledger measures the first quarter of the lanes, at least so many."""
 
 
 class Trainer:
@@ -105,9 +105,9 @@ class Trainer:
         self.rates = [group["lr"] for group in optimizer.param_groups]
         batch = self.settings.batch_size
         # Lanes are alike, so a share of them measures the same at a share of the cost.
-        self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_SHARE))
-        depth = self.objective.depth
-        longest = self.num_steps if depth is None else depth.longest(self.num_steps)
+        self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_DIVISOR))
+        random_depth = self.objective.depth
+        longest = self.num_steps if random_depth is None else random_depth.longest(self.num_steps)
         self.state = TrainState(
             self.reasoner,
             optimizer,
@@ -172,13 +172,13 @@ class Trainer:
         reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
         schedule, progress, lanes = self.state.schedule, self.progress, self.state.lanes
         assert lanes is not None
-        depth, window = self._depth(), objective.backprop_steps
-        num_steps = depth if schedule.whole_rollouts else 1
+        length, backprop = self._rollout_length(), objective.backprop_steps
+        num_steps = length if schedule.whole_rollouts else 1
         steps: list[Rollout] = []
         for k in range(1, num_steps + 1):
             condition = objective.condition(lanes, progress.optimizer_step)
-            with gradient_in(k, num_steps, window):
-                lanes, step = improve(reasoner, puzzle, lanes, condition, through_time=window > 1)
+            with gradient_in(k, num_steps, backprop):
+                lanes, step = improve(reasoner, puzzle, lanes, condition, through_time=backprop > 1)
             steps.append(step)
             progress.improvement_step += 1
             if objective.update == "rollout" and k < num_steps:
@@ -187,16 +187,16 @@ class Trainer:
             for losses in objective.losses(rollout, puzzle, reasoner, progress.optimizer_step):
                 self._update(losses)
             for step in rollout.unbind(0):
-                lanes.finished = schedule.finished(step, progress.improvement_step, depth)
+                lanes.finished = schedule.finished(step, progress.improvement_step, length)
                 self._record(step, lanes.finished)
             if self.replays:
                 self.state.hard_puzzles.add(lanes.puzzles, lanes.finished & ~lanes.now.solved)
         self.state.lanes = lanes.detach()
 
-    def _depth(self) -> int:
-        """Returns the improvement steps of the rollouts that are trained next."""
-        drawn = self.objective.depth
-        return self.num_steps if drawn is None else drawn.draw(self.num_steps)
+    def _rollout_length(self) -> int:
+        """Returns how many improvement steps the next rollouts have: K, or a number drawn."""
+        random_depth = self.objective.depth
+        return self.num_steps if random_depth is None else random_depth.draw(self.num_steps)
 
     def _begin(self, puzzles: TensorDict) -> Lanes:
         """Puts freshly sampled puzzles into lanes of their own."""
