@@ -118,8 +118,8 @@ def given(tmp_path, monkeypatch, pir_here):
 
 
 def test_a_model(given, tmp_path):
-    run = given("averaging", MODEL, "model/mine.yaml",
-                "# Mine\n_target_: averaging.Averaging\nwidth: 8\n")  # fmt: skip
+    run = given("mean_mixer", MODEL, "model/mine.yaml",
+                "# Mine\n_target_: mean_mixer.Averaging\nwidth: 8\n")  # fmt: skip
     tiny = [word for word in TINY if not word.startswith("model.")]
     run("train", "model=mine", "optim=adamw", f"run={tmp_path / 'run'}", *tiny)
     assert json.loads((tmp_path / "run/summary.json").read_text())["model"] == "mine"

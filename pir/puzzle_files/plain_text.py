@@ -14,7 +14,9 @@ COMMENT = re.compile(r"(?:^|\s)\s*(?:#|//).*")
 RATING = re.compile(r"\d+\.\d+(?:/\d+\.\d+)*|\w+=\S+|[A-Za-z]\w*")
 TAG = re.compile(r"[A-Za-z][\w.:-]*")
 NUMBERING = re.compile(r"\s*\(?\d+[.):]\s+")
-MOST_SPLITS = 2000
+MOST_FIELDS, MOST_WORDS = 300, 2000
+"""Lines with more fields, or words, than that are read whole or not at all: every one is tried."""
+
 MOST_TAGS = 4
 
 
@@ -61,7 +63,8 @@ def find(puzzle: Puzzle, line: str, tags: int = MOST_TAGS) -> Found | None:
     for separator in SEPARATORS:
         splits = list(separator.finditer(text))
         found: list[Found] = []
-        for split in splits if len(splits) <= MOST_SPLITS else ():
+        most = MOST_WORDS if separator is BLANKS else MOST_FIELDS
+        for split in splits if len(splits) <= most else ():
             try:
                 found += _split(puzzle, text, split, separator, tags)
             except PuzzleTextError as error:

@@ -104,6 +104,9 @@ class Trainer:
             group["initial_lr"] = group["lr"]
         self.rates = [group["lr"] for group in optimizer.param_groups]
         batch = self.settings.batch_size
+        self.one_lane = self._one_lane()
+        size = sum(leaf.nbytes for leaf in self.one_lane.now.to_tensordict().values(True, True))
+        require_memory(batch * size, f"trainer.batch_size={batch}")
         # Lanes are alike, so a share of them measures the same at a share of the cost.
         self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_DIVISOR))
         random_depth = self.objective.depth
@@ -124,9 +127,6 @@ class Trainer:
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
-        self.one_lane = self._one_lane()
-        size = sum(leaf.nbytes for leaf in self.one_lane.now.to_tensordict().values(True, True))
-        require_memory(batch * size, f"trainer.batch_size={batch}")
         self.replays = self.settings.replay_share > 0
         puzzles = self.one_lane.puzzles
         refuse_misfit(self.objective, self.reasoner, schedule, puzzles, self.replays)
