@@ -55,7 +55,7 @@ class Components:
 
     def build_optimizer(self, config: DictConfig) -> torch.optim.Optimizer:
         """Builds the optimizer over the reasoner's named parameters, without the frozen ones."""
-        named = [pair for pair in self.reasoner.named_parameters() if pair[1].requires_grad]
+        named = self.reasoner.trained_parameters()
         return build(config.optim, "optim", torch.optim.Optimizer, params=named)
 
     def build_logger(self, config: DictConfig) -> Logger:

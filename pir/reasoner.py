@@ -128,9 +128,13 @@ class Reasoner(nn.Module, ABC):
         width = max(part.shape[-1] for part in vectors)
         return torch.cat([part for part in vectors if part.shape[-1] == width], 1)
 
+    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Returns the parameters that are trained, by name."""
+        return [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+
     def parameter_count(self) -> int:
         """Returns the number of trained parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return sum(p.numel() for _, p in self.trained_parameters())
 
 
 def latents_of(state: TensorDict) -> list[Tensor]:

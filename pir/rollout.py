@@ -205,7 +205,9 @@ def gradient_in(k: int, num_steps: int, backprop_steps: int) -> AbstractContextM
 
 
 def stack(steps: Sequence[Rollout]) -> Rollout:
-    """Returns K steps of shape (B,) as a rollout of shape (K, B)."""
+    """Returns K steps of shape (B,) as a rollout of shape (K, B); a single one is not copied."""
+    if len(steps) == 1:
+        return cast(Rollout, steps[0].unsqueeze(0))
     return cast(Rollout, torch.stack(list(steps)))
 
 

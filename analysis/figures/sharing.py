@@ -10,7 +10,6 @@ from matplotlib.figure import SubFigure
 from matplotlib.image import AxesImage
 from pir.analysis.figures.layout import legend_below, percent_axis, step_axis
 from pir.analysis.figures.style import COLOURS
-from pir.analysis.reading.facts import MOST_STEPS
 from pir.analysis.reading.runs import LATENTS, PER_STEP, Run
 from pir.analysis.statistics.subspaces import (
     cross_capture,
@@ -23,6 +22,7 @@ from pir.analysis.statistics.subspaces import (
 from pir.analysis.words import NONE, percent
 
 from pir.errors import UserError
+from pir.runs.typed import MOST_STEPS
 
 SILHOUETTE_PUZZLES = 64
 """Puzzles whose distances are compared, because their number grows with the square."""

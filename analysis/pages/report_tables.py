@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from pir.analysis.figures.exits import FIXED, rule_name
 from pir.analysis.pages.page import PageTable
-from pir.analysis.reading.facts import Statistic
 from pir.analysis.reading.runs import (
     BREADTH,
     EXITS,
@@ -16,6 +15,8 @@ from pir.analysis.reading.runs import (
     Table,
 )
 from pir.analysis.words import NONE, between, number, percent, quantity
+
+from pir.runs.records import Statistic
 
 STEP_COLUMNS = ("score", "gain", "dead", "idle", "busy", "overshoot", "kl")
 """Columns of the table of steps, where the evaluation has them; the figures show all others."""

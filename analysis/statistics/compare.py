@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from pir.analysis.reading.facts import Statistic
 from pir.analysis.reading.runs import (
     PER_PUZZLE,
     PER_STEP,
@@ -31,6 +30,7 @@ from pir.analysis.statistics.resampling import (
 
 from pir.checks import suggest
 from pir.errors import UserError
+from pir.runs.records import Statistic
 from pir.system.stored import refuse
 
 SIGNIFICANT = 0.05

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tensordict import TensorDict
@@ -99,8 +100,9 @@ class Pass:
         """Whether the answer after the trained depth is right, bool (N,)."""
         return self.result.solved[:, self.depth - 1]
 
+    @cached_property
     def rating(self) -> Tensor:
-        """Returns the difficulty of every puzzle, (N,)."""
+        """The difficulty of every puzzle, (N,), on the CPU."""
         return self.puzzle.rating(self.sample["question"]).cpu()
 
     def at_depth(self, rows: Rows) -> Rows:

@@ -71,7 +71,7 @@ def per_outcome(run: Pass) -> Measured:
 
 def strata(run: Pass) -> Measured:
     """Every step of puzzles that are about equally hard, from the easiest on."""
-    rating = run.rating().double()
+    rating = run.rating.double()
     quantiles = rating.quantile(torch.linspace(0, 1, STRATA + 1).double())
     edges = torch.tensor(sorted(set(quantiles[1:-1].tolist())), dtype=torch.float64)
     group = torch.bucketize(rating, edges, right=True)
@@ -102,7 +102,7 @@ def strata(run: Pass) -> Measured:
 def per_puzzle(run: Pass) -> Measured:
     """One row per puzzle: text, first step that solves it, last score, difficulty."""
     rows = []
-    ratings = run.puzzle.rating(run.sample["question"]).tolist()
+    ratings = run.rating.tolist()
     for index, question in enumerate(run.sample["question"].cpu()):
         solved = run.result.solved[index]
         first = int(solved.int().argmax()) + 1 if bool(solved.any()) else ""
@@ -121,7 +121,7 @@ def per_puzzle(run: Pass) -> Measured:
 
 def steps(run: Pass) -> Measured:
     """Every statistic of every puzzle at every step."""
-    return Measured(schema.STEPS, arrays=run.result.values | {"rating": run.rating()})
+    return Measured(schema.STEPS, arrays=run.result.values | {"rating": run.rating})
 
 
 # ---------------------------------------------------------------- cells, latents, other steps

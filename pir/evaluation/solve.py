@@ -75,14 +75,15 @@ def solve(
         for first in range(0, len(batch), size):
             some = puzzles[first : first + size]
             for rows, step in steps_until_exit(reasoner, puzzle, some, rule, threshold, most):
-                after = step.after.cpu()
+                answers = step.after.answer.cpu()
+                solved, scores = step.after.solved.tolist(), step.after.score.tolist()
                 for place, row in enumerate((first + rows).tolist()):
                     steps[row].append(
                         StepAnswer(
                             k=int(step.k[place]),
-                            answer=puzzle.format_answer(batch[row], after.answer[place]),
-                            solved=bool(after.solved[place]),
-                            score=round(float(after.score[place]), 4),
+                            answer=puzzle.format_answer(batch[row], answers[place]),
+                            solved=solved[place],
+                            score=round(scores[place], 4),
                         )
                     )
     return steps

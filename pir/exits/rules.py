@@ -192,12 +192,12 @@ class Oracle(Wait):
         return torch.maximum(solved, 1 - solved.amax(1, keepdim=True))
 
 
-def worth_going_on(log_prob_gain: Tensor) -> Tensor:
+def worth_going_on(gain: Tensor) -> Tensor:
     """Returns the target of a gate that goes on where there is a gain I: sigmoid(50 (I - 0.005)).
 
-    Source: the second stage of LoopLM (arXiv:2510.25741, section 3.4).
+    Source: the second stage of LoopLM (arXiv:2510.25741, section 3.4), there of a log-probability.
     """
-    return (50.0 * (log_prob_gain - 0.005)).sigmoid()
+    return (50.0 * (gain - 0.005)).sigmoid()
 
 
 class PredictedGain(Below):

@@ -135,10 +135,6 @@ class RunFolder:
         self.metrics = self.path / schema.METRICS
         self.improvement = self.path / schema.IMPROVEMENT
         self.outcomes = self.path / schema.OUTCOMES
-        self.training_ledger = self.path / schema.TRAINING_LEDGER
-        self.training_outcomes = self.path / schema.TRAINING_OUTCOMES
-        self.timing = self.path / schema.TIMING
-        self.logged = (self.metrics, self.training_ledger, self.training_outcomes, self.timing)
         self.summary = self.path / schema.SUMMARY
         self.last = self.path / schema.LAST
         self.best = self.path / schema.BEST

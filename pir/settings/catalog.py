@@ -1,7 +1,6 @@
 """What there is to choose from, read off the config files, and messages that say so."""
 
 import re
-from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from pir.checks import check_choice, suggest
 from pir.errors import UserError
 from pir.settings import plugins
-from pir.settings.plugins import config_packages
 from pir.system.stored import MOST_SETTINGS, parse_settings, read_bytes
 from pir.system.terminal import one_line
 
@@ -38,17 +36,16 @@ SHARED = "_"
 """Files whose names begin so hold settings that several choices share; they are no choices."""
 
 
-def choices(group: str, sources: Iterable[Any]) -> list[dict[str, str]]:
+def choices(group: str) -> list[dict[str, str]]:
     """Returns the choices of a config group with their summaries, sorted by name.
 
     Args:
         group: the group's folder, such as "env".
-        sources: Hydra's config sources; the first that has a name wins, as in Hydra.
 
     Returns:
         One `{"name", "summary"}` per choice; the summary is the first comment of its file.
     """
-    found = _files(group, sources)
+    found = _files(group)
     return [{"name": name, "summary": _summary(_text(found[name]))} for name in sorted(found)]
 
 
@@ -57,14 +54,13 @@ def load_choice(group: str, name: str, setting: str | None = None) -> Any:
 
     Args:
         group: the group's folder, such as "exit".
-        name: of the choice: of pir, an installed plug-in, or a folder that this command line names.
+        name: of the choice.
         setting: that names it, for messages; the group itself by default.
 
     Raises:
         UserError: if there is no such choice.
     """
-    packages = ["pir.configs", *config_packages().values()]
-    found = _in_folders(group, [*map(files, packages), *plugins.folders])
+    found = _files(group)
     check_choice(setting or group, name, sorted(found))
     settings = OmegaConf.create(parse_settings(_text(found[name]), found[name]))
     if "defaults" in settings:
@@ -72,21 +68,15 @@ def load_choice(group: str, name: str, setting: str | None = None) -> Any:
     return settings
 
 
-def _files(group: str, sources: Iterable[Any]) -> dict[str, Any]:
-    """Returns the settings files of a group by name, from Hydra's sources."""
-    folders: list[Any] = []
-    for source in sources:
-        if source.schema == "pkg" and source.path:
-            folders.append(files(source.path))
-        elif source.schema == "file":
-            folders.append(Path(source.path))
-    return _in_folders(group, folders)
+def _files(group: str) -> dict[str, Any]:
+    """Returns the settings files of a group by name.
 
-
-def _in_folders(group: str, folders: Iterable[Any]) -> dict[str, Any]:
-    """Returns the settings files of a group by name; the first folder that has a name wins."""
+    They are those of pir, of installed plug-ins, and of folders that this command line names; the
+    first that has a name wins, as in Hydra.
+    """
+    packages = ["pir.configs", *plugins.config_packages().values()]
     found: dict[str, Any] = {}
-    for folder in (each.joinpath(group) for each in folders):
+    for folder in (each.joinpath(group) for each in (*map(files, packages), *plugins.folders)):
         if folder.is_dir():
             for file in folder.iterdir():
                 if file.name.endswith(".yaml") and not file.name.startswith(SHARED):

@@ -15,6 +15,17 @@ AT_LEAST_ONE = (
 )
 BUDGETS = ("max_optimizer_steps", "max_minutes", "max_forward_passes")
 
+CHANGEABLE = (
+    *(f"trainer.{name}" for name in BUDGETS),
+    "trainer.patience",
+    "trainer.test_puzzles",
+    "trainer.eval_batch_size",
+    "trainer.threads",
+    "logger",
+    "device",
+)
+"""What may differ when a run is resumed: how long and where, not what is trained."""
+
 
 @dataclass
 class TrainerSettings:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pir.ledger.ledger import Ledger
+from pir.runs import schema
 from pir.runs.folder import RunFolder
 from pir.runs.row_file import RowFile
 
@@ -11,8 +12,15 @@ if TYPE_CHECKING:
     from pir.training.trainer import Trainer
 
 
-NAMES = RunFolder("")
-"""Gives the files their names; nothing is written there."""
+FILES = (
+    schema.METRICS,
+    schema.TRAINING_LEDGER,
+    schema.TRAINING_OUTCOMES,
+    schema.TIMING,
+    schema.IMPROVEMENT,
+    schema.OUTCOMES,
+)
+"""The files that rows are written to while a run trains."""
 
 
 class KeptRows:
@@ -33,9 +41,7 @@ class KeptRows:
 
 def rows_of(folder: RunFolder | None) -> dict[str, RowFile | KeptRows]:
     """Returns where rows go, by the name of the file."""
-    places = folder or NAMES
-    files = (*places.logged, places.improvement, places.outcomes)
-    return {path.name: RowFile(path) if folder else KeptRows() for path in files}
+    return {name: RowFile(folder.path / name) if folder else KeptRows() for name in FILES}
 
 
 def show(trainer: "Trainer") -> None:
@@ -53,7 +59,7 @@ def show(trainer: "Trainer") -> None:
 
 def log_interval(trainer: "Trainer") -> None:
     """Writes one interval's row to metrics.csv, the training ledger and timing.csv."""
-    folder, progress, ledger = NAMES, trainer.progress, trainer.state.ledger
+    progress, ledger = trainer.progress, trainer.state.ledger
     rows = ledger.rows()
     means = {name: total / progress.interval_updates for name, total in progress.interval.items()}
     row: dict[str, Any] = {
@@ -71,23 +77,23 @@ def log_interval(trainer: "Trainer") -> None:
         "dead_fraction": ledger.dead_fraction() if rows else "",
         "live_depth": ledger.live_depth() if rows else "",
     }
-    trainer.rows[folder.metrics.name].append([row])
+    trainer.rows[schema.METRICS].append([row])
     at = {"optimizer_step": progress.optimizer_step}
-    trainer.rows[folder.training_ledger.name].append([at | row for row in rows])
-    trainer.rows[folder.training_outcomes.name].append([at | r for r in ledger.outcome_rows()])
+    trainer.rows[schema.TRAINING_LEDGER].append([at | row for row in rows])
+    trainer.rows[schema.TRAINING_OUTCOMES].append([at | r for r in ledger.outcome_rows()])
     taken = {
         "seconds": trainer.state.watch.seconds(),
         "ledger_seconds": progress.ledger_seconds,
     }
-    trainer.rows[folder.timing.name].append([at | {k: f"{v:.3f}" for k, v in taken.items()}])
+    trainer.rows[schema.TIMING].append([at | {k: f"{v:.3f}" for k, v in taken.items()}])
     trainer.logger.log({f"train/{k}": v for k, v in means.items()}, progress.optimizer_step)
 
 
 def log_validation(trainer: "Trainer", ledger: Ledger) -> None:
     """Writes the rows of an evaluation on the validation puzzles."""
-    folder, rows = NAMES, ledger.rows()
+    rows = ledger.rows()
     step = trainer.progress.optimizer_step
     at = {"optimizer_step": step}
-    trainer.rows[folder.improvement.name].append([at | row for row in rows])
-    trainer.rows[folder.outcomes.name].append([at | row for row in ledger.outcome_rows()])
+    trainer.rows[schema.IMPROVEMENT].append([at | row for row in rows])
+    trainer.rows[schema.OUTCOMES].append([at | row for row in ledger.outcome_rows()])
     trainer.logger.log({f"val/{k}": v for k, v in rows[-1].items()}, step)

@@ -18,8 +18,8 @@ from pir.runs.folder_lock import remove
 from pir.runs.inputs import of_run, without_files
 from pir.runs.row_file import RowFile
 from pir.schedules import LaneSchedule
+from pir.settings.training import CHANGEABLE
 from pir.system.terminal import one_line, say
-from pir.training.settings import CHANGEABLE
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer

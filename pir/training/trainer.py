@@ -95,7 +95,7 @@ class Trainer:
         self.device = next(reasoner.parameters()).device
         self.num_steps = self.reasoner.improvement_steps
         if optimizer is None:
-            optimizer = MuonAdamW((n, p) for n, p in reasoner.named_parameters() if p.requires_grad)
+            optimizer = MuonAdamW(reasoner.trained_parameters())
         if schedule is None:
             kind = Synchronous if objective.update == "rollout" else Staggered
             schedule = kind(self.num_steps, self.device)

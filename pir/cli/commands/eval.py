@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
 from pir.checks import check_choice
@@ -109,8 +108,7 @@ def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
     """Builds exit rules by name: all of them, one, a list, or none."""
     from pir.components import build_rule
 
-    sources = HydraConfig.get().runtime.config_sources
-    known = [row["name"] for row in choices("exit", sources)]
+    known = [row["name"] for row in choices("exit")]
     names: Sequence[str] = list(wanted) if isinstance(wanted, ListConfig) else [str(wanted)]
     if wanted is None:
         names = []

@@ -2,7 +2,6 @@
 
 import json
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -18,9 +17,8 @@ def run(config: DictConfig) -> None:
     check_choice("output", config.output, ("text", "json"))
     if config.what is not None:
         check_choice("what", config.what, tuple(GROUPS))
-    sources = HydraConfig.get().runtime.config_sources
     wanted = [config.what] if config.what else list(GROUPS)
-    found = {name: choices(GROUPS[name], sources) for name in wanted}
+    found = {name: choices(GROUPS[name]) for name in wanted}
     if config.output == "json":
         say(json.dumps(found[config.what] if config.what else found))
         return

@@ -26,9 +26,9 @@ from pir.runs.inputs import (
 )
 from pir.runs.lock import new_run
 from pir.settings.catalog import GROUPS, choices
+from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
 from pir.system.terminal import say
-from pir.training.settings import CHANGEABLE
 
 
 def run(config: DictConfig) -> None:
@@ -37,7 +37,7 @@ def run(config: DictConfig) -> None:
     sweeping = hydra.mode == RunMode.MULTIRUN
     recipe = hydra.runtime.choices.get("recipe")
     if any(override.startswith("recipe=") for override in hydra.overrides.task):
-        known = [row["name"] for row in choices("recipe", hydra.runtime.config_sources)]
+        known = [row["name"] for row in choices("recipe")]
         check_choice("recipe", str(recipe), known)
     resuming = config.resume is not None
     if resuming and sweeping:
