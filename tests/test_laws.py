@@ -149,6 +149,14 @@ class RelationsOfAnotherLength(Maze):
         self.relations = self.relations[1:]
 
 
+class SetsOfTwo(Sudoku):
+    """Says that each row holds one digit only."""
+
+    def __init__(self):
+        super().__init__(box=(2, 2))
+        self.at_most_one = torch.where(self.at_most_one >= 0, self.at_most_one // 4, -1)
+
+
 class SolvedByAQuotient(Sudoku):
     """Right on the CPU; with 48 parts, and with 16, as many GPUs have it too."""
 
@@ -253,6 +261,7 @@ class MaskForbidsTheLabel(Sudoku):
         (ReadsAnything, "malformed text"),
         (CannotDraw, "prints and draws"),
         (RelationsOfAnotherLength, "fit the layout"),
+        (SetsOfTwo, "fit the layout"),
         (MaskForbidsTheLabel, "shapes, dtypes"),
         (SolvedByAQuotient, "rounding of fractions"),
         (SolvedByALuckyQuotient, "rounding of fractions"),

@@ -28,6 +28,7 @@ from typing import Literal, Unpack
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pir.envs.instance_stream import stream_of
 from pir.envs.queens import kernels
 from pir.envs.queens.picture import QueensPicture
@@ -93,6 +94,7 @@ class Queens(QueensText, QueensPicture, FilePuzzle):
         self.vocabulary = ("PAD", ".", *map(str, range(n)))
         self.slot_mask = torch.zeros(n, n + 2, dtype=torch.bool)
         self.slot_mask[:, FIRST_COLUMN:] = True
+        self.at_most_one = _lines(n)
         self.cell_text = signs_of_cells(n)
         self._solutions, self._having, self._all = solutions_of(n)
 
@@ -232,3 +234,10 @@ def _to_boards(question: Tensor) -> np.ndarray:
 def _as_instances(boards: np.ndarray, labels: np.ndarray) -> TensorDict:
     tokens = ((part + FIRST_COLUMN).astype(np.uint8) for part in (boards, labels))
     return instances(*map(torch.from_numpy, tokens))
+
+
+def _lines(n: int) -> Tensor:
+    """Returns the squares of every column and diagonal as sets, int64 (3, n, V)."""
+    row, column = torch.arange(n)[:, None].expand(n, n), torch.arange(n).expand(n, n)
+    lines = torch.stack([column, row + column, row - column + n - 1])
+    return F.pad(lines, (FIRST_COLUMN, 0), value=-1)

@@ -17,6 +17,7 @@ from typing import Unpack
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pir.envs.instance_stream import Stream, stream_of
 from pir.envs.sudoku import generator_kernels as generator
 from pir.envs.sudoku import solver_kernels as solver
@@ -79,6 +80,7 @@ class Sudoku(SudokuPicture, FilePuzzle):
         self.slot_mask = torch.zeros(n * n, n + 2, dtype=torch.bool)
         self.slot_mask[:, 2:] = True
         self.relations = _shared_units(*box)
+        self.at_most_one = _digits_in_units(*box)
         self.units, self.peers = solver.build_tables(*box)
         self._units = torch.from_numpy(self.units)
         bits = np.arange(1 << n)
@@ -228,9 +230,20 @@ class Sudoku(SudokuPicture, FilePuzzle):
 
 def _shared_units(box_height: int, box_width: int) -> Tensor:
     """Returns which units two cells share, int64 (L, L): row 1 + column 2 + box 4."""
+    same = [(unit == unit[:, None]).long() for unit in _units_of_cells(box_height, box_width)]
+    return same[0] + 2 * same[1] + 4 * same[2]
+
+
+def _digits_in_units(box_height: int, box_width: int) -> Tensor:
+    """Returns the sets of cells of a row, column or box that hold the same digit, (3, L, V)."""
+    n = box_height * box_width
+    sets = [unit[:, None] * n + torch.arange(n) for unit in _units_of_cells(box_height, box_width)]
+    return F.pad(torch.stack(sets), (2, 0), value=-1)
+
+
+def _units_of_cells(box_height: int, box_width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns row, column and box of every cell, int64 (L,) each, numbered from 0."""
     n = box_height * box_width
     cell = torch.arange(n * n)
     row, column = cell // n, cell % n
-    box = row // box_height * n + column // box_width
-    same = [(unit == unit[:, None]).long() for unit in (row, column, box)]
-    return same[0] + 2 * same[1] + 4 * same[2]
+    return row, column, row // box_height * box_height + column // box_width

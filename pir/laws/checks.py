@@ -24,6 +24,7 @@ from pir.laws.devices import (
     results_stay_on_the_device,
     rounding_decides_nothing,
 )
+from pir.laws.layout import layout_fits
 from pir.notation.picture import as_text
 from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, split_range
 
@@ -329,26 +330,6 @@ def _every_answer_can_be_drawn(case: Case) -> None:
         as_text(case.puzzle.picture(question, answer))
 
 
-def _layout_fits(case: Case) -> str:
-    puzzle, length = case.puzzle, case.puzzle.length
-    if puzzle.board is not None and puzzle.board[0] * puzzle.board[1] != length:
-        raise LawError(f"the board {puzzle.board} has not {length} cells")
-    owners = puzzle.owners
-    if owners is not None:
-        if owners.dtype != torch.int64 or owners.shape != (length,):
-            raise LawError(f"owners are {owners.dtype} {tuple(owners.shape)}")
-        if not 0 <= int(owners.min()) <= int(owners.max()) < len(puzzle.vocabulary):
-            raise LawError("an owner is no token")
-    relations = puzzle.relations
-    if relations is None:
-        return "no relations stated"
-    if relations.dtype != torch.int64 or relations.shape != (length, length):
-        raise LawError(f"relations are {relations.dtype} {tuple(relations.shape)}")
-    if int(relations.min()) < 0:
-        raise LawError("a relation is negative")
-    return f"{int(relations.max()) + 1} classes of relations"
-
-
 LAWS: dict[str, Callable[[Case], str | None]] = {
     "no method changes its arguments": arguments_stay_as_they_are,  # first: nothing is changed yet
     "results have the dtype and shape of the contract": results_have_their_form,
@@ -372,7 +353,7 @@ LAWS: dict[str, Callable[[Case], str | None]] = {
     "text reads back": _text_round_trip,
     "malformed text is refused with its column": _malformed_text_is_refused,
     "every answer prints and draws": _every_answer_can_be_drawn,
-    "board, owners and relations fit the layout": _layout_fits,
+    "board, owners, relations and sets fit the layout": layout_fits,
 }
 
 

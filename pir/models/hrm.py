@@ -68,9 +68,8 @@ class HRM(PuzzleModel):
 
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
         """Sets both latents to their fixed starts."""
-        shape = (*question.shape, self.hidden_size)
         starts = {"high": self.high_start, "low": self.low_start}
-        return {name: start.to(self.dtype).expand(shape) for name, start in starts.items()}
+        return {name: self.repeated(start, question) for name, start in starts.items()}
 
     def step(
         self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor

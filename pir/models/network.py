@@ -150,7 +150,69 @@ class Convolution(nn.Module):
         return F.conv2d(image, kernel, padding=1).permute(0, 2, 3, 1).flatten(1, 2)
 
 
-MIXERS = ("auto", "attention", "mlp", "conv")
+def sets_of(puzzle: Puzzle) -> list[Tensor]:
+    """Returns, kind by kind, which candidates are in which set: bool of shape (S_kind, N).
+
+    The first kind are the positions themselves, of which each holds one token.
+
+    Raises:
+        UserError: if the puzzle states no sets.
+    """
+    if puzzle.at_most_one is None:
+        raise UserError(
+            "model.mixer=candidates: this puzzle states no sets of which an answer holds at most "
+            "one (at_most_one); take attention or mlp"
+        )
+    position = torch.arange(puzzle.length)[:, None].expand(puzzle.slot_mask.shape)
+    kinds = [position, *puzzle.at_most_one]
+    return [torch.arange(int(kind.max()) + 1)[:, None] == kind[puzzle.slot_mask] for kind in kinds]
+
+
+SCORE_CAP = 10.0
+"""Scores of candidates are bent into (-10, 10), so that their exponentials can be added up."""
+
+
+class SetPooling(nn.Module):
+    """Mixes candidates within their sets; a kind of sets is what a head is to attention.
+
+    In every set of a kind, the mean of the candidates' values is taken, weighted by the softmax of
+    their scores, and its image is added to each of them.
+
+    Args:
+        puzzle: states the sets.
+        width: D; values have half of it.
+    """
+
+    membership: Tensor
+
+    def __init__(self, puzzle: Puzzle, width: int) -> None:
+        """Draws the weights."""
+        super().__init__()
+        sets = sets_of(puzzle)
+        self.sizes = [len(kind) for kind in sets]
+        self.inner = max(1, width // 2)
+        self.value = Linear(width, len(sets) * self.inner)
+        self.score = Linear(width, len(sets))
+        self.out = Linear(len(sets) * self.inner, width)
+        self.register_buffer("membership", torch.cat(sets).float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, B, D) to the same shape: whole rows of the products below lie together."""
+        batch, kinds = x.shape[1], len(self.sizes)
+        weight = (SCORE_CAP * torch.tanh(self.score(x).float() / SCORE_CAP)).exp()
+        weighted = self.value(x).unflatten(-1, (kinds, -1)) * weight.to(x.dtype)[..., None]
+        maps = self.out.weight.to(x.dtype).chunk(kinds, 1)
+        messages = []
+        for g, members in enumerate(torch.split(self.membership, self.sizes)):
+            total = members @ weight[..., g]
+            pooled = (members.to(x.dtype) @ weighted[:, :, g].flatten(1)).unflatten(1, (batch, -1))
+            # a set of no candidates has nobody to hear of it
+            mean = pooled / total.clamp(min=1e-9).to(x.dtype)[..., None]
+            messages.append(F.linear(mean, maps[g]).flatten(1))
+        return (self.membership.to(x.dtype).T @ torch.cat(messages)).view_as(x)
+
+
+MIXERS = ("auto", "attention", "mlp", "conv", "candidates")
 
 RELATION_SCALE = 8.0
 """Scores move this much faster than the parameters that bias them, as attention is sharp only at
@@ -195,7 +257,8 @@ class Network(nn.Module):
         layers: blocks.
         heads: attention heads.
         mixer: how tokens mix, "attention", "mlp" (over the token dimension), "conv" (3 x 3, for
-            puzzles with a board), or "auto" for "conv" where there is a board, else "attention".
+            puzzles with a board), "candidates" (tokens are `Candidates` and mix in the sets that
+            the puzzle states), or "auto" for "conv" where there is a board, else "attention".
         expansion: inner width of the feed-forward layers, as a multiple of D (of L for "mlp").
         sandwich: whether blocks normalise before their sub-layers too, see `Block`.
         related: whether attention is biased by the relations that the puzzle states.
@@ -229,7 +292,7 @@ class Network(nn.Module):
             raise UserError(f"model.expansion={expansion}: must be above 0")
         if mixer == "auto":
             mixer = "attention" if puzzle.board is None else "conv"
-        self.attends = mixer == "attention"
+        self.attends, self.sets_first = mixer == "attention", mixer == "candidates"
         inner = round_up(expansion * width * 2 / 3)
         self.blocks = nn.ModuleList(
             Block(
@@ -266,6 +329,12 @@ class Network(nn.Module):
             memory: by layer, what the same layer of another network has read; for attention.
             kept: a list that is given what every layer reads; for attention.
         """
+        if self.sets_first:
+            # one copy here instead of two in every product with the sets
+            x = x.transpose(0, 1).contiguous()
+            for block in self.blocks:
+                x = block(x)
+            return x.transpose(0, 1)
         biases = self.bias(x.dtype) if bias is None else bias
         for layer, block in enumerate(self.blocks):
             if self.attends:
@@ -290,6 +359,8 @@ def _mixer(mixer: str, puzzle: Puzzle, width: int, heads: int, expansion: float)
         if puzzle.board is None:
             raise UserError("model.mixer=conv: this puzzle has no board; take attention or mlp")
         return Convolution(width, puzzle.board)
+    if mixer == "candidates":
+        return SetPooling(puzzle, width)
     if mixer == "mlp":
         return TokenMixing(puzzle.length, round_up(expansion * puzzle.length * 2 / 3))
     return Attention(width, heads)

@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pir.errors import UserError
+from pir.models.candidates import Candidates
 from pir.models.conditioning import AnswerFlow, Conditioning
 from pir.models.network import Linear, Network
 from pir.puzzle import PAD, Puzzle
@@ -67,15 +68,19 @@ class PuzzleModel(Reasoner):
         self.improvement_steps = improvement_steps
         self.chosen_dtype = DTYPES[settings.dtype]
         length, vocabulary_size = puzzle.slot_mask.shape
-        self.token = nn.Embedding(vocabulary_size, hidden_size)
-        self.position = nn.Embedding(length, hidden_size)
-        nn.init.normal_(self.token.weight, std=0.7)
-        nn.init.normal_(self.position.weight, std=0.7)
-        self.owner_map = None
-        if puzzle.owners is not None:
-            self.owner_map = Linear(hidden_size, hidden_size)
-            self.register_buffer("owners", puzzle.owners.clone(), persistent=False)
-        self.logit_head = Linear(hidden_size, vocabulary_size)
+        self.candidates = None
+        if settings.mixer == "candidates":
+            self.candidates = Candidates(puzzle, hidden_size)
+        else:
+            self.token = nn.Embedding(vocabulary_size, hidden_size)
+            self.position = nn.Embedding(length, hidden_size)
+            nn.init.normal_(self.token.weight, std=0.7)
+            nn.init.normal_(self.position.weight, std=0.7)
+            self.owner_map = None
+            if puzzle.owners is not None:
+                self.owner_map = Linear(hidden_size, hidden_size)
+                self.register_buffer("owners", puzzle.owners.clone(), persistent=False)
+            self.logit_head = Linear(hidden_size, vocabulary_size)
         self.halt_head = nn.Linear(hidden_size, 1) if settings.halt_head else None
         self.continue_head = nn.Linear(hidden_size, 1) if settings.continue_head else None
         self.value_head = nn.Linear(hidden_size, 1) if settings.value_head else None
@@ -106,10 +111,19 @@ class PuzzleModel(Reasoner):
         settings = (self.hidden_size, layers, self.heads, self.mixer, self.expansion)
         return Network(puzzle, *settings, sandwich, related)
 
+    @property
+    def num_latents(self) -> int:
+        """N, the latent vectors per puzzle: one per position, or one per candidate."""
+        return len(self.slot_mask if self.candidates is None else self.candidates.position)
+
     def blank(self, question: Tensor) -> Tensor:
-        """Returns a latent of zeros, (B, L, D)."""
-        shape = (*question.shape, self.hidden_size)
+        """Returns a latent of zeros, (B, N, D)."""
+        shape = (len(question), self.num_latents, self.hidden_size)
         return torch.zeros(shape, dtype=self.dtype, device=question.device)
+
+    def repeated(self, start: Tensor, question: Tensor) -> Tensor:
+        """Returns a latent (B, N, D) that starts with the same vector (D,) everywhere."""
+        return start.to(self.dtype).expand(len(question), self.num_latents, -1)
 
     # ---------------------------------------------------------------- what a reasoner adds
 
@@ -124,15 +138,15 @@ class PuzzleModel(Reasoner):
         """Returns the latents after step k.
 
         Args:
-            x: (B, L, D), the embedded question with the embedded condition added to it.
-            condition: (B, 1 or L, D), the embedded condition alone; None if the model has none.
+            x: (B, N, D), the embedded question with the embedded condition added to it.
+            condition: (B, 1 or N, D), the embedded condition alone; None if the model has none.
             latents: the latents before the step.
             k: int64 of shape (B,).
         """
 
     @abstractmethod
     def answer(self, latents: TensorDict) -> Tensor:
-        """Returns what the policy is read off, (B, L, D)."""
+        """Returns what the policy is read off, (B, N, D)."""
 
     # ---------------------------------------------------------------- the contract of a reasoner
 
@@ -153,6 +167,8 @@ class PuzzleModel(Reasoner):
         x, embedded = self.embed(condition.get("own_answer", question)), None
         if self.conditioning is not None:
             embedded = self.conditioning(k, condition).to(self.dtype)
+            if self.candidates is not None and embedded.shape[1] > 1:
+                embedded = self.candidates.at_candidates(embedded)
             x = x + embedded
         return TensorDict(self.step(x, embedded, state, k), batch_size=state.batch_size)
 
@@ -182,11 +198,17 @@ class PuzzleModel(Reasoner):
         y = self.answer(state)
         heads = (self.halt_head, self.continue_head, self.value_head)
         estimates = [None if head is None else head(y.float().mean(1))[..., 0] for head in heads]
-        logits = torch.where(self.slot_mask, self.logit_head(y).float(), MASKED_LOGIT)
-        return Policy(logits, *estimates)
+        return Policy(self._logits(y), *estimates)
+
+    def _logits(self, y: Tensor) -> Tensor:
+        if self.candidates is not None:
+            return self.candidates.logits(y)
+        return torch.where(self.slot_mask, self.logit_head(y).float(), MASKED_LOGIT)
 
     def embed(self, question: Tensor) -> Tensor:
-        """Embeds a question, with positions and owners: (B, L, D)."""
+        """Embeds a question, with positions and owners or as candidates: (B, N, D)."""
+        if self.candidates is not None:
+            return self.candidates.embed(question).to(self.dtype)
         embedded: Tensor = self.token(question.long()) + self.position.weight
         if self.owner_map is not None:
             is_owned = (self.owners != PAD)[:, None]

@@ -64,7 +64,7 @@ class RecurrentDepth(PuzzleModel):
 
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
         """Draws a state."""
-        shape = (question.shape[1], self.hidden_size)
+        shape = (self.num_latents, self.hidden_size)
         state = noise.normal(question, "start", *shape, deviation=START_DEVIATION, cut=3.0)
         return {"s": state.to(self.dtype)}
 

@@ -1,6 +1,6 @@
 """The tiny recursive model, TRM (Jolicoeur-Martineau 2025, arXiv:2510.04871, section 4).
 
-One small network f updates two latents of shape (B, L, D): the reasoning z and the answer y. An
+One small network f updates two latents of shape (B, N, D): the reasoning z and the answer y. An
 improvement step is T cycles; a cycle is n updates z <- f(x + y + z) and one update y <- f(y + z),
 with the embedded question x injected every time z is updated. Only the last cycle has gradient.
 The embedded condition of a step (`Conditioning`) is part of x, and added to y at its update.
@@ -79,10 +79,8 @@ class TRM(PuzzleModel):
 
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
         """Sets y and every z to their fixed starts."""
-        shape = (*question.shape, self.hidden_size)
-        starts = [self.y_start, *self.z_start]
-        names = ["y", *self.z_names]
-        return {n: s.to(self.dtype).expand(shape) for n, s in zip(names, starts, strict=True)}
+        starts = zip(["y", *self.z_names], [self.y_start, *self.z_start], strict=True)
+        return {name: self.repeated(start, question) for name, start in starts}
 
     def step(
         self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor

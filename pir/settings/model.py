@@ -11,8 +11,9 @@ class ModelSettings:
         hidden_size: width D of the latents, a multiple of `heads`.
         heads: attention heads.
         mixer: how tokens mix: attention, mlp (over the token dimension, for short sequences), conv
-            (3x3, for puzzles with a board), or auto (conv where the puzzle has a board, else
-            attention).
+            (3x3, for puzzles with a board), candidates (every pair of position and token is a
+            token of the network, for puzzles that state at_most_one; a small D is enough), or auto
+            (conv where the puzzle has a board, else attention).
         expansion: inner width of the feed-forward layers, as a multiple of D.
         improvement_steps: K, the steps of a training rollout.
         halt_head: whether the read-out also estimates that its answer is right (train it with the

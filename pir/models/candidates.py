@@ -1,0 +1,71 @@
+"""Candidates as the tokens of a network: the pairs (position, token) that an answer may hold.
+
+Where a puzzle states sets of candidates of which an answer holds at most one
+(`Layout.at_most_one`: a digit in a row, a queen on a diagonal), the network may have one latent per
+candidate in place of one per position. All candidates share their weights, so that the network
+treats all digits, rows and columns alike: what symbol-equivariant recursive models do for Sudoku
+(SE-RRM, arXiv:2603.02193), here for any sets. A set is to candidates what a unit is to cells: they
+compete in it, by a softmax, and all of them see the result.
+
+Shapes: B puzzles, L positions, V tokens, N candidates, S sets in all, D width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from pir.models.network import Linear
+from pir.puzzle import Puzzle
+from pir.reasoner import MASKED_LOGIT
+
+
+class Candidates(nn.Module):
+    """Embeds a question as candidates, and reads logits off them.
+
+    Args:
+        puzzle: gives the candidates: what `slot_mask` allows, position by position.
+        width: D.
+    """
+
+    position: Tensor
+    token: Tensor
+    slot_mask: Tensor
+
+    def __init__(self, puzzle: Puzzle, width: int) -> None:
+        """Draws the embeddings."""
+        super().__init__()
+        vocabulary_size = puzzle.slot_mask.shape[1]
+        self.held, self.excluded = vocabulary_size, vocabulary_size + 1
+        self.seen = nn.Embedding(vocabulary_size + 2, width)
+        nn.init.normal_(self.seen.weight, std=0.7)
+        self.logit_head = Linear(width, 1)
+        position, token = puzzle.slot_mask.nonzero(as_tuple=True)
+        self.register_buffer("position", position, persistent=False)
+        self.register_buffer("token", token, persistent=False)
+        self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
+
+    def embed(self, question: Tensor) -> Tensor:
+        """Embeds what a candidate's position holds: it, another candidate, or a token that is none.
+
+        Args:
+            question: uint8 of shape (B, L).
+
+        Returns:
+            float32 of shape (B, N, D), laid out as (N, B, D).
+        """
+        there = question.T.long()[self.position]
+        is_candidate = self.slot_mask[self.position[:, None], there]
+        decided = torch.where(there == self.token[:, None], self.held, self.excluded)
+        embedded: Tensor = self.seen(torch.where(is_candidate, decided, there))
+        return embedded.transpose(0, 1)
+
+    def at_candidates(self, x: Tensor) -> Tensor:
+        """Gives every candidate what its position has: (B, L, D) to (B, N, D)."""
+        return x[:, self.position]
+
+    def logits(self, y: Tensor) -> Tensor:
+        """Reads logits off candidates (B, N, D): float32 of shape (B, L, V)."""
+        found: Tensor = self.logit_head(y.transpose(0, 1)).float()[..., 0].T
+        logits = found.new_full((len(y), self.slot_mask.numel()), MASKED_LOGIT)
+        place = self.position * self.slot_mask.shape[1] + self.token
+        logits = logits.index_copy(1, place, found)
+        return logits.view(-1, *self.slot_mask.shape)
