@@ -36,6 +36,9 @@ class FileSettings(TypedDict, total=False):
         puzzles: file of puzzles, taken instead of generated ones (docs/puzzles.md has the forms).
         train_puzzles: train on so many puzzles of the file; null for all of the training split.
         augment_file: whether training sees the file's puzzles in random symmetric images.
+        reveal_file: fewest and most blanks of a training puzzle of the file that are filled in from
+            its answer, drawn anew every time, so that hard puzzles have easier ones beside them;
+            None for none.
         skip_faulty: leave out what cannot be read, and puzzles without the answers they need,
             instead of refusing the file.
     """
@@ -43,6 +46,7 @@ class FileSettings(TypedDict, total=False):
     puzzles: str | None
     train_puzzles: int | None
     augment_file: bool
+    reveal_file: tuple[int, int] | None
     skip_faulty: bool
 
 
@@ -55,7 +59,7 @@ class FilePuzzle(Puzzle):
         file: the settings of the file; see `FileSettings`.
 
     Raises:
-        UserError: if a setting needs a file and there is none.
+        UserError: if a setting needs a file and there is none, or is out of range.
     """
 
     def __init__(self, **file: Unpack[FileSettings]) -> None:
@@ -63,9 +67,18 @@ class FilePuzzle(Puzzle):
         self.puzzles = file.get("puzzles")
         self.train_puzzles = file.get("train_puzzles")
         self.augment_file = file.get("augment_file", True)
+        self.reveal_file = file.get("reveal_file")
         self.skip_faulty = file.get("skip_faulty", False)
         if self.puzzles is None and self.train_puzzles is not None:
             raise UserError(f"env.train_puzzles={self.train_puzzles} needs env.puzzles=FILE")
+        if self.reveal_file is not None:
+            fewest, most = self.reveal_file
+            if not 0 <= fewest <= most:
+                raise UserError(f"env.reveal_file={[fewest, most]}: allowed is 0 <= fewest <= most")
+            if self.puzzles is None:
+                raise UserError(f"env.reveal_file={[fewest, most]} needs env.puzzles=FILE")
+            if type(self).reveal is Puzzle.reveal:
+                raise UserError("env.reveal_file: answers of this puzzle cannot be given in parts")
 
     def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
         """Generates instances, or draws them from the file; see `Puzzle.sample`.
@@ -77,8 +90,24 @@ class FilePuzzle(Puzzle):
             return self.sample_new(count, split, seed=seed, start=start)
         puzzles = self._splits.draw(count, split, seed, start)
         if split == "train" and self.augment_file:
-            return self.augment(puzzles, seed=seed, start=start)
+            puzzles = self.augment(puzzles, seed=seed, start=start)
+        if split == "train" and self.reveal_file is not None:
+            return self._partly_revealed(puzzles, seed, start)
         return puzzles
+
+    def _partly_revealed(self, puzzles: TensorDict, seed: int, start: int) -> TensorDict:
+        """Fills in some blanks of every puzzle, but leaves one; each by its place in the stream."""
+        assert self.reveal_file is not None
+        fewest, most = self.reveal_file
+        question, solution = puzzles["question"], puzzles["solution"]
+        written = self.written(question).cpu().numpy()
+        positions = np.zeros(written.shape, bool)
+        for row, blank in enumerate(written):
+            random = np.random.default_rng([seed, start + row])
+            count = min(random.integers(fewest, most, endpoint=True), blank.sum() - 1)
+            positions[row, random.permutation(blank.nonzero()[0])[: max(0, count)]] = True
+        given = torch.from_numpy(positions).to(question.device)
+        return instances(self.reveal(question, solution, given), solution)
 
     def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
         """Generates instances; see `Puzzle.sample`."""
