@@ -37,8 +37,7 @@ class FileSettings(TypedDict, total=False):
         train_puzzles: train on so many puzzles of the file; null for all of the training split.
         augment_file: whether training sees the file's puzzles in random symmetric images.
         reveal_file: fewest and most blanks of a training puzzle of the file that are filled in from
-            its answer, drawn anew every time, so that hard puzzles have easier ones beside them;
-            None for none.
+            its answer, drawn anew every time, as easier puzzles beside the hard; None for none.
         skip_faulty: leave out what cannot be read, and puzzles without the answers they need,
             instead of refusing the file.
     """
@@ -97,8 +96,7 @@ class FilePuzzle(Puzzle):
 
     def _partly_revealed(self, puzzles: TensorDict, seed: int, start: int) -> TensorDict:
         """Fills in some blanks of every puzzle, but leaves one; each by its place in the stream."""
-        assert self.reveal_file is not None
-        fewest, most = self.reveal_file
+        fewest, most = self.reveal_file or (0, 0)
         question, solution = puzzles["question"], puzzles["solution"]
         written = self.written(question).cpu().numpy()
         positions = np.zeros(written.shape, bool)
