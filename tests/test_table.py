@@ -343,6 +343,16 @@ def test_runs_that_began_with_runs_of_their_seed_are_one_group(tmp_path):
     assert [group.label for group in groups] == ["a_3 (3 seeds)", "a_4 (3 seeds)"]
 
 
+def test_runs_that_began_with_others_are_never_averaged_with_those_that_did_not(tmp_path):
+    settings = {1: "init: runs/base_1\n", 2: "init: runs/base_2\n", 3: "init: null\n"}
+    folders = [
+        write(tmp_path / f"{seed}", seed=seed, settings=text) for seed, text in settings.items()
+    ]
+    result = table(*folders)
+    assert [len(cell.entries) for cell in result.cells.values()] == [2, 1]
+    assert "set_likelihood, init=null " in as_text(result, "pir table")
+
+
 # ---------------------------------------------------------------- by command
 
 

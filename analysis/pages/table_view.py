@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pir.analysis.reading.entries import FREE, Span
+from pir.analysis.reading.entries import FREE, INIT, Span
 from pir.analysis.statistics.table import Cell, RunTable, Settings
 from pir.analysis.words import NONE, listed, millions, number, percent
 
@@ -114,7 +114,7 @@ def named(settings: Settings, code: Mark = str, header: Sequence[str] = ()) -> s
 
 def _is_choice(key: str) -> bool:
     """Says whether the value of a setting speaks for itself, as the name of a choice does."""
-    return "." not in key and key not in FREE
+    return "." not in key and key not in (*FREE, INIT)
 
 
 def _cell(table: RunTable, row: int, column: int, mark: Mark) -> str:

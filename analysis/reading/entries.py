@@ -13,6 +13,9 @@ from pir.errors import UserError
 FREE = ("seed", "device", "logger", "trainer.threads", "trainer.max_minutes")
 """What may differ between runs that are averaged: the seed, where they ran, the guard on time."""
 
+INIT = "init"
+"""The run that another began with; it has no parts, and still is no mere name of a choice."""
+
 EVALUATION = "eval."
 """What the name of a number of eval.json begins with."""
 
@@ -85,7 +88,7 @@ def differing(entries: Sequence[Entry]) -> list[str]:
         if key not in FREE and not key.startswith("logger.") and len(_values(entries, key)) > 1
     ]
     set_by = {key.split(".")[0] for key in apart if "." in key}
-    chosen = [key for key in apart if key in set_by]
+    chosen = [key for key in apart if key in set_by or key == INIT]
     return chosen + [key for key in apart if "." in key and key.split(".")[0] not in chosen]
 
 
