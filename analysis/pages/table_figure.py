@@ -13,6 +13,8 @@ from pir.analysis.pages.table_view import named
 from pir.analysis.statistics.table import RunTable
 from pir.analysis.words import NONE, are_numbers, label
 
+from pir.errors import UserError
+
 PANELS = 4
 """Panels side by side."""
 
@@ -26,7 +28,14 @@ def draw_table(table: RunTable) -> Figure:
     Columns that differ in their last setting only share a panel, with that setting as x axis: to
     scale where it is a number. Runs without that setting, as a model without latents beside models
     that differ in how many they have, are a level line. Dotted is what random answers solve.
+
+    Raises:
+        UserError: if no cell has a mean: of minutes there is none where a run came to no share.
     """
+    if all(cell.mean is None for cell in table.cells.values()):
+        raise UserError(
+            f"metric={table.metric}: no cell has a mean to draw; out=FILE.md writes what there is"
+        )
     keys = list(table.columns[0])
     panels: dict[str, list[int]] = {}
     for j, column in enumerate(table.columns):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pir.analysis.pages.origins import as_line, minutes_text, origin
 from pir.analysis.reading.entries import FREE, INIT, Span
 from pir.analysis.statistics.table import Cell, RunTable, Settings
 from pir.analysis.words import NONE, listed, millions, number, percent
@@ -28,20 +29,25 @@ def as_text(table: RunTable, command: str) -> str:
 
 
 def as_markdown(table: RunTable, command: str) -> str:
-    """Returns the table as Markdown; the best of a column is bold."""
+    """Returns the table as Markdown; the best of a column is bold.
+
+    Beneath minutes stands for every cell what it takes to measure them again.
+    """
     header, *body = _grid(table, _code, lambda best: f"**{best}**")
     rows = [
         f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |"
         for row in (header, ["---"] * len(header), *body)
     ]
     notes = " ".join(_notes(table, _code, "bold"))
-    return "\n".join([*rows, "", notes, "", f"{_code(command)}: {_origin(table)}"])
+    lines = [*rows, "", notes, "", f"{_code(command)}: {_origin(table)}"]
+    return "\n".join(lines + (_origins(table) if table.timed else []))
 
 
 def as_json(table: RunTable, command: str) -> dict[str, Any]:
     """Returns the table for other programs."""
     return {
         "metric": table.metric,
+        **({"share": table.wanted} if table.timed else {}),
         "command": command,
         "cells": [
             {
@@ -54,6 +60,7 @@ def as_json(table: RunTable, command: str) -> dict[str, Any]:
                 "best": table.is_best(i, j),
                 "values": cell.values,
                 "runs": [str(entry.run.folder) for entry in cell.entries],
+                **(_times(cell) if table.timed else {}),
             }
             for (i, j), cell in sorted(table.cells.items())
         ],
@@ -69,6 +76,26 @@ def as_json(table: RunTable, command: str) -> dict[str, Any]:
         "lacking": table.lacking,
         "commits": table.commits,
     }
+
+
+def _times(cell: Cell) -> dict[str, Any]:
+    """Returns what JSON has of a cell of minutes beside other cells; null is never reached."""
+    return {
+        "seeds": cell.measured,
+        "reached": len(cell.values),
+        "values": [entry.value for entry in cell.entries if entry.measured],
+        "mean_of_reached": cell.mean_of_reached,
+        "times": [origin(entry) for entry in cell.entries],
+    }
+
+
+def _origins(table: RunTable) -> list[str]:
+    """Returns a list in Markdown: the runs of every cell."""
+    lines = ["", "Every figure again:", ""]
+    for (i, j), cell in sorted(table.cells.items()):
+        place = f"{named(table.rows[i], _code, table.keys)}, {named(table.columns[j], _code)}"
+        lines += [f"* {place}", *(f"  * {as_line(entry)}" for entry in cell.entries)]
+    return lines
 
 
 def _over(cell: Cell) -> str | None:
@@ -94,7 +121,9 @@ def _grid(table: RunTable, code: Mark, mark: Mark) -> list[list[str]]:
     floors = [_between(table.floor(j), percent) for j in across]
     if any(floor != NONE for floor in floors):
         grid.append(["floor: random answers", *floors])
-    grid.append(["training forward passes", *(_between(table.passes(j), millions) for j in across)])
+    if not table.timed:  # those of a whole run are no cost of what was reached within it
+        passes = [_between(table.passes(j), millions) for j in across]
+        grid.append(["training forward passes", *passes])
     return grid
 
 
@@ -119,17 +148,29 @@ def _is_choice(key: str) -> bool:
 
 def _cell(table: RunTable, row: int, column: int, mark: Mark) -> str:
     cell = table.cells.get((row, column))
+    if cell is not None and cell.unreached:
+        return _unreached(cell)
     if cell is None or cell.mean is None:
         return NONE
-    write = percent if table.share else number
+    write = minutes_text if table.timed else percent if table.share else number
     text = write(cell.mean)
     if table.is_best(row, column):
         text = mark(text)
     if cell.interval is not None:
         low, high = map(write, cell.interval)
-        text += f" ({low.removesuffix(' %')} to {high})"
+        text += f" ({low.removesuffix(' %').removesuffix(' min')} to {high})"
     count = len(cell.values)
     return f"{text}, {f'{count} seeds' if count > 1 else 'one seed'}"
+
+
+def _unreached(cell: Cell) -> str:
+    """Says what some runs reached, and within what time the others did not."""
+    times = sorted(time.within for time in cell.unreached)
+    missed = f"not within {listed([*dict.fromkeys(map(number, times))])} min"
+    if cell.mean_of_reached is None:
+        return f"{missed}, {f'{len(times)} seeds' if len(times) > 1 else 'one seed'}"
+    reached = f"{len(cell.values)} of {cell.measured} runs"
+    return f"{minutes_text(cell.mean_of_reached)}, {reached}; {len(times)} {missed}"
 
 
 def _between(span: Span | None, write: Callable[[float], str]) -> str:
@@ -147,7 +188,9 @@ def _code(text: str) -> str:
 def _notes(table: RunTable, code: Mark, best: str) -> list[str]:
     """Says how to read the table, and what it does not show."""
     over = {_over(cell) for cell in table.cells.values()}
-    parts = [f"{code(table.metric)}: mean over seeds"]
+    parts = [f"{code(table.metric)}: {_meaning(table)}mean over seeds"]
+    if any(cell.unreached and cell.values for cell in table.cells.values()):
+        parts.append("where some runs never came to it, the mean is of those that did")
     if "seeds" in over:
         parts.append("95 % intervals by Student's t over seeds")
     if "puzzles" in over:
@@ -163,6 +206,17 @@ def _notes(table: RunTable, code: Mark, best: str) -> list[str]:
         named += [f"{more} more"] if more else []
         notes.append(f"Without {code(table.metric)}: {listed(named)}.")
     return notes
+
+
+def _meaning(table: RunTable) -> str:
+    """Says what a time is a time of, and what it counts."""
+    if not table.timed:
+        return ""
+    return (
+        f"minutes of training until {100 * table.wanted:g} % of the validation puzzles were solved "
+        "at the trained depth (on the clock of the run: earlier validations, ledger and "
+        "checkpoints count, start and final test do not), "
+    )
 
 
 def _origin(table: RunTable) -> str:

@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pir.analysis.reading.runs import FACTS, SUMMARY, Run
+from pir.analysis.reading.hardware import short_hardware
+from pir.analysis.reading.minutes import MINUTES, SHARE, time_to_share
+from pir.analysis.reading.runs import FACTS, IMPROVEMENT, INFO, SUMMARY, TIMING, Run
 from pir.analysis.words import NONE, plain
 
 from pir.checks import suggest
@@ -15,6 +17,12 @@ FREE = ("seed", "device", "logger", "trainer.threads", "trainer.max_minutes")
 
 INIT = "init"
 """The run that another began with; it has no parts, and still is no mere name of a choice."""
+
+HARDWARE = "hardware"
+"""What a run trained on; runs of which minutes are averaged do not differ in it."""
+
+EXPERIMENT = "experiment"
+"""The experiment of a run, or `env=...` where it has none."""
 
 EVALUATION = "eval."
 """What the name of a number of eval.json begins with."""
@@ -30,31 +38,61 @@ class Entry:
 
     Args:
         run: the run.
-        metric: a number of summary.json, or with the prefix `eval.` of eval.json, by dotted key.
+        metric: a number of summary.json, or with the prefix `eval.` of eval.json, by dotted key;
+            or `minutes_to_share`.
+        share: of the validation puzzles, for that.
 
     Attributes:
-        settings: every setting by dotted key, as text; `objective` and the like are the choices.
+        settings: every setting by dotted key, as text; `objective` and the like are the choices,
+            and `hardware` stands among them.
+        info: where the run comes from.
         summary: the numbers of summary.json.
         evaluation: those of eval.json.
-        value: the metric; None where the run lacks it.
+        timed: whether the metric is `minutes_to_share`.
+        time: what the validations say about it; None where the run has no timed one.
+        value: the metric; None where the run lacks it, or never came to the share.
         interval: of the metric over puzzles, where summary.json has one.
     """
 
-    def __init__(self, run: Run, metric: str) -> None:
+    def __init__(self, run: Run, metric: str, share: float = SHARE) -> None:
         """Reads the files."""
         self.run = run
+        self.info = run.content(INFO) or {}
         summary, evaluation = (flat(run.content(file) or {}) for file in (SUMMARY, FACTS))
         self.summary, self.evaluation = _numbers(summary), _numbers(evaluation)
         settings = {key.removeprefix("choices."): v for key, v in flat(run.config).items()}
         if metric.startswith(EVALUATION):
             settings |= {f"eval.{key}": v for key, v in evaluation.items() if key in EVALUATED}
         self.settings = {key: _text(value) for key, value in settings.items()}
+        if settings.get(EXPERIMENT) is None and "env" in settings:
+            self.settings[EXPERIMENT] = f"env={self.settings['env']}"
+        self.settings[HARDWARE] = short_hardware(self.info, self.device)
+        self.timed = metric == MINUTES
+        self.time = time_to_share(run, share) if self.timed else None
         self.value = self.numbers(metric).get(metric.removeprefix(EVALUATION))
+        if self.time is not None:
+            self.value = self.time.minutes
         match summary.get(f"{metric}_interval"):
             case [int() | float() as low, int() | float() as high]:
                 self.interval: Span | None = (low, high)
             case _:
                 self.interval = None
+
+    @property
+    def device(self) -> str:
+        """The setting `device`."""
+        return str(self.run.config.get("device", "auto"))
+
+    @property
+    def commit(self) -> str:
+        """The commit of info.json, shortened; `+changes` marks edited code."""
+        whole = str(self.info.get("commit") or "unknown")
+        return plain(f"{whole[:7]}{'+changes' if '+' in whole else ''}")
+
+    @property
+    def measured(self) -> bool:
+        """Whether the run says something about the metric, if only that it was not reached."""
+        return self.value is not None or self.time is not None
 
     def numbers(self, metric: str) -> dict[str, float]:
         """Returns the numbers of the file that a metric is of."""
@@ -79,8 +117,10 @@ def grouped(entries: Sequence[Entry], keys: Sequence[str]) -> Groups:
 def differing(entries: Sequence[Entry]) -> list[str]:
     """Returns the settings in which runs differ; where choices do, those stand for what they set.
 
-    A choice alone makes no difference: two recipes may set the same.
+    A choice alone makes no difference: two recipes may set the same. Hardware makes one where the
+    metric is a time.
     """
+    alone = {INIT, HARDWARE} if any(entry.timed for entry in entries) else {INIT}
     keys = dict.fromkeys(key for entry in entries for key in entry.settings)
     apart = [
         key
@@ -88,7 +128,7 @@ def differing(entries: Sequence[Entry]) -> list[str]:
         if key not in FREE and not key.startswith("logger.") and len(_values(entries, key)) > 1
     ]
     set_by = {key.split(".")[0] for key in apart if "." in key}
-    chosen = [key for key in apart if key in set_by or key == INIT]
+    chosen = [key for key in apart if key in set_by or key in alone]
     return chosen + [key for key in apart if "." in key and key.split(".")[0] not in chosen]
 
 
@@ -117,10 +157,17 @@ def refuse_unknown_metric(entries: Sequence[Entry], metric: str) -> None:
     Raises:
         UserError: naming those that there are.
     """
-    if all(entry.value is None for entry in entries):
-        prefix = EVALUATION if metric.startswith(EVALUATION) else ""
-        names = {f"{prefix}{name}" for entry in entries for name in entry.numbers(metric)}
-        raise UserError(f"metric={metric} is a number of none of the runs{suggest(metric, names)}")
+    if any(entry.measured for entry in entries):
+        return
+    if metric == MINUTES:
+        raise UserError(
+            f"metric={MINUTES}: none of the runs has validations ({IMPROVEMENT}) with their times "
+            f"({TIMING})"
+        )
+    prefix = EVALUATION if metric.startswith(EVALUATION) else ""
+    names = {f"{prefix}{name}" for entry in entries for name in entry.numbers(metric)}
+    names |= set() if prefix else {MINUTES}
+    raise UserError(f"metric={metric} is a number of none of the runs{suggest(metric, names)}")
 
 
 def refuse_same_seed(entries: Sequence[Entry]) -> None:

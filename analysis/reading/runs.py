@@ -23,6 +23,7 @@ from pir.runs.records import Facts, read_facts
 from pir.runs.schema import (
     BREADTH,
     CELLS,
+    COMMAND,
     CONFIG,
     EXITS,
     FACTS,
@@ -40,10 +41,18 @@ from pir.runs.schema import (
     STEPS,
     STRATA,
     SUMMARY,
+    TIMING,
     File,
 )
 from pir.runs.typed import from_json, span
-from pir.system.stored import read_object, read_settings, read_table, refuse
+from pir.system.stored import (
+    MOST_SETTINGS,
+    read_bytes,
+    read_object,
+    read_settings,
+    read_table,
+    refuse,
+)
 
 __all__ = [
     "BREADTH",
@@ -63,6 +72,7 @@ __all__ = [
     "STEP_SIZE",
     "STRATA",
     "SUMMARY",
+    "TIMING",
     "Group",
     "Run",
     "Table",
@@ -228,6 +238,23 @@ class Run:
             except ValueError as error:
                 refuse(path, error)
         return content
+
+    @cached_property
+    def started_by(self) -> str:
+        """The command that started the run, without the path of its interpreter; "" if unknown.
+
+        Raises:
+            UserError: if command.txt is no such file.
+        """
+        if not self.has(COMMAND):
+            return ""
+        typed = read_bytes(self.folder / COMMAND, MOST_SETTINGS).decode(errors="replace").strip()
+        try:
+            words = shlex.split(typed)
+        except ValueError:
+            return plain(typed)
+        start = words.index("train") if "train" in words else None
+        return plain(typed if start is None else shlex.join(["pir", *words[start:]]))
 
     @cached_property
     def facts(self) -> Facts:

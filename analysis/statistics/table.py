@@ -1,9 +1,11 @@
 """Runs as a table: the mean over seeds of one of their numbers, by settings.
 
 No mean is taken over runs that differ in more than their seed: where runs of a cell do, their rows
-are parted, and named, by the settings that differ.
+are parted, and named, by the settings that differ. Nor is one taken of the minutes of some runs
+where others of the cell never came to the share.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ from pir.analysis.reading.entries import (
     refuse_unknown_metric,
     refuse_unknown_settings,
 )
-from pir.analysis.reading.runs import INFO, Run
+from pir.analysis.reading.minutes import MINUTES, SHARE, TimeToShare, refuse_share
+from pir.analysis.reading.runs import Run
 from pir.analysis.words import NONE, are_numbers, plain
 
 from pir.evaluation.intervals import student_interval
@@ -34,7 +37,7 @@ SHARES = (
 COSTS = (
     "dead_fraction", "ledger_share", "seconds", "forward_passes", "training_forward_passes",
     "optimizer_steps", "puzzles_seen", "parameters", "steps_to_solve", "passes_per_step",
-    "flops_per_step", "seconds_per_step",
+    "flops_per_step", "seconds_per_step", MINUTES,
 )  # fmt: skip
 """Metrics of which less is better."""
 
@@ -47,29 +50,47 @@ class Cell:
 
     Attributes:
         entries: the runs.
-        bounded: whether the metric lies in [0, 1].
+        limits: the least and the most that the metric can be.
     """
 
     entries: list[Entry]
-    bounded: bool
+    limits: Span
 
     @cached_property
     def values(self) -> list[float]:
         """One value per seed, of the runs that have the metric."""
         return [entry.value for entry in self.entries if entry.value is not None]
 
+    @cached_property
+    def unreached(self) -> list[TimeToShare]:
+        """Of the runs that never came to the share, what they have instead of minutes."""
+        times = [entry.time for entry in self.entries if entry.time is not None]
+        return [time for time in times if time.minutes is None]
+
     @property
     def mean(self) -> float | None:
-        """The mean over seeds."""
+        """The mean over seeds; none if one of them never came to the share."""
+        return None if self.unreached else self.mean_of_reached
+
+    @property
+    def mean_of_reached(self) -> float | None:
+        """The mean over the seeds that have a value."""
         return fmean(self.values) if self.values else None
+
+    @property
+    def measured(self) -> int:
+        """How many runs say something about the metric."""
+        return sum(entry.measured for entry in self.entries)
 
     @cached_property
     def interval(self) -> Span | None:
         """Student's over seeds, or of one seed Wilson's over puzzles, where its summary has it."""
+        if self.unreached:
+            return None
         if len(self.values) < 2:
             return next((e.interval for e in self.entries if e.value is not None), None)
         low, high = student_interval(self.values)
-        return (max(low, 0.0), min(high, 1.0)) if self.bounded else (low, high)
+        return max(low, self.limits[0]), min(high, self.limits[1])
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,7 @@ class RunTable:
         cells: by index of row and column; where there are no runs there is none.
         entries: all runs.
         differing: settings in which runs of a column differ and which no row names.
+        wanted: the share to reach, where the metric is the minutes to it.
     """
 
     metric: str
@@ -93,6 +115,12 @@ class RunTable:
     cells: dict[tuple[int, int], Cell]
     entries: list[Entry]
     differing: list[str]
+    wanted: float = SHARE
+
+    @property
+    def timed(self) -> bool:
+        """Whether the metric is the minutes of training to a share."""
+        return self.metric == MINUTES
 
     @property
     def share(self) -> bool:
@@ -100,7 +128,12 @@ class RunTable:
         return _name(self.metric) in SHARES
 
     def is_best(self, row: int, column: int) -> bool:
-        """Says whether no other mean of the column is better, and there is another."""
+        """Says whether no other mean of the column is better, and there is another.
+
+        Minutes are compared on the same puzzles only.
+        """
+        if self.timed and any(key.split(".")[0] == "env" for key in differing(self._of(column))):
+            return False
         means = {i: cell.mean for (i, j), cell in self.cells.items() if j == column}
         known = [mean for mean in means.values() if mean is not None]
         best = min if _name(self.metric) in COSTS else max
@@ -123,42 +156,51 @@ class RunTable:
     @property
     def lacking(self) -> list[str]:
         """The folders of runs without the metric."""
-        return [plain(str(entry.run.folder)) for entry in self.entries if entry.value is None]
+        return [plain(str(entry.run.folder)) for entry in self.entries if not entry.measured]
 
     @property
     def commits(self) -> dict[str, int]:
-        """How many runs are of which commit, shortened; `+changes` marks edited code."""
-        infos = [entry.run.content(INFO) or {} for entry in self.entries]
-        written = [str(info.get("commit") or "unknown") for info in infos]
-        return dict(Counter(plain(f"{c[:7]}{'+changes' if '+' in c else ''}") for c in written))
+        """How many runs are of which commit, shortened."""
+        return dict(Counter(entry.commit for entry in self.entries))
 
 
 def make_table(
-    runs: Sequence[Run], rows: Sequence[str], columns: Sequence[str], metric: str
+    runs: Sequence[Run],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    metric: str,
+    share: float = SHARE,
 ) -> RunTable:
     """Puts runs into rows and columns by the values of settings.
 
     Args:
         runs: the runs.
-        rows: keys of settings; `objective` and the like are the choices of that name.
+        rows: keys of settings; `objective` and the like are the choices of that name, and
+            `hardware` is what a run trained on.
         columns: more of them.
-        metric: a number of summary.json, or with the prefix `eval.` of eval.json.
+        metric: a number of summary.json, or with the prefix `eval.` of eval.json; or
+            `minutes_to_share`.
+        share: of the validation puzzles, for that.
 
     Raises:
-        UserError: if no run has the metric or a setting, or a seed stands twice in a cell.
+        UserError: if no run has the metric or a setting, a seed stands twice in a cell, or the
+            share is out of range.
     """
-    entries = [Entry(run, metric) for run in runs]
+    refuse_share(share)
+    entries = [Entry(run, metric, share) for run in runs]
     refuse_unknown_settings(entries, "rows", rows)
     refuse_unknown_settings(entries, "columns", columns)
     refuse_unknown_metric(entries, metric)
     parted = _parted(entries, tuple(rows), columns)
     across = _ordered(grouped(entries, columns))
-    bounded = _name(metric) in (*SHARES, "score")
+    limits = (0.0 if metric == MINUTES else -math.inf, math.inf)
+    if _name(metric) in (*SHARES, "score"):
+        limits = (0.0, 1.0)
     cells = {}
     for i, (_, members) in enumerate(parted):
         for at, cell in grouped(members, columns).items():
             refuse_same_seed(cell)
-            cells[i, list(across).index(at)] = Cell(cell, bounded)
+            cells[i, list(across).index(at)] = Cell(cell, limits)
     named = {key for settings, _ in parted for key in settings}
     apart = dict.fromkeys(key for column in across.values() for key in differing(column))
     return RunTable(
@@ -169,6 +211,7 @@ def make_table(
         cells,
         entries,
         [key for key in apart if not {key, key.split(".")[0]} & named],
+        share,
     )
 
 

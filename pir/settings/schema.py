@@ -127,6 +127,7 @@ class TableConfig:
     rows: Any = MISSING
     columns: Any = MISSING
     metric: str = MISSING
+    share: float = MISSING
     output: str = MISSING
     out: str | None = None
 

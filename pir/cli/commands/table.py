@@ -28,9 +28,10 @@ def run(config: DictConfig) -> None:
 
     rows, columns = _keys(config.rows), _keys(config.columns)
     runs = [Run(folder) for folder in find_runs(config.runs)]
-    table = make_table(runs, rows, columns, config.metric)
-    words = (f"runs={config.runs}", f"rows={_typed(rows)}", f"columns={_typed(columns)}")
-    command = shlex.join(["pir", "table", *words, f"metric={config.metric}"])
+    table = make_table(runs, rows, columns, config.metric, config.share)
+    words = [f"runs={config.runs}", f"rows={_typed(rows)}", f"columns={_typed(columns)}"]
+    words += [f"metric={config.metric}", *([f"share={config.share:g}"] if table.timed else [])]
+    command = shlex.join(["pir", "table", *words])
     if out is not None:
         if out.suffix == ".md":
             write_text(out, table_view.as_markdown(table, command) + "\n")
