@@ -144,7 +144,7 @@ def improve(
     read = before.context.clone(recurse=False).update(dict(condition or {}))
     state = _take_step(reasoner, question, before.state, k, read)
     if step_size != 1.0:
-        state = before.state.lerp(state, step_size)
+        state = part_way(before.state, state, step_size)
     policy = reasoner.read_out(state)
     after = _iterate(puzzle, question, state, before.context, policy)
     with torch.no_grad():
@@ -174,6 +174,12 @@ def improve(
         batch_size=k.shape,
     )
     return lanes, step
+
+
+def part_way(before: TensorDict, after: TensorDict, share: float) -> TensorDict:
+    """Returns the state at a share of the way between two, latent by latent of the same name."""
+    # TensorDict.lerp pairs them by their order, which a reasoner may choose anew in every step
+    return cast(TensorDict, before.apply(lambda here, there: here.lerp(there, share), after))
 
 
 def _iterate(

@@ -16,7 +16,7 @@ from pir.ledger.guidance import Region, best_weight, guided_log_policy, margin
 from pir.noise import uniform_of
 from pir.puzzle import Puzzle, Verdict
 from pir.reasoner import Optimality, Reasoner, latents_of
-from pir.rollout import Rollout, begin, changed, improve, sample_answers
+from pir.rollout import Rollout, begin, changed, improve, part_way, sample_answers
 from pir.system.device import own_random_stream
 
 REGION_NAMES = {-1: "still", **{region.value: region.name.lower() for region in Region}}
@@ -153,7 +153,7 @@ class StepSizeProbe:
             self.sweep.add(index, step, [verdict.solved, verdict.score])
 
     def _verdict(self, step: Rollout, alpha: float) -> Verdict:
-        state = step.before.state.lerp(step.after.state, alpha)
+        state = part_way(step.before.state, step.after.state, alpha)
         question = step.puzzles["question"]
         answer = self.reasoner.read_out(state).logits.argmax(-1)
         return self.puzzle.verify(question, self.puzzle.clamp(question, answer))
