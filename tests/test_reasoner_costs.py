@@ -21,6 +21,7 @@ PASSES = {
     "trm, deep": (TRM, {"cycles": 3, "latent_steps": 6}, 21),
     "trm without z": (TRM, {"latents": 0}, 3),
     "trm of two z": (TRM, {"latents": 2, "separate_networks": True}, 3),
+    "trm, averaged": (TRM, {"running_average": True}, 3),
     "hrm": (HRM, {}, 6),
     "hrm, deep": (HRM, {"high_cycles": 3, "low_cycles": 4}, 15),
     "looped": (Looped, {}, 1),

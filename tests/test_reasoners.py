@@ -29,6 +29,7 @@ REASONERS = {
     "trm of two z": lambda: partial(
         TRM, latents=2, latent_steps=3, separate_networks=True, cycles=2
     ),
+    "trm, averaged": lambda: partial(TRM, running_average=True, cycles=2),
     "hrm": lambda: HRM,
     "looped": lambda: Looped,
     "deep thinking": lambda: partial(Looped, recall=True),

@@ -6,7 +6,8 @@ with the embedded question x injected every time z is updated. Only the last cyc
 The embedded condition of a step (`Conditioning`) is part of x, and added to y at its update.
 
 The paper's ablations are settings: separate networks for z and y; no z (y <- f(x + y), n + 1
-times); or m reasoning latents, which take turns: z_i <- f(x + y + z_1 + .. + z_m).
+times); or m reasoning latents, which take turns: z_i <- f(x + y + z_1 + .. + z_m). With a running
+average the new y of every cycle is a proposal alone (`RunningAverage`).
 """
 
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ from torch import Tensor
 from pir.errors import UserError
 from pir.models.network import truncated_normal
 from pir.models.puzzle_model import PuzzleModel, Shared, at_least_one
+from pir.models.running_average import RunningAverage
 from pir.puzzle import Puzzle
 
 
@@ -33,6 +35,7 @@ class TRM(PuzzleModel):
         latent_steps: n, updates of z in a cycle.
         latents: m, how many z there are; 0 for y alone.
         separate_networks: whether y is updated by a network of its own.
+        running_average: whether y is a running average of what the cycles propose.
         shared: see `PuzzleModel`.
 
     Raises:
@@ -50,6 +53,7 @@ class TRM(PuzzleModel):
         latent_steps: int = 2,
         latents: int = 1,
         separate_networks: bool = False,
+        running_average: bool = False,
         **shared: Unpack[Shared],
     ) -> None:
         """Initialises the parameters."""
@@ -67,6 +71,7 @@ class TRM(PuzzleModel):
         self.cycles, self.latent_steps = cycles, latent_steps
         self.f = self.network(puzzle, layers)
         self.f_y = self.network(puzzle, layers) if separate_networks else self.f
+        self.average = RunningAverage(self.hidden_size) if running_average else None
         many = latents > 1
         self.z_names = [f"z{i + 1}" if many else "z" for i in range(latents)]
         self.register_buffer("y_start", truncated_normal(self.hidden_size, std=1.0))
@@ -80,7 +85,10 @@ class TRM(PuzzleModel):
     def first_latents(self, question: Tensor) -> dict[str, Tensor]:
         """Sets y and every z to their fixed starts."""
         starts = zip(["y", *self.z_names], [self.y_start, *self.z_start], strict=True)
-        return {name: self.repeated(start, question) for name, start in starts}
+        first = {name: self.repeated(start, question) for name, start in starts}
+        if self.average is not None:
+            first["y_weight"] = torch.zeros_like(first["y"][..., :1], dtype=torch.float32)
+        return first
 
     def step(
         self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
@@ -89,18 +97,25 @@ class TRM(PuzzleModel):
         y, z = latents["y"], [latents[name] for name in self.z_names]
         bias = self.f.bias(self.dtype)
         bias_y = bias if self.f_y is self.f else self.f_y.bias(self.dtype)
+        kept = {} if self.average is None else {"y_weight": latents["y_weight"]}
         for cycle in range(self.cycles):
             last = cycle == self.cycles - 1
             with nullcontext() if last else torch.no_grad():
+                proposal = y
                 if not z:
                     for _ in range(self.latent_steps + 1):
-                        y = self.f(x + y, bias)
-                    continue
-                for update in range(self.latent_steps):
-                    z[update % len(z)] = self.f(x + y + reduce(torch.add, z), bias)
-                y = y + reduce(torch.add, z)
-                y = self.f_y(y if condition is None else y + condition, bias_y)
-        return {"y": y, **dict(zip(self.z_names, z, strict=True))}
+                        proposal = self.f(x + proposal, bias)
+                else:
+                    for update in range(self.latent_steps):
+                        z[update % len(z)] = self.f(x + y + reduce(torch.add, z), bias)
+                    proposal = y + reduce(torch.add, z)
+                    told = proposal if condition is None else proposal + condition
+                    proposal = self.f_y(told, bias_y)
+                if self.average is None:
+                    y = proposal
+                else:
+                    y, kept["y_weight"] = self.average(y, kept["y_weight"], proposal)
+        return {"y": y, **kept, **dict(zip(self.z_names, z, strict=True))}
 
     def answer(self, latents: TensorDict) -> Tensor:
         """Returns y."""
