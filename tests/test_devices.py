@@ -67,6 +67,14 @@ def test_lanes_are_refilled_elsewhere(tmp_path, lanes):
         )
 
 
+def test_lanes_start_late_and_latents_are_averaged_elsewhere(tmp_path):
+    options = ("trainer.late_share=1", "trainer.late_steps=3", "model.running_average=true")
+    with second_device():
+        train_and_resume(tmp_path / "run", "xpu:0", *options)
+        found = evaluate_fresh(tmp_path / "eval", "xpu:0", options[-1], exits=False)
+    assert found["puzzles"] == 20
+
+
 @pytest.mark.parametrize("env", ["countdown", "queens", "maze"])
 def test_puzzles_are_evaluated_elsewhere_as_on_the_cpu(tmp_path, env):
     # one kernel on either: attention of the CPU rounds in another way

@@ -4,10 +4,15 @@ import pytest
 import torch
 from pir.envs.countdown.rules import Countdown
 
+from pir.errors import UserError
 from pir.models.network import rms_norm
 from pir.models.running_average import RunningAverage
 from pir.models.trm import TRM
+from pir.rollout import StepCounter, begin, counted, improve
+from pir.settings.training import TrainerSettings
+from pir.training.late_starts import burn_in, start_late
 from tests.small_reasoners import SMALL, run
+from tests.training_runs import assert_same_run, go_on, start
 
 CPU = torch.device("cpu")
 
@@ -16,6 +21,99 @@ def make(puzzle=None, **options):
     torch.manual_seed(0)
     puzzle = puzzle or Countdown()
     return TRM(puzzle, **(SMALL | options)).eval(), puzzle
+
+
+def late(share, most):
+    return TrainerSettings(late_share=share, late_steps=most)
+
+
+# ---------------------------------------------------------------- late starts
+
+
+def test_nothing_is_drawn_or_done_without_late_starts():
+    model, puzzle = make()
+    fresh = begin(model, puzzle, puzzle.sample(4, "train", seed=0))
+    state, kept = torch.get_rng_state(), fresh.to_dict()
+    lanes = start_late(model, puzzle, fresh, late(0.0, 512))
+    assert lanes is fresh
+    assert torch.equal(lanes.now.state["y"], kept["now"]["state"]["y"])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("most", "lengths"),
+    [(512, [32, 64, 128, 256, 512]), (1023, [32, 64, 128, 256, 512]), (100, [32, 64]), (5, [5])],
+)
+def test_lengths_are_drawn_evenly(most, lengths):
+    torch.manual_seed(0)
+    drawn = [burn_in(late(0.25, most)) for _ in range(4000)]
+    assert sorted(set(drawn)) == [0, *lengths]
+    assert drawn.count(0) / 4000 == pytest.approx(0.75, abs=0.03)
+    for length in lengths:
+        assert drawn.count(length) / 1000 == pytest.approx(1 / len(lengths), abs=0.07)
+    assert 0 not in {burn_in(late(1.0, most)) for _ in range(100)}
+
+
+def test_late_lanes_hold_a_later_state_and_count_anew():
+    model, puzzle = make(halt_head=True, reads_own_answer=True, step_embedding=True)
+    puzzles = puzzle.sample(4, "train", seed=0)
+    by_hand = begin(model, puzzle, puzzles)
+    with torch.no_grad():
+        for _ in range(5):
+            by_hand, _ = improve(model, puzzle, by_hand)
+    counter = StepCounter()
+    with counted(counter):
+        lanes = start_late(model, puzzle, begin(model, puzzle, puzzles), late(1.0, 5))
+    assert counter.lane_steps == 4 * 5
+    assert lanes.k.tolist() == lanes.first_solved.tolist() == [0] * 4
+    assert not lanes.now.logits.requires_grad
+    assert torch.equal(lanes.now.logits, by_hand.now.logits)
+    assert torch.equal(lanes.now.context["own_answer"], by_hand.now.answer)
+    assert improve(model, puzzle, lanes)[1].k.tolist() == [1] * 4
+
+
+def test_late_starts_are_paid_for_and_not_recorded(tmp_path):
+    """16 lanes and twice the 8 that end take 5 steps more; the ledger sees none of them."""
+    plain = start(tmp_path / "plain", "trainer.log_every=100", "trainer.max_optimizer_steps=3")
+    options = ("trainer.late_share=1", "trainer.late_steps=5")
+    aged = start(
+        tmp_path / "late", "trainer.log_every=100", "trainer.max_optimizer_steps=3", *options
+    )
+    for trainer in (plain, aged):
+        trainer.train()
+    passes = plain.reasoner.passes_per_step
+    assert plain.forward_passes == 3 * 16 * passes
+    assert aged.forward_passes == plain.forward_passes + (16 + 8 + 8) * 5 * passes
+    counts = [trainer.state.ledger.counts.sum(0).tolist() for trainer in (plain, aged)]
+    assert counts[0] == counts[1]
+    assert int(aged.state.lanes.k.max()) == 2
+    assert aged.progress.puzzles_seen == plain.progress.puzzles_seen
+
+
+@pytest.mark.parametrize("lanes", ["staggered", "synchronous", "halting"])
+def test_resume_with_late_starts_is_exact(tmp_path, lanes):
+    options = ["trainer.late_share=0.5", "trainer.late_steps=40", f"trainer.lanes={lanes}"]
+    options += ["model.halt_head=true", "objective=deep_supervision", "model.running_average=true"]
+    whole = start(tmp_path / "whole", *options)
+    whole.train()
+    start(tmp_path / "parts", *options, "trainer.max_optimizer_steps=5").train()
+    go_on(tmp_path / "parts", *options).train()
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    least = 12 * 16 * whole.reasoner.passes_per_step
+    assert whole.forward_passes > least  # some refills were late
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["trainer.late_share=1.5"], r"trainer\.late_share=1\.5: must lie in \[0, 1\]"),
+        (["trainer.late_steps=0"], r"trainer\.late_steps=0: must be at least 1"),
+        (["trainer.late_share=0.2", "trainer.lanes=ledger"], r"late_share=0\.2: .* than ledger"),
+    ],
+)
+def test_late_starts_that_mislead_are_refused(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        start(tmp_path / "run", *options)
 
 
 # ---------------------------------------------------------------- the running average

@@ -7,6 +7,7 @@ from pir.errors import UserError
 AT_LEAST_ONE = (
     "batch_size",
     "replay_size",
+    "late_steps",
     "log_every",
     "eval_every",
     "val_puzzles",
@@ -39,6 +40,10 @@ class TrainerSettings:
         replay_share: share of the puzzles entering the lanes that are drawn from those failed
             last; 0 for none.
         replay_size: the most failed puzzles that are kept for it.
+        late_share: share of the refills whose lanes start late, in the state after further steps
+            without gradient, which count as forward passes; 0 for none.
+        late_steps: the most of those steps. Their number is drawn evenly from 32, 64, 128 ... up to
+            it; it is `late_steps` itself below 32.
         warmup_steps: optimizer steps until the learning rate reaches its peak.
         decay_steps: optimizer step at which the learning rate reaches its end; independent of the
             budgets.
@@ -67,6 +72,8 @@ class TrainerSettings:
     batch_size: int = 768
     replay_share: float = 0.0
     replay_size: int = 10_000
+    late_share: float = 0.0
+    late_steps: int = 512
     warmup_steps: int = 100
     decay_steps: int = 1300
     final_lr_ratio: float = 0.02
@@ -99,7 +106,7 @@ class TrainerSettings:
         for key in ("warmup_steps", "decay_steps"):
             if values[key] < 0:
                 raise UserError(f"trainer.{key}={values[key]}: must be at least 0")
-        for key in ("final_lr_ratio", "ema_decay"):
+        for key in ("late_share", "final_lr_ratio", "ema_decay"):
             if not 0 <= values[key] <= 1:
                 raise UserError(f"trainer.{key}={values[key]}: must lie in [0, 1]")
         if not 0 <= self.replay_share < 1:

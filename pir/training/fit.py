@@ -7,6 +7,7 @@ from pir.errors import UserError
 from pir.objectives import Objective
 from pir.reasoner import Reasoner
 from pir.schedules import LaneSchedule
+from pir.settings.training import TrainerSettings
 
 SETTINGS = {
     "halt_logit": "a halt head: set model.halt_head=true",
@@ -24,7 +25,7 @@ def refuse_misfit(
     reasoner: Reasoner,
     schedule: LaneSchedule,
     puzzles: TensorDict,
-    replays: bool,
+    settings: TrainerSettings,
 ) -> None:
     """Refuses what would fail or mislead while it trains.
 
@@ -33,7 +34,7 @@ def refuse_misfit(
         reasoner: says what it reads; what it reads out is tried.
         schedule: says what it needs.
         puzzles: one puzzle or more, on the reasoner's device.
-        replays: whether failed puzzles come back.
+        settings: say what enters the lanes: failed puzzles again, late states.
 
     Raises:
         UserError: naming the part that lacks something, and the setting that mends it.
@@ -44,6 +45,12 @@ def refuse_misfit(
             "objective.update=rollout gathers the gradient of whole rollouts: "
             "set trainer.lanes=synchronous"
         )
+    if settings.late_share > 0 and schedule.reads_outcomes:
+        raise UserError(
+            f"trainer.late_share={settings.late_share}: these lanes choose their depth by what "
+            "steps gain, of which late states tell little: set trainer.late_share=0, or "
+            "trainer.lanes to another choice than ledger"
+        )
     needs = {"trainer.lanes": schedule.outputs}
     for name, term in objective.used_terms().items():
         place = f"objective.terms.{name}"
@@ -51,7 +58,7 @@ def refuse_misfit(
         for condition in term.conditions:
             if condition not in reasoner.inputs:
                 raise UserError(f"{place} conditions the model on {_lacking(condition)}")
-        if term.conditions and (schedule.reads_outcomes or replays):
+        if term.conditions and (schedule.reads_outcomes or settings.replay_share > 0):
             raise UserError(
                 f"{place} conditions the model on more than it knows in use "
                 f"({', '.join(term.conditions)}), so how its rollouts end says little: set "

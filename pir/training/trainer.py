@@ -33,6 +33,7 @@ from pir.system.memory import require_memory
 from pir.training import report
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
+from pir.training.late_starts import start_late
 from pir.training.optim import MuonAdamW, averaged, learning_rate_factor
 from pir.training.progress import LONGEST_WAIT, ProgressView
 from pir.training.resume import described, open_folder, resume, snapshot
@@ -127,9 +128,8 @@ class Trainer:
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
         self.validation = held_out(self.puzzle, "val", count, self.device)
-        self.replays = self.settings.replay_share > 0
         puzzles = self.one_lane.puzzles
-        refuse_misfit(self.objective, self.reasoner, schedule, puzzles, self.replays)
+        refuse_misfit(self.objective, self.reasoner, schedule, puzzles, self.settings)
 
     def _one_lane(self) -> Lanes:
         """Puts a single puzzle into a lane: what the lanes of this run are made of."""
@@ -152,10 +152,10 @@ class Trainer:
             if self.progress.evaluated_at < 0:
                 self._validate()
             while not self._budget_spent():
-                if not self._fill_lanes():
-                    self._save_last()
-                    return False
                 with counted(self.progress):
+                    if not self._fill_lanes():
+                        self._save_last()
+                        return False
                     self._improve_lanes()
                 self._report()
                 if requested():
@@ -189,7 +189,7 @@ class Trainer:
             for step in rollout.unbind(0):
                 lanes.finished = schedule.finished(step, progress.improvement_step, length)
                 self._record(step, lanes.finished)
-            if self.replays:
+            if self.settings.replay_share > 0:
                 self.state.hard_puzzles.add(lanes.puzzles, lanes.finished & ~lanes.now.solved)
         self.state.lanes = lanes.detach()
 
@@ -224,7 +224,7 @@ class Trainer:
             return False
         if again:
             puzzles = torch.cat([puzzles, state.hard_puzzles.draw(again)])
-        fresh = self._begin(puzzles)
+        fresh = start_late(self.reasoner, self.puzzle, self._begin(puzzles), self.settings)
         state.lanes = fresh if lanes is None else refill(lanes, fresh)
         progress.puzzles_seen += count - again
         return True
