@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pir.system.device import own_random_stream
@@ -73,7 +74,12 @@ def uniform(question: Tensor, purpose: str, *shape: int, k: Tensor | None = None
 
 
 def normal(
-    question: Tensor, purpose: str, *shape: int, deviation: float = 1.0, cut: float = 5.0
+    question: Tensor,
+    purpose: str,
+    *shape: int,
+    deviation: float = 1.0,
+    cut: float = 5.0,
+    k: Tensor | None = None,
 ) -> Tensor:
     """Draws from a normal distribution around 0 that is cut; see `uniform`.
 
@@ -83,14 +89,38 @@ def normal(
         shape: see `uniform`.
         deviation: before the cut.
         cut: the largest size of a number, in deviations.
+        k: see `uniform`.
     """
     if SEED.get() is None:
         drawn = torch.empty(len(question), *shape, device=question.device)
         bound = cut * deviation
         return nn.init.trunc_normal_(drawn, std=deviation, a=-bound, b=bound)
     within = math.erf(cut / math.sqrt(2))
-    chance = uniform(question, purpose, *shape)
+    chance = uniform(question, purpose, *shape, k=k)
     return ((2 * chance - 1) * within).erfinv() * (deviation * math.sqrt(2))
+
+
+def disturbed(
+    state: TensorDict, question: Tensor, purpose: str, size: float, k: Tensor | None = None
+) -> TensorDict:
+    """Returns a state with Gaussian noise on every latent, see `normal`.
+
+    Args:
+        state: the latents, batch size B.
+        question: see `uniform`.
+        purpose: see `uniform`; every latent has numbers of its own.
+        size: standard deviation, as a share of the root mean square of each puzzle's latent, or of
+            1 where that is 0, as latents are about so large later.
+        k: see `uniform`.
+    """
+
+    def changed(name: str, values: Tensor) -> Tensor:
+        drawn = normal(question, f"{purpose} {name}", *values.shape[1:], k=k)
+        scale = values.float().flatten(1).square().mean(1).sqrt()
+        scale = torch.where(scale > 0, scale, 1.0).view(-1, *[1] * (values.ndim - 1))
+        return (values + size * scale * drawn).to(values.dtype)
+
+    return state.named_apply(changed)
 
 
 def tokens(

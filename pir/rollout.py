@@ -122,6 +122,7 @@ def improve(
     lanes: Lanes,
     condition: Mapping[str, Tensor] | None = None,
     step_size: float = 1.0,
+    step_noise: float = 0.0,
     through_time: bool = False,
 ) -> tuple[Lanes, Rollout]:
     """Takes one improvement step in every lane.
@@ -135,6 +136,7 @@ def improve(
         lanes: the puzzles and how far they are.
         condition: what the step reads beside its context, by name; see `Reasoner.inputs`.
         step_size: how much of the latents' change is made, alpha in s + alpha (s' - s).
+        step_noise: relative size of the noise on the latents after it, see `pir.noise.disturbed`.
         through_time: keeps the graph of the state, so that gradient reaches back from later steps.
 
     Returns:
@@ -145,6 +147,8 @@ def improve(
     state = _take_step(reasoner, question, before.state, k, read)
     if step_size != 1.0:
         state = part_way(before.state, state, step_size)
+    if step_noise:
+        state = noise.disturbed(state, question, "step noise", step_noise, k)
     policy = reasoner.read_out(state)
     after = _iterate(puzzle, question, state, before.context, policy)
     with torch.no_grad():

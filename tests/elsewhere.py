@@ -117,7 +117,9 @@ def evaluate_fresh(
         samples=4,
         guidance=[0.5, 2.0],
         step_size=[0.5],
+        damping_after=1,
         breadth=2,
+        step_noise=0.01,
         exits=rules,
         leave_out_exits=True,
     )

@@ -241,7 +241,7 @@ def test_a_start_of_zeros_is_changed_whole_and_gets_noise_too(made):
 def test_breadth_selects_among_starts(made):
     model, puzzle, puzzles = made
     rows = {row["selector"]: row for row in breadth(model, puzzle, puzzles, 6, 0.5, 40)}
-    assert set(rows) == {"first", "mean", "vote", "residual", "verifier"}
+    assert set(rows) == {"first", "mean", "vote", "residual", "logit_change", "verifier"}
     assert rows["verifier"]["solved"] >= max(row["solved"] for row in rows.values())
     assert rows["verifier"]["forward_passes"] == 6 * rows["first"]["forward_passes"]
     plain = evaluate(model, puzzle, puzzles, model.improvement_steps, 40)
@@ -311,6 +311,27 @@ def test_eval_writes_one_whole_evaluation(command, tiny_run):
     assert mean == pytest.approx([float(row["score"]) for row in tables["per_step"]], abs=1e-5)
 
 
+def test_what_keeps_answers_is_seen_in_the_tables(command, tiny_run):
+    words = ["eval", "eval.puzzles=30", "eval.improvement_steps=5", "output=json"]
+    plain = json.loads(command(*words).out)
+    assert {"damping_after", "step_noise"}.isdisjoint(plain)
+    damped = json.loads(command(*words, "eval.step_size=[0.5]", "eval.damping_after=3").out)
+    assert damped["damping_after"] == 3
+    rows = [row for row in read_rows(tiny_run / "eval/step_size.csv") if row["step_size"] == "0.5"]
+    by_step = list(zip(rows, plain["per_step"], strict=True))
+    for row, whole in by_step[:3]:
+        assert [float(row[n]) for n in ("solved", "score", "lost")] == [
+            whole[n] for n in ("solved", "score", "lost")
+        ]
+    assert any(float(row["score"]) != whole["score"] for row, whole in by_step[3:])
+    noisy = json.loads(command(*words, "eval.step_noise=0.5", "eval.breadth=2").out)
+    assert noisy["step_noise"] == 0.5
+    assert noisy["per_step"][0]["score"] != plain["per_step"][0]["score"]
+    first = next(row for row in noisy["breadth"] if row["selector"] == "first")
+    assert first["forward_passes"] == noisy["per_step"][4]["forward_passes"]
+    assert first["solved"] == pytest.approx(noisy["per_step"][4]["solved"])
+
+
 def test_solve_with_an_exit_rule(command, tiny_run):
     solve = ["solve", "puzzle=3 7 8 = 29"]
     text = command("eval", "eval.puzzles=30", "eval.exit=[kl,predicted_gain]").out
@@ -364,6 +385,10 @@ def test_eval_of_several_runs_sums_up_over_seeds(capsys, monkeypatch, tiny_run, 
         ("eval.split=val eval.exit=kl", "thresholds on the val split"),
         ("eval.breadth=0", "must be at least 1"),
         ("eval.noise=-1", "must be at least 0"),
+        ("eval.step_noise=-1", "eval.step_noise=-1.0: must be at least 0"),
+        ("eval.step_noise=0.1 eval.exit=kl", "exit rules take steps without noise"),
+        ("eval.damping_after=-1", "eval.damping_after=-1: must be at least 0"),
+        ("eval.damping_after=2", "set eval.step_size=[...]"),
         ("eval.guidance=[nan]", "out of range"),
     ],
 )

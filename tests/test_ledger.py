@@ -65,9 +65,8 @@ def make_step(seed: int = 0, batch: int = 7, length: int = 4, vocabulary: int = 
 def slow_statistics(step: Rollout, b: int) -> dict[str, float]:
     """One puzzle's statistics, by loops over cells and tokens, as docs/metrics.md defines them."""
     cells = [i for i in range(step.written.shape[1]) if step.written[b, i]]
-    totals = dict.fromkeys(
-        ["A", "kl", "reverse", "hits", "flips", "fixed", "broken", "entropy", "log_answer"], 0.0
-    )
+    names = "A kl reverse hits flips fixed broken moved entropy log_answer"
+    totals = dict.fromkeys(names.split(), 0.0)
     regions = dict.fromkeys(["harmful", "overshoot", "sized_right", "under_sized"], 0)
     bins = [0.0] * 10
     for i in cells:
@@ -79,6 +78,7 @@ def slow_statistics(step: Rollout, b: int) -> dict[str, float]:
         kl = sum(cv * math.log(cv / uv) for cv, uv in zip(c, u, strict=True))
         reverse = sum(uv * math.log(uv / cv) for cv, uv in zip(c, u, strict=True))
         totals["A"] += gain
+        totals["moved"] += math.dist(*(p.logits[b, i].tolist() for p in (step.before, step.after)))
         totals["kl"] += kl
         totals["reverse"] += reverse
         totals["entropy"] -= sum(cv * math.log(cv) for cv in c)
@@ -123,6 +123,7 @@ def slow_statistics(step: Rollout, b: int) -> dict[str, float]:
         "reverse_kl": per_cell["reverse"],
         "flips": per_cell["flips"],
         "state_change": float((flat[1] - flat[0]).norm() / flat[0].norm()),
+        "logit_change": per_cell["moved"],
         "entropy": per_cell["entropy"],
         "halt_probability": 1 / (1 + math.exp(-float(step.after.halt_logit[b]))),
         "advantage_margin": per_cell["A"] - per_cell["kl"],

@@ -3,11 +3,15 @@
 import pytest
 import torch
 from pir.envs.countdown.rules import Countdown
+from pir.envs.queens.rules import Queens
 
 from pir.errors import UserError
+from pir.evaluation.breadth import breadth, stillest
+from pir.evaluation.rollouts import evaluate
 from pir.models.network import rms_norm
 from pir.models.running_average import RunningAverage
 from pir.models.trm import TRM
+from pir.noise import by_puzzle
 from pir.rollout import StepCounter, begin, counted, improve
 from pir.settings.training import TrainerSettings
 from pir.training.late_starts import burn_in, start_late
@@ -221,3 +225,110 @@ def test_a_trm_averages_what_its_cycles_propose(latents):
     torch.testing.assert_close(found["y_weight"], denominator.log1p(), atol=1e-4, rtol=1e-4)
     model.cycles = plain.cycles = 1
     assert torch.equal(run(model, question, 1)["y"], run(plain, question, 1)["y"])
+
+
+# ---------------------------------------------------------------- damping, noise, selectors
+
+
+@pytest.fixture(scope="module")
+def queens():
+    model, puzzle = make(Queens(hide=(1, 2)))
+    return model, puzzle, puzzle.sample(30, "test", seed=0)
+
+
+def same(one, other, steps=slice(None)):
+    return all(
+        torch.equal(one.values[name][:, steps].nan_to_num(7), values[:, steps].nan_to_num(7))
+        for name, values in other.values.items()
+    )
+
+
+def test_damping_changes_nothing_before_its_step(queens):
+    model, puzzle, puzzles = queens
+    plain = evaluate(model, puzzle, puzzles, 5)
+    damped = evaluate(model, puzzle, puzzles, 5, step_size=0.5, damping_after=2)
+    assert same(damped, plain, slice(0, 2))
+    assert not same(damped, plain)
+    assert same(evaluate(model, puzzle, puzzles, 5, step_size=0.5, damping_after=5), plain)
+    at_once = evaluate(model, puzzle, puzzles, 5, step_size=0.5)
+    assert same(evaluate(model, puzzle, puzzles, 5, step_size=0.5, damping_after=0), at_once)
+    with torch.no_grad():
+        lanes = begin(model, puzzle, puzzles)
+        for k in range(1, 6):
+            lanes, step = improve(model, puzzle, lanes, step_size=0.5 if k > 2 else 1.0)
+    assert torch.equal(damped.answers, step.after.answer)
+
+
+def test_a_scaled_step_scales_every_latent_by_its_name(queens):
+    """Whatever order a reasoner has them in, and with dtypes of their own."""
+    _, puzzle, puzzles = queens
+    model, _ = make(puzzle, running_average=True, dtype="bfloat16")
+    with torch.no_grad():
+        lanes = begin(model, puzzle, puzzles)
+        assert list(lanes.now.state.keys()) == ["y", "z", "y_weight"]
+        _, whole = improve(model, puzzle, lanes)
+        _, step = improve(model, puzzle, lanes, step_size=0.25)
+    for name, before in lanes.now.state.items():
+        found, after = step.after.state[name], whole.after.state[name]
+        torch.testing.assert_close(found, before.lerp(after, 0.25))
+
+
+def test_noise_of_size_zero_is_none(queens):
+    model, puzzle, puzzles = queens
+    plain = evaluate(model, puzzle, puzzles, 4)
+    assert same(evaluate(model, puzzle, puzzles, 4, step_noise=0.0), plain)
+    assert not same(evaluate(model, puzzle, puzzles, 4, step_noise=0.5), plain)
+
+
+def test_noise_belongs_to_puzzle_and_step(queens):
+    model, puzzle, puzzles = queens
+    whole = evaluate(model, puzzle, puzzles, 3, 30, step_noise=0.5)
+    parts = evaluate(model, puzzle, puzzles, 3, 7, step_noise=0.5)
+    assert torch.equal(whole.answers, parts.answers)
+    other = evaluate(model, puzzle, puzzles, 3, 30, step_noise=0.5, seed=1)
+    assert not same(whole, other)
+    drawn = []
+    with torch.no_grad(), by_puzzle(0, CPU):
+        lanes = begin(model, puzzle, puzzles)
+        for _ in range(2):
+            _, quiet = improve(model, puzzle, lanes)
+            lanes, noisy = improve(model, puzzle, lanes, step_noise=0.1)
+            for name in ("y", "z"):
+                before, after = quiet.after.state[name], noisy.after.state[name]
+                size = before.flatten(1).square().mean(1).sqrt()[:, None, None]
+                drawn.append(((after - before) / size).flatten())
+    for each in drawn:
+        assert each.std() == pytest.approx(0.1, rel=0.05)
+        assert abs(each.mean()) < 0.01
+    correlation = torch.corrcoef(torch.stack(drawn)) - torch.eye(4)
+    assert correlation.abs().max() < 5 / len(drawn[0]) ** 0.5
+
+
+def test_the_stillest_rollout_by_hand():
+    change = torch.tensor([
+        [[0.0, 3.0, 3.0, 3.0], [9.0, 2.0, 2.0, 4.0], [0.0, 0.0, 9.0, 0.0]],
+        [[1.0, 1.0, 1.0, 1.0], [0.0, 2.0, 2.0, 2.0], [9.0, 0.5, 0.5, 0.5]],
+    ])  # fmt: skip
+    assert stillest(change).tolist() == [1, 2]  # means 3, 8/3, 3 and 1, 2, 0.5; of the last three
+    assert stillest(change[..., :1]).tolist() == [0, 1]
+
+
+def test_starts_go_as_deep_as_asked_and_the_stillest_answer_is_chosen(queens):
+    model, puzzle, puzzles = queens
+    rows = breadth(model, puzzle, puzzles, 4, 0.5, 30, num_steps=6)
+    found = {row["selector"]: row for row in rows}
+    deep = evaluate(model, puzzle, puzzles, 6)
+    assert found["first"]["forward_passes"] == 6 * model.passes_per_step
+    assert found["first"]["solved"] == pytest.approx(float(deep.solved[:, -1].float().mean()))
+    assert found["logit_change"]["starts"] == 4
+    one = breadth(model, puzzle, puzzles, 1, 0.5, 30, num_steps=6)
+    assert len({row["solved"] for row in one}) == 1
+
+
+def test_starts_without_noise_differ_by_the_noise_of_steps(queens):
+    model, puzzle, puzzles = queens
+    rows = breadth(model, puzzle, puzzles, 4, 0.0, 30, step_noise=0.7)
+    found = {row["selector"]: row["solved"] for row in rows}
+    first = evaluate(model, puzzle, puzzles, model.improvement_steps, step_noise=0.7)
+    assert found["first"] == pytest.approx(float(first.solved[:, -1].float().mean()))
+    assert found["verifier"] > found["first"]

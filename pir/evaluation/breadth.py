@@ -9,28 +9,17 @@ from torch import Tensor
 
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, Evaluation, evaluate
-from pir.noise import normal
+from pir.noise import disturbed
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
+LAST_STEPS = 3
+"""Over so many the selector `logit_change` takes the mean."""
+
 
 def noisy_start(reasoner: Reasoner, question: Tensor, noise: float) -> TensorDict:
-    """Returns the reasoner's start with Gaussian noise, see `pir.noise.normal`.
-
-    Args:
-        reasoner: gives the start.
-        question: uint8 of shape (B, L).
-        noise: standard deviation, as a share of the root mean square of each puzzle's latent, or of
-            1 where that is 0, as latents are about so large later.
-    """
-
-    def disturbed(name: str, values: Tensor) -> Tensor:
-        drawn = normal(question, f"noise {name}", *values.shape[1:])
-        size = values.float().flatten(1).square().mean(1).sqrt()
-        size = torch.where(size > 0, size, 1.0).view(-1, *[1] * (values.ndim - 1))
-        return (values + noise * size * drawn).to(values.dtype)
-
-    return reasoner.start(question).named_apply(disturbed)
+    """Returns the reasoner's start with Gaussian noise of a relative size, see `disturbed`."""
+    return disturbed(reasoner.start(question), question, "noise", noise)
 
 
 def breadth(
@@ -40,24 +29,47 @@ def breadth(
     starts: int,
     noise: float,
     batch_size: int,
+    num_steps: int | None = None,
+    step_noise: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Runs every puzzle from several starts to the trained depth, the first one without noise.
+    """Runs every puzzle from several starts, the first one without noise.
 
     Selectors: `first` (the start without noise: no breadth), `mean` (a start chosen at random),
     `vote` (the most frequent whole answer), `residual` (the smallest change of the state in the
-    last step), `halt_head` (the largest halt probability, if there is a head) and `verifier` (the
-    highest score: whether any start solves it).
+    last step), `logit_change` (the smallest change of the logits, mean of the last three steps, as
+    EqR, arXiv:2605.21488), `halt_head` (the largest halt probability, if there is a head) and
+    `verifier` (the highest score: whether any start solves it).
+
+    Args:
+        reasoner: takes the steps.
+        puzzle: judges the answers.
+        puzzles: N of them.
+        starts: per puzzle.
+        noise: of all starts but the first, see `noisy_start`.
+        batch_size: puzzles improved at once.
+        num_steps: improvement steps; None for the trained number.
+        step_noise: on the state after every step, also of the first start; see `improve`.
 
     Returns:
         One row per selector: `selector`, `starts`, `forward_passes` in all, `solved` with its 95 %
         interval, `score`.
     """
-    depth = reasoner.improvement_steps
+    depth = num_steps or reasoner.improvement_steps
     runs: list[Evaluation] = []
     for number in range(starts):
         start = partial(noisy_start, reasoner, noise=noise if number else 0.0)
-        seed = EVALUATION_SEED + number
-        runs.append(evaluate(reasoner, puzzle, puzzles, depth, batch_size, start=start, seed=seed))
+        runs.append(
+            evaluate(
+                reasoner,
+                puzzle,
+                puzzles,
+                depth,
+                batch_size,
+                step_noise=step_noise,
+                start=start,
+                seed=EVALUATION_SEED + number,
+            )
+        )
 
     def last(name: str) -> Tensor:
         return torch.stack([run.values[name][:, -1] for run in runs], 1)
@@ -67,6 +79,7 @@ def breadth(
         "first": torch.zeros(len(solved), dtype=torch.int64),
         "vote": _vote(torch.stack([run.answers for run in runs], 1)),
         "residual": last("state_change").argmin(1),
+        "logit_change": stillest(torch.stack([run.values["logit_change"] for run in runs], 1)),
         "halt_head": last("halt_probability").argmax(1),
         "verifier": score.argmax(1),
     }
@@ -88,6 +101,11 @@ def breadth(
         | {"score": float(mean_score)}
         for name, (share, mean_score) in picked.items()
     ]
+
+
+def stillest(change: Tensor) -> Tensor:
+    """Returns which of S rollouts changed least in its last steps: (N,), of changes (N, S, K)."""
+    return change[..., -LAST_STEPS:].mean(-1).argmin(1)
 
 
 def _vote(answers: Tensor) -> Tensor:

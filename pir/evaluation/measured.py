@@ -90,9 +90,16 @@ class Pass:
         self, puzzles: TensorDict, observers: Sequence[Observer] = (), step_size: float = 1.0
     ) -> Evaluation:
         """Improves puzzles as in this pass; see `pir.evaluation.rollouts.evaluate`."""
-        size = self.batch_size
         return evaluate(
-            self.reasoner, self.puzzle, puzzles, self.num_steps, size, observers, step_size
+            self.reasoner,
+            self.puzzle,
+            puzzles,
+            self.num_steps,
+            self.batch_size,
+            observers,
+            step_size,
+            self.plan.damping_after,
+            self.plan.step_noise,
         )
 
     @property

@@ -43,6 +43,7 @@ def size_of_run(run: Pass) -> Measured:
             "parameters": run.reasoner.parameter_count(),
             "seconds": round(run.result.seconds, 3),
             "rating_name": run.puzzle.rating_name,
+            "step_noise": run.plan.step_noise or None,
         }
     )
 
@@ -160,7 +161,10 @@ def step_size(run: Pass) -> Measured:
         for row, whole in zip(single, scaled, strict=True):
             row |= {"probe_solved": row["solved"], "probe_score": row["score"]}
             row |= with_interval(whole["solved"], len(run.sample)) | {"score": whole["score"]}
-    facts = {"step_size": run.at_depth(tuple(rows))}
+            row["lost"] = whole["lost"]
+    facts: dict[str, Any] = {"step_size": run.at_depth(tuple(rows))}
+    if run.plan.damping_after:
+        facts["damping_after"] = run.plan.damping_after
     return Measured(schema.STEP_SIZE, tuple(rows), facts=facts)
 
 
@@ -169,7 +173,14 @@ def starts(run: Pass) -> Measured:
     plan, rows = run.plan, list[dict[str, Any]]()
     if plan.breadth > 1:
         rows = breadth(
-            run.reasoner, run.puzzle, run.sample, plan.breadth, plan.noise, run.batch_size
+            run.reasoner,
+            run.puzzle,
+            run.sample,
+            plan.breadth,
+            plan.noise,
+            run.batch_size,
+            plan.improvement_steps,
+            plan.step_noise,
         )
     return Measured(schema.BREADTH, tuple(rows), facts={"breadth": tuple(rows)})
 

@@ -22,8 +22,10 @@ class Plan:
         samples: answers drawn per puzzle at the trained depth, where a puzzle has several.
         guidance: weights w of guided policies.
         step_size: shares alpha of the state's changes.
+        damping_after: the first steps, which are made whole whatever alpha is.
         breadth: starts per puzzle; 1 for no breadth.
         noise: of the further starts, see `noisy_start`.
+        step_noise: on the state after every step, see `pir.rollout.improve`.
         exits: exit rules by name.
         leave_out_exits: whether rules that this model cannot run are left out or refused.
         file: puzzles of a file instead of a split.
@@ -36,8 +38,10 @@ class Plan:
     samples: int = 20
     guidance: Sequence[float] = ()
     step_size: Sequence[float] = ()
+    damping_after: int = 0
     breadth: int = 1
     noise: float = 0.3
+    step_noise: float = 0.0
     exits: Mapping[str, ExitRule] = field(default_factory=dict)
     leave_out_exits: bool = False
     file: TestFile | None = None

@@ -87,6 +87,8 @@ def evaluate(
     batch_size: int = 1000,
     observers: Sequence[Observer] = (),
     step_size: float = 1.0,
+    damping_after: int = 0,
+    step_noise: float = 0.0,
     start: Callable[[Tensor], TensorDict] | None = None,
     seed: int = EVALUATION_SEED,
 ) -> Evaluation:
@@ -100,8 +102,10 @@ def evaluate(
         batch_size: puzzles improved at once, at least 1; changes speed and memory only.
         observers: see every step.
         step_size: share of every change of the state that is made, see `improve`.
+        damping_after: the first steps that are made whole all the same.
+        step_noise: on the state after every step, see `improve`.
         start: gives the state before the first step; the reasoner's own by default.
-        seed: of the random numbers that reasoners draw (`pir.noise`).
+        seed: of the random numbers that reasoners draw, and of noise (`pir.noise`).
     """
     device = puzzles["question"].device
     batch_size = min(batch_size, len(puzzles))
@@ -119,7 +123,10 @@ def evaluate(
             lanes = begin(reasoner, puzzle, batch, state)
             for k in range(1, num_steps + 1):
                 started = time_on(device)
-                lanes, step = improve(reasoner, puzzle, lanes, step_size=step_size)
+                share = step_size if k > damping_after else 1.0
+                lanes, step = improve(
+                    reasoner, puzzle, lanes, step_size=share, step_noise=step_noise
+                )
                 seconds += time_on(device) - started
                 if k <= trained:
                     outcome = step.after.solved

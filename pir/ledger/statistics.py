@@ -238,6 +238,13 @@ def state_change(cells: Cells) -> Tensor:
     return (moved / size.clamp(min=1e-12)).sqrt()
 
 
+@statistic("logits per cell")
+def logit_change(cells: Cells) -> Tensor:
+    """Mean norm of the change of a written cell's logits."""
+    before, after = cells.take(cells.step.before.logits), cells.take(cells.step.after.logits)
+    return cells.mean((after - before).norm(dim=-1))
+
+
 def _square(latents: Sequence[Tensor]) -> Tensor:
     """Returns the squared norm over all latents, (B,)."""
     return torch.stack([latent.flatten(1).square().sum(1) for latent in latents]).sum(0)

@@ -115,6 +115,9 @@ class Facts:
     improvement_steps: Steps = key("improvement steps evaluated")
     parameters: Amount | None = key("parameters of the model", None)
     seconds: Amount | None = key("spent in improvement steps", None)
+    step_noise: Amount | None = key(
+        "with `eval.step_noise`: noise on the state after every step", None, within="step_noise"
+    )
     dead_fraction: Share | None = key("dead forward passes in the trained depth, share", None)
     live_depth: Amount | None = key("live steps of a puzzle in the trained depth, mean", None)
     live_gain: Amount | None = key("a step is live above this gain in score", None)
@@ -129,6 +132,9 @@ class Facts:
     guidance: Rows = key("rows of `guidance.csv` at the trained depth", ())
     optimality: Rows = key("rows of `optimality.csv` at the trained depth", ())
     step_size: Rows = key("rows of `step_size.csv` at the trained depth", ())
+    damping_after: Total | None = key(
+        "with `eval.damping_after`: first steps that are not scaled", None, within="damping_after"
+    )
     breadth: Rows = key("rows of `breadth.csv`", ())
     best_exit: BestExit | None = key("the cheapest rule that can be run and saves something", None)
     skipped_exits: dict[str, str] = key("why a rule was left out, by name", None, within="exits")

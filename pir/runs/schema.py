@@ -255,6 +255,7 @@ FILES: dict[str, File] = {
             **_SCORE,
             "probe_solved": Column(Share | None, "share solved if that one step is scaled alone"),
             "probe_score": Column(float | None, "mean score if that one step is scaled alone"),
+            "lost": Column(Share | None, "share solved before this step and not after it"),
         },
     ),
     BREADTH: File(

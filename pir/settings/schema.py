@@ -52,8 +52,10 @@ class EvalSettings:
     samples: int = MISSING
     guidance: list[float] = MISSING
     step_size: list[float] = MISSING
+    damping_after: int | None = None
     breadth: int = MISSING
     noise: float = MISSING
+    step_noise: float = MISSING
     exit: Any = None
 
 

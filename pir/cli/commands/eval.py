@@ -75,8 +75,8 @@ def read_plan(settings: DictConfig) -> "Plan":
     for key in ("improvement_steps", "puzzles", "batch_size", "breadth"):
         if settings[key] is not None and settings[key] < 1:
             raise UserError(f"eval.{key}={settings[key]}: must be at least 1")
-    for key in ("samples", "noise"):
-        if not 0 <= settings[key] < float("inf"):
+    for key in ("samples", "noise", "step_noise", "damping_after"):
+        if not 0 <= (settings[key] or 0) < float("inf"):
             raise UserError(f"eval.{key}={settings[key]}: must be at least 0")
     for key, least in (("guidance", -1e6), ("step_size", 0)):
         for value in settings[key]:
@@ -84,6 +84,16 @@ def read_plan(settings: DictConfig) -> "Plan":
                 raise UserError(f"eval.{key}={list(settings[key])}: {value} is out of range")
     if settings.exit is not None and settings.split == "val":
         raise UserError("eval.exit chooses thresholds on the val split: set eval.split=test")
+    if settings.damping_after is not None and not settings.step_size:
+        raise UserError(
+            f"eval.damping_after={settings.damping_after} says when step sizes begin: "
+            "set eval.step_size=[...], or eval.damping_after=null"
+        )
+    if settings.exit is not None and settings.step_noise:
+        raise UserError(
+            f"eval.step_noise={settings.step_noise}: exit rules take steps without noise; "
+            "set eval.step_noise=0, or eval.exit=null"
+        )
     return Plan(
         split=settings.split,
         puzzles=settings.puzzles,
@@ -92,8 +102,10 @@ def read_plan(settings: DictConfig) -> "Plan":
         samples=settings.samples,
         guidance=_with_one(settings.guidance),
         step_size=_with_one(settings.step_size),
+        damping_after=settings.damping_after or 0,
         breadth=settings.breadth,
         noise=settings.noise,
+        step_noise=settings.step_noise,
         exits=exit_rules(settings.exit),
         leave_out_exits=settings.exit == "all",
     )
@@ -164,7 +176,7 @@ def evaluation_text(result: Facts) -> str:
 
 
 def sweep_lines(result: Facts) -> list[str]:
-    """Returns what guidance, step sizes and several starts solve at the trained depth."""
+    """Returns what guidance and step sizes solve at the trained depth, and several starts."""
     lines = []
     for rows, setting, title in (
         (result.guidance, "w", "guidance from the step's reference to its policy"),
@@ -179,8 +191,10 @@ def sweep_lines(result: Facts) -> list[str]:
                 lines.append(f"  of answers drawn from these policies: {', '.join(shares)}")
     if result.breadth:
         shares = (f"{row['selector']} {row['solved']:.1%}" for row in result.breadth)
-        starts = max(row["starts"] for row in result.breadth)
-        lines.append(f"{starts} starts: {', '.join(shares)}")
+        most = max(result.breadth, key=lambda row: row["starts"])
+        lines.append(
+            f"{most['starts']} starts, {most['forward_passes']} forward passes: {', '.join(shares)}"
+        )
     return lines
 
 
