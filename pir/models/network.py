@@ -213,7 +213,7 @@ class SetPooling(nn.Module):
         for g, members in enumerate(torch.split(self.membership, self.sizes)):
             spread_weight = F.linear(weight[..., g, None].to(dtype), spread)
             weighted = F.linear(x, value_maps[g]) * spread_weight
-            pooled = (members.to(dtype) @ weighted.flatten(1)).unflatten(1, (batch, -1))
+            pooled = (members.to(dtype) @ weighted.flatten(1)).view(-1, batch, self.inner)
             total = (members @ weight[..., g]).clamp(min=TINY)[..., None].to(dtype)
             messages.append((F.linear(pooled, out_maps[g]) / total).flatten(1))
         return (self.membership.to(dtype).T @ torch.cat(messages)).view_as(x)
