@@ -3,9 +3,9 @@
 from typing import Any
 
 from pir.analysis.reading.entries import Entry
-from pir.analysis.reading.hardware import whole_hardware
+from pir.analysis.reading.hardware import text_of, whole_hardware
 from pir.analysis.reading.minutes import TimeToShare
-from pir.analysis.words import number, percent, plain
+from pir.analysis.words import number, percent
 
 
 def origin(entry: Entry) -> dict[str, Any]:
@@ -19,8 +19,8 @@ def origin(entry: Entry) -> dict[str, Any]:
         "optimizer_step": time and time.optimizer_step,
         "validation_solved": time and time.solved,
         "hardware": whole_hardware(entry.info, entry.device),
-        "date": _text(entry, "date")[:10] or None,
-        "commit": _text(entry, "commit") or None,
+        "date": text_of(entry.info, "date")[:10] or None,
+        "commit": text_of(entry.info, "commit") or None,
         "command": entry.run.started_by or None,
     }
 
@@ -51,8 +51,3 @@ def _measured(time: TimeToShare | None) -> str:
     if time.minutes is None:
         return f"not within {minutes_text(time.within)} ({found})"
     return f"{minutes_text(time.minutes)} ({found})"
-
-
-def _text(entry: Entry, key: str) -> str:
-    value = entry.info.get(key)
-    return plain(value) if isinstance(value, str) else ""

@@ -22,7 +22,7 @@ def short_hardware(info: Mapping[str, Any], device: str) -> str:
         info: the content of info.json.
         device: the setting of the run.
     """
-    gpu, processor = (_short(name) for name in (_gpu(info, device), _text(info, "processor")))
+    gpu, processor = (_short(name) for name in (_gpu(info, device), text_of(info, "processor")))
     if gpu or not processor:
         return gpu or UNKNOWN
     if not _on_processor(info, device):
@@ -33,7 +33,7 @@ def short_hardware(info: Mapping[str, Any], device: str) -> str:
 def whole_hardware(info: Mapping[str, Any], device: str) -> str:
     """Names the hardware as it names itself, a processor with its cores and the threads used."""
     counts = f"{_count(info, 'cores')}{_count(info, 'threads')}"
-    gpu, processor = _gpu(info, device), _text(info, "processor")
+    gpu, processor = _gpu(info, device), text_of(info, "processor")
     return gpu or (f"{processor}{counts}" if processor else UNKNOWN)
 
 
@@ -50,10 +50,11 @@ def _gpu(info: Mapping[str, Any], device: str) -> str:
 def _on_processor(info: Mapping[str, Any], device: str) -> bool:
     """Says whether a device that is no known GPU is the processor; auto may be mps on a Mac."""
     kind = device.partition(":")[0]
-    return kind == "cpu" or (kind == "auto" and not _text(info, "platform").startswith("macOS"))
+    return kind == "cpu" or (kind == "auto" and not text_of(info, "platform").startswith("macOS"))
 
 
-def _text(info: Mapping[str, Any], key: str) -> str:
+def text_of(info: Mapping[str, Any], key: str) -> str:
+    """Returns a text of info.json on one line; "" where there is none."""
     value = info.get(key)
     return plain(value) if isinstance(value, str) else ""
 

@@ -299,7 +299,7 @@ class Network(nn.Module):
             raise UserError(f"model.expansion={expansion}: must be above 0")
         if mixer == "auto":
             mixer = "attention" if puzzle.board is None else "conv"
-        self.attends, self.sets_first = mixer == "attention", mixer == "candidates"
+        self.attends, self.tokens_first = mixer == "attention", mixer == "candidates"
         inner = round_up(expansion * width * 2 / 3)
         self.blocks = nn.ModuleList(
             Block(
@@ -336,7 +336,7 @@ class Network(nn.Module):
             memory: by layer, what the same layer of another network has read; for attention.
             kept: a list that is given what every layer reads; for attention.
         """
-        if self.sets_first:
+        if self.tokens_first:
             # one copy here instead of two in every product with the sets
             x = x.transpose(0, 1).contiguous()
             for block in self.blocks:

@@ -109,8 +109,9 @@ class TRM(PuzzleModel):
                     for update in range(self.latent_steps):
                         z[update % len(z)] = self.f(x + y + reduce(torch.add, z), bias)
                     proposal = y + reduce(torch.add, z)
-                    told = proposal if condition is None else proposal + condition
-                    proposal = self.f_y(told, bias_y)
+                    if condition is not None:
+                        proposal = proposal + condition
+                    proposal = self.f_y(proposal, bias_y)
                 if self.average is None:
                     y = proposal
                 else:
