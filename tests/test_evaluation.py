@@ -1,10 +1,5 @@
-"""Evaluation against slow references, and its files."""
+"""Evaluation against slow references."""
 
-import json
-import shutil
-import sys
-
-import numpy as np
 import pytest
 import torch
 from pir.envs.countdown.rules import Countdown
@@ -12,7 +7,6 @@ from pir.envs.queens.rules import Queens
 from pir.envs.queens.text import BLANK
 from pir.envs.sudoku.rules import Sudoku
 
-from pir.cli.main import main
 from pir.evaluation.breadth import breadth, noisy_start
 from pir.evaluation.cost import flops_per_step
 from pir.evaluation.floors import look_up, masked_random, one_blank
@@ -34,7 +28,6 @@ from pir.models.looped import Looped
 from pir.models.trm import TRM
 from pir.puzzle import instances
 from pir.rollout import begin, improve
-from pir.runs.folder import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -269,147 +262,3 @@ def test_flops_are_those_of_the_products(puzzle):
     counted = flops_per_step(model, puzzle.sample(1, "test", seed=0)["question"])
     read_out = 2 * tokens * width * len(puzzle.vocabulary)
     assert counted == passes * layers * block + read_out
-
-
-@pytest.fixture
-def command(capsys, monkeypatch, tiny_run):
-    """Runs a command on a tiny run in this process; returns its output."""
-    monkeypatch.setattr(sys, "argv", list(sys.argv))
-
-    def run(*words, code=0):
-        assert main([words[0], f"run={tiny_run}", *words[1:]]) == code
-        return capsys.readouterr()
-
-    return run
-
-
-def test_eval_writes_one_whole_evaluation(command, tiny_run):
-    words = ["eval", "eval.puzzles=30", "eval.improvement_steps=4"]
-    done = command(*words, "eval.guidance=[2,0.5]", "eval.step_size=[0.5]", "eval.breadth=2",
-                   "eval.exit=all", "output=json")  # fmt: skip
-    result = json.loads(done.out)
-    assert "halt_head left out: it needs halt_probability" in done.err
-    folder = tiny_run / "eval"
-    tables = {path.stem: read_rows(path) for path in folder.glob("*.csv")}
-    assert set(tables) == {
-        "per_step", "per_outcome", "strata", "per_puzzle", "cells", "guidance", "step_size",
-        "breadth", "exits",
-    }  # fmt: skip
-    names = [statistic["name"] for statistic in result["statistics"]]
-    assert set(names) <= set(tables["per_step"][0])
-    assert all(row["meaning"] and row["unit"] for row in result["statistics"])
-    assert [row["w"] for row in tables["guidance"][::4]] == ["0.5", "1.0", "2.0"]
-    at_one = [float(r["solved"]) for r in tables["guidance"] if r["w"] == "1.0"]
-    assert at_one == pytest.approx([float(row["solved"]) for row in tables["per_step"]])
-    assert sum(int(row["puzzles"]) for row in tables["strata"] if row["k"] == "1") == 30
-    rules = {row["rule"] for row in tables["exits"]}
-    assert {"fixed", "kl", "verifier", "oracle", "predicted_gain"} <= rules
-    with np.load(folder / "steps.npz", allow_pickle=False) as arrays:
-        assert arrays["score"].shape == (30, 4)
-        assert arrays["rating"].shape == (30,)
-        mean = arrays["score"].mean(0)
-    assert mean == pytest.approx([float(row["score"]) for row in tables["per_step"]], abs=1e-5)
-
-
-def test_what_keeps_answers_is_seen_in_the_tables(command, tiny_run):
-    words = ["eval", "eval.puzzles=30", "eval.improvement_steps=5", "output=json"]
-    plain = json.loads(command(*words).out)
-    assert {"damping_after", "step_noise"}.isdisjoint(plain)
-    damped = json.loads(command(*words, "eval.step_size=[0.5]", "eval.damping_after=3").out)
-    assert damped["damping_after"] == 3
-    rows = [row for row in read_rows(tiny_run / "eval/step_size.csv") if row["step_size"] == "0.5"]
-    by_step = list(zip(rows, plain["per_step"], strict=True))
-    for row, whole in by_step[:3]:
-        assert [float(row[n]) for n in ("solved", "score", "lost")] == [
-            whole[n] for n in ("solved", "score", "lost")
-        ]
-    assert any(float(row["score"]) != whole["score"] for row, whole in by_step[3:])
-    noisy = json.loads(command(*words, "eval.step_noise=0.5", "eval.breadth=2").out)
-    assert noisy["step_noise"] == 0.5
-    assert noisy["per_step"][0]["score"] != plain["per_step"][0]["score"]
-    first = next(row for row in noisy["breadth"] if row["selector"] == "first")
-    assert first["forward_passes"] == noisy["per_step"][4]["forward_passes"]
-    assert first["solved"] == pytest.approx(noisy["per_step"][4]["solved"])
-
-
-def test_solve_with_an_exit_rule(command, tiny_run):
-    solve = ["solve", "puzzle=3 7 8 = 29"]
-    text = command("eval", "eval.puzzles=30", "eval.exit=[kl,predicted_gain]").out
-    assert [line.split()[0] for line in text.splitlines() if line.startswith("  ") and "%" in line
-            and not line.split()[0].isdigit()] == ["kl", "predicted_gain"]  # fmt: skip
-    assert text.count("*") >= 2
-    assert "step  1" in command(*solve, "exit=predicted_gain").out
-    assert "step  1" in command(*solve, "exit=kl").out
-    refused = command("eval", "eval.puzzles=30", "eval.exit=halt_head", code=2).err
-    assert "eval.exit=halt_head: it needs halt_probability" in refused
-    assert (tiny_run / "eval/exits.csv").exists()
-    assert "gone with the evaluation before: exits.csv" in command("eval", "eval.puzzles=30").err
-    assert not (tiny_run / "eval/exits.csv").exists()
-    for learnt in ("exit=predicted_gain", "exit.threshold=0.5"):
-        solve_by = [*solve, "exit=predicted_gain", learnt]
-        assert "eval.exit=predicted_gain" in command(*solve_by, code=2).err
-    assert "does not have" in command(*solve, "exit=halt_head", "exit.threshold=0.9", code=2).err
-    five = command(*solve, "exit=fixed", "exit.threshold=5").out
-    assert "step  5" in five
-    assert "step  6" not in five
-    assert "at least 1" in command(*solve, "exit=fixed", "exit.threshold=0.5", code=2).err
-    assert "eval.exit=kl" in command(*solve, "exit=kl", code=2).err
-    assert "step  1" in command(*solve, "exit=verifier").out
-    one = command(*solve, "exit=kl", "exit.threshold=1e9").out
-    assert "step  1" in one
-    assert "step  2" not in one
-    assert "step  3" in command(*solve, "exit=verifier", "exit.threshold=2",
-                                "improvement_steps=3").out  # fmt: skip
-    assert "looks ahead" in command(*solve, "exit=oracle", code=2).err
-
-
-def test_eval_of_several_runs_sums_up_over_seeds(capsys, monkeypatch, tiny_run, tmp_path):
-    monkeypatch.setattr(sys, "argv", list(sys.argv))
-    other = tmp_path / "tiny2"
-    shutil.copytree(tiny_run, other)
-    config = (other / "config.yaml").read_text()
-    (other / "config.yaml").write_text(config.replace("seed: 0", "seed: 1"))
-    words = ["eval", f"runs={tiny_run} {other}", "eval.puzzles=30", "eval.samples=0"]
-    assert main(words) == 0
-    text = capsys.readouterr().out
-    assert "(2 seeds): solved" in text
-    assert "bootstrap over 2 seeds (too narrow" in text
-    assert main([*words, "output=json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 2
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("eval.exit=kll", "eval.exit=kll: allowed are all"),
-        ("eval.split=val eval.exit=kl", "thresholds on the val split"),
-        ("eval.breadth=0", "must be at least 1"),
-        ("eval.noise=-1", "must be at least 0"),
-        ("eval.step_noise=-1", "eval.step_noise=-1.0: must be at least 0"),
-        ("eval.step_noise=0.1 eval.exit=kl", "exit rules take steps without noise"),
-        ("eval.damping_after=-1", "eval.damping_after=-1: must be at least 0"),
-        ("eval.damping_after=2", "set eval.step_size=[...]"),
-        ("eval.guidance=[nan]", "out of range"),
-    ],
-)
-def test_mistakes_are_named(command, word, message):
-    assert message in command("eval", *word.split(), code=2).err
-
-
-def test_a_rule_that_needs_a_label_is_refused(command, tmp_path):
-    (tmp_path / "exit").mkdir()
-    (tmp_path / "peeking.py").write_text(
-        "from pir.exits.rules import Below\n\n\n"
-        "class Peeking(Below):\n    needs = ('cell_accuracy',)\n"
-    )
-    (tmp_path / "exit/peeking.yaml").write_text("_target_: peeking.Peeking\nthreshold: null\n")
-    done = command("eval", "eval.exit=peeking", f"--config-dir={tmp_path}", code=2)
-    assert "exit=peeking needs the statistic cell_accuracy" in done.err
-
-
-def test_small_batches_and_single_puzzles_still_make_a_report(command, tiny_run):
-    for words in (["eval.puzzles=20", "eval.batch_size=8"], ["eval.puzzles=1", "eval.exit=all"]):
-        text = command("eval", *words, "output=json").out
-        json.loads(text, parse_constant=pytest.fail)  # no NaN
-        command("report")
-        assert (tiny_run / "report.html").stat().st_size > 10_000
