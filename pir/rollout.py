@@ -234,7 +234,7 @@ def changed(step: Rollout, **parts: Any) -> Rollout:
 
 def refill(lanes: Lanes, fresh: Lanes) -> Lanes:
     """Returns lanes in which the finished ones, in order, are replaced by `fresh` ones."""
-    if bool(lanes.finished.all()):
+    if len(fresh.k) == len(lanes.k):
         return fresh
     rows = lanes.finished.nonzero().squeeze(-1)
 

@@ -55,13 +55,11 @@ class Ledger:
         lanes, num_steps = len(step.k), self.under_way.shape[1]
         lane = torch.arange(lanes, device=ends.device)
         self.under_way[lane, step.k - 1] = puzzle_statistics(step)
-        ended = ends.nonzero().squeeze(1)
-        if not len(ended):
-            return
-        rollouts, length = self.under_way[ended].to(self.sums.dtype), step.k[ended]
-        seen = torch.arange(num_steps, device=ends.device) < length[:, None]
+        # sums under masks: to pick the lanes that end would make the host wait for a GPU
+        rollouts = self.under_way[:lanes].to(self.sums.dtype)
+        seen = ends[:, None] & (torch.arange(num_steps, device=ends.device) < step.k[:, None])
         for outcome in (0, 1):
-            taken = seen & (outcomes[ended] == outcome)[:, None]
+            taken = seen & (outcomes == outcome)[:, None]
             self.counts[outcome] += taken.sum(0)
             self.sums[outcome] += torch.where(taken[..., None], rollouts, 0.0).sum(0)
 

@@ -22,6 +22,7 @@ CHANGEABLE = (
     "trainer.test_puzzles",
     "trainer.eval_batch_size",
     "trainer.threads",
+    "trainer.compile",
     "logger",
     "device",
 )
@@ -64,6 +65,9 @@ class TrainerSettings:
             memory, at most 1000.
         threads: processor threads, 1 to 1024; None for torch's choice (another number rounds
             otherwise).
+        compile: whether the network runs under torch.compile, which rounds otherwise: none,
+            default, reduce-overhead (with CUDA graphs), or auto for default where the run is long
+            enough to pay for compiling and torch finds a compiler; config.yaml says what it chose.
 
     Raises:
         UserError: if a value is out of range, or no budget is set.
@@ -89,6 +93,7 @@ class TrainerSettings:
     test_puzzles: int = 4000
     eval_batch_size: int | None = None
     threads: int | None = None
+    compile: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuses values that are out of range, naming the key, its value and what is allowed."""

@@ -66,6 +66,47 @@ def time_on(device: torch.device) -> float:
     return time.perf_counter()
 
 
+class DeviceTime:
+    """Seconds that a device spends on what is done inside `with`, over all times.
+
+    On CUDA the device notes the times itself, and nobody waits before they are read.
+
+    Args:
+        device: computes inside.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Has spent nothing."""
+        self.device, self.seconds = device, 0.0
+        self.marks: list[torch.cuda.Event] = []
+
+    def __enter__(self) -> None:
+        """Notes the beginning."""
+        self._mark(-1)
+
+    def __exit__(self, *_: object) -> None:
+        """Notes the end."""
+        self._mark(1)
+
+    def _mark(self, sign: int) -> None:
+        if self.device.type == "cuda":
+            mark = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            mark.record(torch.cuda.current_stream(self.device))
+            self.marks.append(mark)
+        else:
+            self.seconds += sign * time_on(self.device)
+
+    def read(self) -> float:
+        """Returns the seconds since the last reading, and waits until they are over."""
+        if self.marks:
+            time_on(self.device)
+            pairs = zip(self.marks[::2], self.marks[1::2], strict=True)
+            self.seconds += sum(start.elapsed_time(end) / 1000 for start, end in pairs)
+        seconds, self.seconds = self.seconds, 0.0
+        self.marks.clear()
+        return seconds
+
+
 def prepare_cpu(threads: int | None) -> None:
     """Sets the number of threads and keeps freed memory for the next step.
 

@@ -9,6 +9,7 @@ from pir.checks import check_seed
 from pir.components import Components
 from pir.runs.folder import RunFolder, resolved
 from pir.settings.training import TrainerSettings
+from pir.training.compiled import chosen_mode
 from pir.training.trainer import Trainer
 
 
@@ -27,6 +28,10 @@ def build_trainer(config: DictConfig, folder: RunFolder) -> Trainer:
     check_seed("seed", config.seed)
     torch.manual_seed(config.seed)
     parts = Components.build(config)
+    device = next(parts.reasoner.parameters()).device
+    question = torch.zeros(1, parts.puzzle.length, dtype=torch.uint8, device=device)
+    settings.compile = chosen_mode(settings, parts.reasoner, question)
+    config.trainer.compile = settings.compile
     choices = config.choices
     return Trainer(
         parts.puzzle,

@@ -1,12 +1,25 @@
-"""Optimizer, learning-rate curve and averaged weights."""
+"""Updates of the weights: optimizer, learning-rate curve, average, and the losses to report.
+
+To read a number off a GPU the host waits until everything that it asked for is done, and the GPU
+then waits for the host. So losses and norms stay on the device, and are read together when a row is
+written, a checkpoint is saved or a person looks.
+"""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
+
+from pir.errors import NonFiniteLossError
+from pir.settings.training import TrainerSettings
+
+if TYPE_CHECKING:
+    from pir.training.state import TrainState
 
 BLOCKS = "blocks"
 """Matrices inside a module of that name are Muon's; embeddings and read-outs are AdamW's."""
@@ -96,3 +109,78 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
         torch._foreach_lerp_(average, current, weight)
 
     return AveragedModel(module, multi_avg_fn=update)  # type: ignore[arg-type]
+
+
+class Updates:
+    """Updates the weights of a run by the gradients of its losses.
+
+    Args:
+        state: the run, whose weights, optimizer, average and progress change.
+        settings: learning-rate curve and largest norm.
+        last: the last good checkpoint, which is named if a loss is not finite.
+    """
+
+    def __init__(self, state: "TrainState", settings: TrainerSettings, last: Path | None) -> None:
+        """Has made no update."""
+        self.state, self.settings, self.last = state, settings, last
+        self.unread: list[tuple[int, list[str], Tensor]] = []
+
+    def update(self, losses: Mapping[str, Tensor]) -> None:
+        """Updates the weights by the gradient of the losses' sum.
+
+        Raises:
+            NonFiniteLossError: see `read`; on a CPU, where nobody waits, at once.
+        """
+        state, settings = self.state, self.settings
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        weights = list(state.reasoner.parameters())
+        norm = clip_grad_norm_(weights, settings.max_grad_norm)
+        named = {**losses, "loss": total, "norm": norm}
+        values = torch.stack([value.detach().float() for value in named.values()])
+        self.unread.append((state.progress.optimizer_step, list(named), values))
+        if total.device.type == "cpu":
+            self.read()
+        else:  # until somebody reads that a gradient is not finite, the weights stay so
+            for weight in weights:
+                if weight.grad is not None:
+                    weight.grad.nan_to_num_(0.0, 0.0, 0.0)
+        factor = learning_rate_factor(
+            state.progress.optimizer_step,
+            settings.warmup_steps,
+            settings.decay_steps,
+            settings.final_lr_ratio,
+        )
+        for group in state.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.average.update_parameters(state.reasoner)
+        state.progress.optimizer_step += 1
+
+    def read(self) -> None:
+        """Adds the losses since the last reading to the progress; a GPU is waited for.
+
+        Raises:
+            NonFiniteLossError: if a loss or a gradient was infinite or not a number; it names the
+                first such update.
+        """
+        progress, unread = self.state.progress, self.unread
+        self.unread = []
+        for step, names, values in unread:
+            read = dict(zip(names, values.tolist(), strict=True))
+            norm = read.pop("norm")
+            for what, value in (("the loss", read["loss"]), ("the gradient", norm)):
+                if not math.isfinite(value):
+                    raise NonFiniteLossError(self.diverged(what, value, step))
+            for name, loss in read.items():
+                progress.interval[name] = progress.interval.get(name, 0.0) + loss
+            progress.interval_updates += 1
+
+    def diverged(self, what: str, value: object, step: int) -> str:
+        """Says what became infinite or no number at an optimizer step, and what to do."""
+        kept = f"; the last good checkpoint is {self.last}" if self.last else ""
+        return (
+            f"{what} became {value} at optimizer step {step}{kept}. Start a new run with a lower "
+            "optim.lr, more trainer.warmup_steps or model.dtype=float32"
+        )

@@ -48,6 +48,7 @@ def show(trainer: "Trainer") -> None:
     """Brings the view of progress up to date, if it is time to; wall-clock paces nothing else."""
     progress = trainer.progress
     if trainer.view and trainer.view.due():
+        trainer.look()
         trainer.view.update(
             share_done=max(trainer.budget_shares()),
             optimizer_step=progress.optimizer_step,

@@ -1,6 +1,5 @@
 """Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
 
-import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any, cast
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from pir.checks import check_seed
 from pir.components import take_weights
@@ -27,14 +25,15 @@ from pir.runs.folder import RunFolder
 from pir.runs.loggers import Logger, NoLogger
 from pir.schedules import LaneSchedule, Staggered, Synchronous
 from pir.settings.training import TrainerSettings
-from pir.system.device import own_random_stream, prepare_cpu, time_on
+from pir.system.device import DeviceTime, own_random_stream, prepare_cpu
 from pir.system.interrupt import postponed, requested, stoppable
 from pir.system.memory import require_memory
 from pir.training import report
+from pir.training.compiled import chosen_mode, compile_networks
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.late_starts import start_late
-from pir.training.optim import MuonAdamW, averaged, learning_rate_factor
+from pir.training.optim import MuonAdamW, Updates, averaged
 from pir.training.progress import LONGEST_WAIT, ProgressView
 from pir.training.resume import described, open_folder, resume, snapshot
 from pir.training.state import TrainState
@@ -120,7 +119,11 @@ class Trainer:
             HardPuzzles(self.settings.replay_share, self.settings.replay_size),
             self.settings.ema_decay,
         )
+        mode = chosen_mode(self.settings, self.reasoner, self.one_lane.puzzles["question"])
+        compile_networks(self.reasoner, mode)
         self.progress = self.state.progress
+        self.updates = Updates(self.state, self.settings, folder.last if folder else None)
+        self.ledger_time = DeviceTime(self.device)
         self.eval_batch: int | None = None
         self.best_checksum: str | None = None
         self.began_with: Path | None = None
@@ -185,7 +188,7 @@ class Trainer:
                 continue
             rollout, steps = stack(steps), []
             for losses in objective.losses(rollout, puzzle, reasoner, progress.optimizer_step):
-                self._update(losses)
+                self.updates.update(losses)
             for step in rollout.unbind(0):
                 lanes.finished = schedule.finished(step, progress.improvement_step, length)
                 self._record(step, lanes.finished)
@@ -231,43 +234,8 @@ class Trainer:
 
     def _record(self, step: Rollout, finished: Tensor) -> None:
         """Has the ledger record a step, and keeps the time that it takes."""
-        started = time_on(self.device)
-        self.state.ledger.record(step[: self.measured], finished[: self.measured])
-        taken = time_on(self.device) - started
-        self.progress.ledger_seconds += min(max(0.0, taken), LONGEST_WAIT)  # the clock may jump
-
-    def _update(self, losses: dict[str, Tensor]) -> None:
-        """Updates the parameters by the gradient of the losses' sum."""
-        total, interval = torch.stack(list(losses.values())).sum(), self.progress.interval
-        if not math.isfinite(total.item()):
-            raise NonFiniteLossError(self._diverged("the loss", total.item()))
-        total.backward()  # type: ignore[no-untyped-call]
-        for name, loss in {"loss": total, **losses}.items():
-            interval[name] = interval.get(name, 0.0) + loss.item()
-        self.progress.interval_updates += 1
-        norm = clip_grad_norm_(list(self.reasoner.parameters()), self.settings.max_grad_norm).item()
-        if not math.isfinite(norm):
-            raise NonFiniteLossError(self._diverged("the gradient", norm))
-        factor = learning_rate_factor(
-            self.progress.optimizer_step,
-            self.settings.warmup_steps,
-            self.settings.decay_steps,
-            self.settings.final_lr_ratio,
-        )
-        optimizer = self.state.optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        self.state.average.update_parameters(self.reasoner)
-        self.progress.optimizer_step += 1
-
-    def _diverged(self, what: str, value: object) -> str:
-        kept = f"; the last good checkpoint is {self.folder.last}" if self.folder else ""
-        return (
-            f"{what} became {value} at optimizer step {self.progress.optimizer_step}{kept}. Start "
-            "a new run with a lower optim.lr, more trainer.warmup_steps or model.dtype=float32"
-        )
+        with self.ledger_time:
+            self.state.ledger.record(step[: self.measured], finished[: self.measured])
 
     # ---------------------------------------------------------------- budgets and reports
 
@@ -308,12 +276,19 @@ class Trainer:
         progress, step = self.progress, self.progress.optimizer_step
         report.show(self)
         if step >= progress.logged_at + self.settings.log_every:
+            self.look()
             report.log_interval(self)
             self.state.ledger.clear()
             progress.interval, progress.interval_updates = {}, 0
             progress.logged_at = step
         if step >= progress.evaluated_at + self.settings.eval_every:
             self._validate()
+
+    def look(self) -> None:
+        """Reads what the device has computed since the last look; see `Updates.read`."""
+        self.updates.read()
+        seconds = self.ledger_time.read()
+        self.progress.ledger_seconds += min(max(0.0, seconds), LONGEST_WAIT)  # the clock may jump
 
     # ---------------------------------------------------------------- evaluation
 
@@ -387,10 +362,14 @@ class Trainer:
                 something; nothing is written then.
             UserError: if the file cannot be written.
         """
+        self.look()
         content = snapshot(self)
         where = not_finite(content)
         if where:
-            raise NonFiniteLossError(self._diverged(where, "infinite or not a number"))
+            what = self.updates.diverged(
+                where, "infinite or not a number", self.progress.optimizer_step
+            )
+            raise NonFiniteLossError(what)
         return checkpoint.save(path, content)
 
     def warm_start(self, folder: RunFolder) -> str:

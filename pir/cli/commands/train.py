@@ -95,6 +95,11 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
         if trainer.began_with is not None:
             files[INIT] = entry(trainer.began_with)
         folder.create(config, sys.orig_argv, files)
+    if config.trainer.compile != "none":
+        say(
+            "the network is compiled first: half a minute, less the next time",
+            error=True,
+        )
     if not trainer.train():
         raise KeyboardInterrupt
     try:

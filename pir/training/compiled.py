@@ -1,0 +1,108 @@
+"""The networks of a reasoner under torch.compile: the same arithmetic, less traffic to memory.
+
+A compiled network rounds otherwise than a plain one, so what `auto` means is decided by settings
+alone, before training, and written to the run's config.yaml: a resumed run goes on as it began.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pir.checks import check_choice
+from pir.errors import UserError
+from pir.models.network import Network
+from pir.reasoner import Reasoner
+from pir.settings.training import TrainerSettings
+
+MODES = ("auto", "none", "default", "reduce-overhead")
+
+WORTH_ON_CPU, WORTH_ON_CUDA = 1.5e9, 1.5e11
+"""Latent numbers computed in a whole run (lanes x N x D x passes x updates) from which compiling
+pays. On a CPU compiling takes half a minute, and a thread computes about ten million in a second;
+on CUDA it takes some ten seconds."""
+
+SHORTEST = {"cpu": 4.0, "cuda": 1.0}
+"""Minutes that a budget must leave, so that compiling is a small share of them."""
+
+
+def chosen_mode(settings: TrainerSettings, reasoner: Reasoner, question: torch.Tensor) -> str:
+    """Returns what `trainer.compile` means for a run: "none", "default" or "reduce-overhead".
+
+    Args:
+        settings: of the run.
+        reasoner: on its device.
+        question: uint8 of shape (1, L).
+
+    Raises:
+        UserError: if the setting is unknown, or names a mode without a network to compile or a
+            compiler that works.
+    """
+    mode = settings.compile
+    check_choice("trainer.compile", mode, MODES)
+    networks = networks_of(reasoner)
+    if mode == "none" or (mode == "auto" and not networks):
+        return "none"
+    device = question.device
+    if mode == "auto":
+        worth = _is_worth_it(settings, reasoner, question)
+        return "default" if worth and compiler_fault(device) is None else "none"
+    if not networks:
+        raise UserError(f"trainer.compile={mode}: this model has no network of pir's; take none")
+    fault = compiler_fault(device)
+    if fault:
+        raise UserError(f"trainer.compile={mode}: {fault}; take trainer.compile=none")
+    return mode
+
+
+def networks_of(reasoner: Reasoner) -> list[Network]:
+    """Returns the networks that a reasoner calls as a whole."""
+    return [module for module in reasoner.modules() if isinstance(module, Network)]
+
+
+def _is_worth_it(settings: TrainerSettings, reasoner: Reasoner, question: torch.Tensor) -> bool:
+    kind = question.device.type
+    if kind not in SHORTEST:
+        return False
+    minutes = settings.max_minutes
+    if minutes is not None and minutes < SHORTEST[kind]:
+        return False
+    largest = max(latent.numel() for latent in reasoner.start(question).values())
+    update = settings.batch_size * largest * reasoner.passes_per_step
+    worth = WORTH_ON_CPU if kind == "cpu" else WORTH_ON_CUDA
+    return settings.max_optimizer_steps is None or update * settings.max_optimizer_steps >= worth
+
+
+def compiler_fault(device: torch.device) -> str | None:
+    """Says why nothing can be compiled for a device here; None if it works."""
+    # torch reads what it has compiled before; its own place, in /tmp, others may write to
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "pir" / "torch"))
+    try:
+        torch.compile(_small)(torch.ones(8, device=device))
+    except Exception as error:  # torch raises many kinds: no compiler, no headers, no Triton
+        return f"torch.compile does not work here ({type(error).__name__})"
+    return None
+
+
+def _small(x: torch.Tensor) -> torch.Tensor:
+    return x * x + 1
+
+
+def compile_networks(reasoner: Reasoner, mode: str) -> None:
+    """Has a reasoner's networks compiled at their first use; copies and weights are as before.
+
+    Args:
+        reasoner: whose networks are compiled in place; a deep copy of it is not compiled.
+        mode: "none" leaves them as they are, "reduce-overhead" uses CUDA graphs too.
+    """
+    if mode == "none":
+        return
+    options: dict[str, bool] = {"cpp.dynamic_threads": True}  # as many as at the time of use
+    if mode == "reduce-overhead":
+        options["triton.cudagraphs"] = True
+    # a network is compiled once for every form of its inputs: with and without gradient, with the
+    # cache of another (dual), in another number of lanes
+    torch._dynamo.config.recompile_limit = 64
+    for network in networks_of(reasoner):
+        nn.Module.compile(network, options=options)

@@ -1,0 +1,137 @@
+"""torch.compile of the networks: the same results, and chosen by settings alone."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from pir.envs.views.registration import build_puzzle
+from torch import nn
+
+from pir.cli.main import main
+from pir.errors import UserError
+from pir.models.dual import Dual, SoftEmbedding
+from pir.models.feedforward import FeedForward
+from pir.models.hrm import HRM
+from pir.models.looped import Looped
+from pir.models.recurrent_depth import RecurrentDepth
+from pir.models.trm import TRM
+from pir.runs.folder import RunFolder
+from pir.settings.training import TrainerSettings
+from pir.training import compiled
+from pir.training.compiled import chosen_mode, compile_networks, networks_of
+from tests.conftest import TINY
+from tests.small_reasoners import SMALL, run
+
+# torch looks at the attribute of all tensors while it traces
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute")
+
+BUILT_IN = {
+    "trm": TRM,
+    "trm_candidates": partial(TRM, mixer="candidates"),
+    "trm_mlp": partial(TRM, mixer="mlp"),
+    "hrm": HRM,
+    "looped": Looped,
+    "recurrent_depth": RecurrentDepth,
+    "feedforward": FeedForward,
+    "dual": Dual,
+    "soft_embedding": SoftEmbedding,
+}
+
+
+def gradients(model, question):
+    policy = model.read_out(run(model, question, 2))
+    model.zero_grad()
+    policy.logits.clamp(min=-50).square().mean().backward()
+    return policy.logits, [p.grad for p in model.parameters() if p.grad is not None]
+
+
+def assert_same(model, compile_it):
+    question = build_puzzle("sudoku4").sample(3, "train", seed=0)["question"]
+    plain = copy.deepcopy(model)
+    compile_it(model)
+    for here, there in zip(gradients(model, question), gradients(plain, question), strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_reasoner_has_networks_that_can_be_traced(name):
+    torch.manual_seed(0)
+    model = BUILT_IN[name](build_puzzle("sudoku4"), **SMALL)
+    assert networks_of(model)
+
+    def trace(reasoner):
+        compile_networks(reasoner, "default")
+        for network in networks_of(reasoner):
+            nn.Module.compile(network, backend="aot_eager", fullgraph=True)
+
+    assert_same(model, trace)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["trm", "trm_candidates"])
+def test_compiled_networks_compute_the_same(name):
+    torch.manual_seed(0)
+    model = BUILT_IN[name](build_puzzle("sudoku4"), **SMALL)
+    assert_same(model, partial(compile_networks, mode="default"))
+
+
+def test_a_copy_is_not_compiled():
+    model = TRM(build_puzzle("sudoku4"), **SMALL)
+    compile_networks(model, "default")
+    assert model.f._compiled_call_impl is not None
+    assert copy.deepcopy(model).f._compiled_call_impl is None
+    assert [name for name, _ in model.named_parameters()] == [
+        name for name, _ in copy.deepcopy(model).named_parameters()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "mode"),
+    [
+        ({}, "default"),
+        ({"max_optimizer_steps": 100}, "none"),
+        ({"max_minutes": 1.0}, "none"),
+        ({"max_minutes": None, "max_optimizer_steps": None, "max_forward_passes": 1}, "default"),
+        ({"compile": "none"}, "none"),
+        ({"compile": "default", "max_optimizer_steps": 1}, "default"),
+        ({"compile": "reduce-overhead"}, "reduce-overhead"),
+    ],
+)
+def test_auto_compiles_long_runs(monkeypatch, settings, mode):
+    monkeypatch.setattr(compiled, "compiler_fault", lambda device: None)
+    puzzle = build_puzzle("countdown")
+    question = torch.zeros(1, puzzle.length, dtype=torch.uint8)
+    assert chosen_mode(TrainerSettings(**settings), TRM(puzzle), question) == mode
+
+
+def test_without_a_compiler_auto_takes_none_and_default_is_refused(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    puzzle = build_puzzle("countdown")
+    question = torch.zeros(1, puzzle.length, dtype=torch.uint8)
+    assert chosen_mode(TrainerSettings(), TRM(puzzle), question) == "none"
+    with pytest.raises(UserError, match=r"trainer\.compile=default.*RuntimeError.*compile=none"):
+        chosen_mode(TrainerSettings(compile="default"), TRM(puzzle), question)
+
+
+def test_an_unknown_mode_is_refused(tmp_path, capsys):
+    assert main(["train", *TINY, "trainer.compile=fast", f"run={tmp_path / 'a'}"]) == 2
+    assert "trainer.compile=fast" in capsys.readouterr().err
+
+
+def test_the_config_says_what_auto_chose(tmp_path):
+    assert main(["train", *TINY, f"run={tmp_path / 'a'}"]) == 0
+    assert RunFolder(tmp_path / "a").read_config().trainer.compile == "none"
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_resumed_to_the_bit(tmp_path):
+    words = [*TINY, "trainer.compile=default", "model.dtype=float32"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(["train", *words, f"run={whole}"]) == 0
+    assert main(["train", *words, "trainer.max_optimizer_steps=6", f"run={cut}"]) == 0
+    assert main(["train", f"resume={cut}", "trainer.max_optimizer_steps=12"]) == 0
+    assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
