@@ -20,6 +20,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
+from pir.layout import Layout
 from pir.notation.cell_text import CellText
 from pir.notation.picture import Cell, Picture
 
@@ -358,27 +359,6 @@ class Drawing(Rules):
                 for place, token in enumerate(answer.tolist())
             )
         )
-
-
-class Layout:
-    """What a network may know of the positions; each is None where there is no such thing.
-
-    Attributes:
-        relations: int64 of shape (L, L), the class of the relation between two positions, from 0
-            on, such as their offset or the unit that they share; reasoners may attend by it.
-        owners: int64 of shape (L,), for positions that belong to what a token names (a successor
-            to its node): that token, `PAD` elsewhere; reasoners may embed both.
-        at_most_one: int64 of shape (G, L, V), G kinds of sets of pairs (position, token) of which a
-            right answer holds at most one, as a digit in a row of Sudoku: the number of the pair's
-            set, from 0 on, -1 for none; reasoners may have a latent for every pair.
-        board: rows and columns, rows * columns = L, where the tokens lie on a board whose rules
-            bind neighbours; reasoners may convolve over it.
-    """
-
-    relations: Tensor | None = None
-    owners: Tensor | None = None
-    at_most_one: Tensor | None = None
-    board: tuple[int, int] | None = None
 
 
 class Puzzle(Source, TextForm, Drawing, Layout):

@@ -39,6 +39,7 @@ def loss_curve(objective: str, folder: Path) -> list[float]:
     config = compose_config(
         f"objective={objective}",
         "model.dtype=float32",
+        "model.number_features=false",
         "trainer.max_optimizer_steps=20",
         "trainer.log_every=1",
         "trainer.eval_every=100",

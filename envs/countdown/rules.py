@@ -91,6 +91,8 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
         self.target_digits = _digits_needed(self.target_range[1], self.base)
         self.answer_start = n * self.number_digits + self.target_digits
         self.slot_mask = self._build_slot_mask()
+        self.token_values = torch.full((len(self.vocabulary),), torch.nan)
+        self.token_values[self.first_digit :] = torch.arange(self.base).float()
 
     def _build_slot_mask(self) -> Tensor:
         length = self.answer_start + self.numbers - 1

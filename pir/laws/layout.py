@@ -16,6 +16,11 @@ def layout_fits(case: Case) -> str:
             raise LawError(f"owners are {owners.dtype} {tuple(owners.shape)}")
         if not 0 <= int(owners.min()) <= int(owners.max()) < len(puzzle.vocabulary):
             raise LawError("an owner is no token")
+    values = puzzle.token_values
+    if values is not None and (
+        values.dtype != torch.float32 or values.shape != (len(puzzle.vocabulary),)
+    ):
+        raise LawError(f"token_values are {values.dtype} {tuple(values.shape)}")
     _sets_hold(case)
     relations = puzzle.relations
     if relations is None:

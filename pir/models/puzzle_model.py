@@ -14,6 +14,7 @@ from pir.errors import UserError
 from pir.models.candidates import Candidates
 from pir.models.conditioning import AnswerFlow, Conditioning
 from pir.models.network import Linear, Network
+from pir.models.number_features import number_embeddings
 from pir.puzzle import PAD, Puzzle
 from pir.reasoner import MASKED_LOGIT, Policy, Reasoner
 from pir.settings.model import ModelSettings
@@ -37,6 +38,7 @@ class Shared(TypedDict, total=False):
     optimality_token: bool
     partial_answer: bool
     draw_temperature: float
+    number_features: bool
     reads_own_answer: bool
     dtype: str
 
@@ -76,6 +78,10 @@ class PuzzleModel(Reasoner):
             self.position = nn.Embedding(length, hidden_size)
             nn.init.normal_(self.token.weight, std=0.7)
             nn.init.normal_(self.position.weight, std=0.7)
+            if puzzle.token_values is not None and settings.number_features:
+                numbers = ~puzzle.token_values.isnan()
+                features = number_embeddings(puzzle.token_values[numbers], hidden_size)
+                self.token.weight.data[numbers] = 0.7 * features
             self.owner_map = None
             if puzzle.owners is not None:
                 self.owner_map = Linear(hidden_size, hidden_size)
