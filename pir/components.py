@@ -34,10 +34,10 @@ class Components:
     device: torch.device
 
     @classmethod
-    def build(cls, config: DictConfig) -> "Components":
-        """Builds the puzzle and a fresh reasoner."""
+    def build(cls, config: DictConfig, puzzle: Puzzle | None = None) -> "Components":
+        """Builds the puzzle, if it is not given, and a fresh reasoner."""
         device = choose_device(config.device)
-        puzzle = build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
+        puzzle = puzzle or build_puzzle(config)
         reasoner = build(config.model, "model", Reasoner, puzzle=puzzle)  # type: ignore[type-abstract]
         return cls(puzzle, reasoner.to(device), device)
 
@@ -61,6 +61,11 @@ class Components:
     def build_logger(self, config: DictConfig) -> Logger:
         """Builds the logger."""
         return build(config.logger, "logger", Logger)  # type: ignore[type-abstract]
+
+
+def build_puzzle(config: DictConfig) -> Puzzle:
+    """Builds the puzzle."""
+    return build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
 
 
 def build_objective(node: DictConfig) -> Objective:

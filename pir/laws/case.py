@@ -54,6 +54,9 @@ class Case:
 
 def build_case(puzzle: Puzzle, count: int = COUNT, anew: Puzzle | None = None) -> Case:
     """Draws the instances and answers that the laws look at; see `Case`."""
+    for name in vars(puzzle):
+        if callable(getattr(type(puzzle), name, None)):
+            raise UserError(f"self.{name} hides the method {name}; give the attribute another name")
     samples = {}
     for split in SPLITS:
         size = puzzle.size(split)

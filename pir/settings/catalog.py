@@ -124,6 +124,13 @@ def explain(error: Exception, command: str, settings: list[str]) -> str:
     return ": ".join(first)
 
 
+def composed(command: str, settings: list[str]) -> DictConfig:
+    """Composes the settings of a command, as Hydra does for a command line."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module(config_module="pir.configs", version_base="1.3"):
+        return compose(command, overrides=settings)
+
+
 def _missing_choice(message: str) -> tuple[str, list[str]]:
     listed = re.search(r"Available options in '([^']+)':\n((?:\t.*\n?)*)", message)
     if not listed:
@@ -135,10 +142,7 @@ def _missing_choice(message: str) -> tuple[str, list[str]]:
 def _near(key: str, command: str, settings: list[str]) -> str:
     """Returns what there is in the place of an unknown key, with the choices made."""
     chosen = [word for word in settings if word.split("=")[0] in GROUPS.values()]
-    GlobalHydra.instance().clear()
-    with initialize_config_module(config_module="pir.configs", version_base="1.3"):
-        config = compose(command, overrides=[word for word in chosen if "," not in word])
-    place: Any = config
+    place: Any = composed(command, [word for word in chosen if "," not in word])
     for name in key.split("."):
         inside = OmegaConf.select(place, name) if name in place else None
         if not isinstance(inside, DictConfig):

@@ -13,11 +13,12 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -122,16 +123,40 @@ def find_class(target: str, key: str) -> type:
     """
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target, re.ASCII):
         raise UserError(f"{key}={target}: no such class (it is no dotted path)")
+    found = _imported(target, key, "class")
+    if not inspect.isclass(found):
+        raise UserError(f"{key}={target}: no such class ({target.rpartition('.')[2]} is no class)")
+    return found
+
+
+def find_function(name: str, key: str) -> Callable[..., Any]:
+    """Imports the function that the command line names as `module:function`.
+
+    Args:
+        name: the module lies in the current folder, or is installed.
+        key: the setting that names it, for messages.
+
+    Raises:
+        UserError: if there is no such function.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", name, re.ASCII):
+        raise UserError(f"{key}={name}: is no module:function")
+    open_module(name.partition(":")[0])
+    found = _imported(name.replace(":", "."), key, "function")
+    if not callable(found):
+        raise UserError(f"{key}={name}: is no function")
+    return cast(Callable[..., Any], found)
+
+
+def _imported(target: str, key: str, kind: str) -> Any:
+    """Imports the class or function that a dotted path names, if its module may be imported."""
     module, _, name = target.rpartition(".")
     _refuse_unknown(module, f"{key}={target}")
     try:
-        found = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # importing a plug-in may fail in any way
         reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{key}={target}: no such class ({reason})") from error
-    if not inspect.isclass(found):
-        raise UserError(f"{key}={target}: no such class ({name} is no class)")
-    return found
+        raise UserError(f"{key}={target}: no such {kind} ({reason})") from error
 
 
 def _refuse_unknown(module: str, what: str) -> None:

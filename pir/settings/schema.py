@@ -18,8 +18,18 @@ from pir.settings.training import TrainerSettings
 
 @dataclass
 class TrainerConfig(TrainerSettings):
-    """The training loop's own settings, and the choice of a lane schedule."""
+    """The training loop's own settings, and the choice of a lane schedule.
 
+    Those of `SIZED` have no default here: a recipe or the user gives them, or `pir train` chooses
+    them by the puzzle (`pir.training.sizing`), so that config.yaml always has numbers.
+    """
+
+    batch_size: int = MISSING
+    warmup_steps: int = MISSING
+    decay_steps: int = MISSING
+    max_optimizer_steps: int | None = MISSING
+    val_puzzles: int = MISSING
+    test_puzzles: int = MISSING
     lanes: Any = MISSING
 
 
@@ -166,6 +176,11 @@ class BenchConfig:
 
     what: str = MISSING
     seconds: float = MISSING
+    preset: Any = MISSING
+    against: Any = None
+    batch_size: int | None = None
+    device: str = MISSING
+    threads: int | None = None
     output: str = MISSING
 
 

@@ -14,6 +14,16 @@ AT_LEAST_ONE = (
     "test_puzzles",
     "eval_batch_size",
 )
+SIZED = (
+    "batch_size",
+    "warmup_steps",
+    "decay_steps",
+    "max_optimizer_steps",
+    "val_puzzles",
+    "test_puzzles",
+)
+"""What `pir train` chooses by the puzzle where neither a recipe nor the user gives it."""
+
 BUDGETS = ("max_optimizer_steps", "max_minutes", "max_forward_passes")
 
 CHANGEABLE = (

@@ -107,18 +107,22 @@ class DeviceTime:
         return seconds
 
 
-def prepare_cpu(threads: int | None) -> None:
+def prepare_cpu(threads: int | None, setting: str = "trainer.threads") -> None:
     """Sets the number of threads and keeps freed memory for the next step.
 
     By default glibc hands every large tensor back to the system and maps it anew at the next step;
     the page faults cost about a fifth of a training step.
+
+    Args:
+        threads: how many; None for torch's choice.
+        setting: that says so, for messages.
 
     Raises:
         UserError: if `threads` is out of range.
     """
     if threads is not None:
         if not 1 <= threads <= MOST_THREADS:
-            raise UserError(f"trainer.threads={threads}: allowed are 1 to {MOST_THREADS}, or null")
+            raise UserError(f"{setting}={threads}: allowed are 1 to {MOST_THREADS}, or null")
         torch.set_num_threads(threads)
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

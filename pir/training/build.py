@@ -1,42 +1,51 @@
 """From the settings of `pir train` to a trainer."""
 
+from collections.abc import Collection
 from dataclasses import fields
 
 import torch
 from omegaconf import DictConfig
 
 from pir.checks import check_seed
-from pir.components import Components
+from pir.components import Components, build_puzzle
 from pir.runs.folder import RunFolder, resolved
 from pir.settings.training import TrainerSettings
+from pir.system.terminal import say
+from pir.training import sizing
 from pir.training.compiled import chosen_mode
 from pir.training.trainer import Trainer
 
 
-def build_trainer(config: DictConfig, folder: RunFolder) -> Trainer:
+def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] = ()) -> Trainer:
     """Builds a trainer and its parts at optimizer step 0.
 
     Args:
-        config: the resolved settings.
+        config: the resolved settings; those that nobody gave are chosen (`pir.training.sizing`),
+            entered here, and said.
         folder: the run folder; it is made before training (`RunFolder.create`).
+        typed: settings of the command line, by key.
 
     Raises:
         UserError: if a setting is out of range, or settings do not fit together.
     """
-    names = [each.name for each in fields(TrainerSettings)]
-    settings = TrainerSettings(**{name: config.trainer[name] for name in names})
     check_seed("seed", config.seed)
     torch.manual_seed(config.seed)
-    parts = Components.build(config)
+    puzzle = build_puzzle(config)
+    chosen = sizing.size_model(config, puzzle, typed)
+    parts = Components.build(config, puzzle)
+    objective = parts.build_objective(config)
+    chosen |= sizing.size_training(config, puzzle, parts.reasoner, objective)
+    names = [each.name for each in fields(TrainerSettings)]
+    settings = TrainerSettings(**{name: config.trainer[name] for name in names})
     device = next(parts.reasoner.parameters()).device
-    question = torch.zeros(1, parts.puzzle.length, dtype=torch.uint8, device=device)
+    question = torch.zeros(1, puzzle.length, dtype=torch.uint8, device=device)
     settings.compile = chosen_mode(settings, parts.reasoner, question)
     config.trainer.compile = settings.compile
     choices = config.choices
-    return Trainer(
-        parts.puzzle,
+    trainer = Trainer(
+        puzzle,
         parts.reasoner,
-        parts.build_objective(config),
+        objective,
         parts.build_optimizer(config),
         parts.build_schedule(config),
         settings,
@@ -46,3 +55,6 @@ def build_trainer(config: DictConfig, folder: RunFolder) -> Trainer:
         title=f"{choices.env} · {choices.model} · {choices.objective}",
         record=resolved(config),
     )
+    for line in sizing.told(trainer, chosen) if chosen else ():
+        say(line, error=True)
+    return trainer

@@ -28,7 +28,7 @@ from pir.settings.training import TrainerSettings
 from pir.system.device import DeviceTime, own_random_stream, prepare_cpu
 from pir.system.interrupt import postponed, requested, stoppable
 from pir.system.memory import require_memory
-from pir.training import report
+from pir.training import report, sizing
 from pir.training.compiled import chosen_mode, compile_networks
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
@@ -55,7 +55,7 @@ class Trainer:
         optimizer: updates the reasoner; by default `MuonAdamW` on the weights that are trained.
         schedule: says which lanes take a new puzzle; by default `Synchronous` for an objective of
             whole rollouts, else `Staggered`.
-        settings: how long to train, and all other numbers.
+        settings: how long to train, and all other numbers; by default those that fit (`sizing`).
         seed: names the stream of training puzzles.
         folder: where rows and checkpoints are written; None to write nothing and keep the rows in
             memory.
@@ -89,7 +89,7 @@ class Trainer:
         """Starts at optimizer step 0."""
         check_seed("seed", seed)
         self.puzzle, self.reasoner, self.objective = puzzle, reasoner, objective
-        self.settings, self.seed = settings or TrainerSettings(), seed
+        self.settings, self.seed = settings or sizing.sized(puzzle, reasoner, objective), seed
         self.folder, self.logger, self.title = folder, logger or NoLogger(), title
         prepare_cpu(self.settings.threads)
         self.device = next(reasoner.parameters()).device

@@ -1,10 +1,10 @@
-"""`pir bench`: how fast generators, verifiers and views are, on one core."""
+"""`pir bench`: how fast generators, verifiers and views are, and how fast training is."""
 
 import json
 from importlib.util import find_spec
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from pir.checks import check_choice
 from pir.errors import UserError
@@ -13,10 +13,18 @@ from pir.system.terminal import say
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/bench.yaml for the settings."""
-    check_choice("what", config.what, ("envs",))
+    check_choice("what", config.what, ("envs", "train"))
     check_choice("output", config.output, ("text", "json"))
     if not config.seconds > 0:
         raise UserError(f"seconds={config.seconds}: must be above 0")
+    if config.what == "train":
+        _train(config)
+    else:
+        _envs(config)
+
+
+def _envs(config: DictConfig) -> None:
+    """Times puzzles on one core."""
     import torch
 
     from pir.envs import benchmark
@@ -40,3 +48,60 @@ def _as_line(row: dict[str, Any]) -> str:
     if row["peer"] is not None:
         ratio = f"  {row['value'] / row['peer_value']:,.0f} x {row['peer']} ({row['peer_value']:,})"
     return f"{row['name']:<52}{row['value']:>12,} {row['unit']:<12}{goal}{ratio}"
+
+
+def _train(config: DictConfig) -> None:
+    """Times training steps."""
+    if config.batch_size is not None and config.batch_size < 1:
+        raise UserError(f"batch_size={config.batch_size}: must be at least 1")
+
+    from pir.bench.training import measure
+    from pir.runs.folder import run_info
+    from pir.system.device import choose_device, prepare_cpu
+
+    device = choose_device(config.device)
+    prepare_cpu(config.threads, "threads")
+    info = run_info() | {"device": str(device)}
+    if config.output == "text":
+        hardware = info["gpus"][device.index or 0] if device.type == "cuda" else info["processor"]
+        say(
+            f"{hardware}, {info['threads']} threads, torch {info['versions']['torch']}, "
+            f"pir {(info['commit'] or info['pir'] or '')[:10]}"
+        )
+    rows = []
+    presets, against = _several(config.preset), _several(config.against)
+    for row in measure(presets, against, config.seconds, device, config.batch_size):
+        rows.append(row)
+        if config.output == "text":
+            say(_as_lines(row))
+    if config.output == "json":
+        say(json.dumps({"info": info, "rows": rows}))
+
+
+def _several(value: Any) -> list[str]:
+    """Returns the words of a setting that takes one, several or none."""
+    if value is None:
+        return []
+    return [str(each) for each in (value if isinstance(value, ListConfig) else [value])]
+
+
+def _as_lines(row: dict[str, Any]) -> str:
+    longer = row["times_as_long_as_pir"]
+    lines = [
+        f"{row['preset']} {row['model']}, batch {row['batch_size']}, {row['tokens']} tokens: "
+        f"{row['contender']}"
+        + (f", {longer:.2f} times as long as pir" if row["contender"] != "pir" else ""),
+        f"  {row['milliseconds']:,.1f} ms/step   "
+        f"{row['improvement_steps_per_second']:,.0f} improvement steps/s   "
+        f"{row['tokens_per_second']:,.0f} tokens/s",
+    ]
+    if row["parameters"] is not None:
+        lines.append(
+            f"  {row['parameters'] / 1e6:.2f} M parameters   {row['dtype']}   "
+            f"{row['flops_per_second'] / 1e12:.3g} of {row['peak_flops_per_second'] / 1e12:.3g} "
+            f"TFLOP/s, utilisation {row['utilisation']:.2f}"
+        )
+    if row["shares"] is not None:
+        parts = "  ".join(f"{name} {share:.1%}" for name, share in row["shares"].items())
+        lines += [f"  peak memory {row['peak_memory_bytes'] / 2**30:.2f} GiB", f"  {parts}"]
+    return "\n".join(lines)

@@ -28,6 +28,7 @@ from pir.runs.lock import new_run
 from pir.settings.catalog import GROUPS, choices
 from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
+from pir.system.load import OtherPrograms
 from pir.system.terminal import say
 
 
@@ -57,7 +58,7 @@ def run(config: DictConfig) -> None:
     with place as folder:
         try:
             with stoppable():
-                _train(config, folder, resuming)
+                _train(config, folder, resuming, [_key(word) for word in hydra.overrides.task])
         except KeyboardInterrupt:
             refuse_lost(folder.config)  # a run that is there now is another
             if folder.config.exists():
@@ -66,8 +67,16 @@ def run(config: DictConfig) -> None:
             raise
 
 
-def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
-    """Trains in a folder that nobody else trains in, and tests what came out."""
+def _train(config: DictConfig, folder: RunFolder, resuming: bool, typed: list[str]) -> None:
+    """Trains in a folder that nobody else trains in, and tests what came out.
+
+    Args:
+        config: the settings; those that nobody gave are chosen and entered.
+        folder: the run folder.
+        resuming: whether a run goes on.
+        typed: settings of the command line, by key.
+    """
+    others = OtherPrograms()
     note = " (resumed)" if resuming else ""
     say(f"run folder {folder.path}{note}", error=True)
     files: Inputs = {}
@@ -77,9 +86,14 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool) -> None:
         make_absolute(config)
         files = record(config)
 
+    import torch
+
     from pir.training.build import build_trainer
 
-    trainer = build_trainer(config, folder)
+    trainer = build_trainer(config, folder, typed)
+    busy = others.warning(torch.get_num_threads())
+    if busy and trainer.device.type == "cpu":
+        say(busy, error=True)
     if not (resuming and trainer.resume()):
         if resuming:
             say("there is no checkpoint yet: the run starts anew", error=True)

@@ -1,0 +1,212 @@
+"""What `pir bench train` measures: an optimizer step of every preset, and peers on the same shapes.
+
+Contenders run in turn (A B A B), as a machine is not equally fast at all times; the medians of
+their rounds are compared. Utilisation is that of products: the floating-point operations of the
+improvement step and its gradient, over what one large product reaches in the same run.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from statistics import median
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from pir.bench.contenders import Contender, PeerSteps, Shapes, Trained, peer_step
+from pir.checks import check_choice
+from pir.components import Components
+from pir.evaluation.cost import training_flops_per_step
+from pir.settings.catalog import composed
+from pir.settings.training import TrainerSettings
+from pir.system.device import time_on
+from pir.training.trainer import Trainer
+
+PAPER = ["env=sudoku9", "recipe=none", "recipe_pair=none", "objective=deep_supervision"]
+
+PRESETS = {
+    "tiny": [["env=countdown", "model=trm"]],
+    "compact": [[*PAPER, "model=trm_7m", "model.hidden_size=176", "trainer.batch_size=128"]],
+    "paper": [
+        [*PAPER, "model=trm_5m", "trainer.batch_size=768"],
+        [*PAPER, "model=trm_7m", "trainer.batch_size=768"],
+    ],
+}
+"""What is trained, in settings of `pir train`: the main job; 0.8 million parameters; the sizes of
+the paper."""
+
+ROUNDS = 3
+
+PRODUCT = {"cuda": 8192, "cpu": 2048}
+"""Rows and columns of the matrices whose product shows what a device can do."""
+
+
+def measure(
+    presets: Sequence[str],
+    against: Sequence[str],
+    seconds: float,
+    device: torch.device,
+    batch_size: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yields one row per model and contender, ours first.
+
+    Args:
+        presets: names of `PRESETS`.
+        against: peers: "float32" (the same trainer, its products in float32), "lucidrains", or
+            `module:function`, see `pir.bench.contenders`.
+        seconds: that a round takes at least; it has at least one step.
+        device: where to compute.
+        batch_size: in place of the preset's.
+
+    Raises:
+        UserError: if there is no such preset or peer.
+    """
+    for preset in presets:
+        check_choice("preset", preset, PRESETS)
+        for words in PRESETS[preset]:
+            yield from _in_turn(preset, words, against, seconds, device, batch_size)
+
+
+def _in_turn(
+    preset: str,
+    words: list[str],
+    against: Sequence[str],
+    seconds: float,
+    device: torch.device,
+    batch_size: int | None,
+) -> Iterator[dict[str, Any]]:
+    """Measures one model and its peers."""
+    config = composed("train", [*words, f"device={device}", "run=null"])
+    trainer = _trainer(config, batch_size)
+    ours = Trained(trainer)
+    trainers, contenders = {"pir": trainer}, dict[str, Contender](pir=ours)
+    for name in against:
+        if name == "float32":
+            config.model.dtype = "float32"
+            trainers[name] = _trainer(config, batch_size)
+            contenders[name] = Trained(trainers[name])
+        else:
+            contenders[name] = PeerSteps(peer_step(name, _shapes(trainer, config)), device)
+    counts = {}
+    for name, contender in contenders.items():  # warm up, and see how long a step takes
+        contender.run(1)
+        counts[name] = max(1, round(seconds / max(contender.run(1), 1e-9)))
+    rounds: dict[str, list[float]] = {name: [] for name in contenders}
+    memory = dict.fromkeys(contenders, 0)
+    for _ in range(ROUNDS):
+        for name, contender in contenders.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            rounds[name].append(contender.run(counts[name]) / counts[name])
+            memory[name] = max(memory[name], _peak_memory(device))
+    lanes = trainer.settings.batch_size
+    for name in contenders:
+        taken = median(rounds[name])
+        row = {
+            "preset": preset,
+            "model": next(w.partition("=")[2] for w in words if w.startswith("model=")),
+            "contender": name,
+            "batch_size": lanes,
+            "tokens": trainer.puzzle.length,
+            "milliseconds": 1000 * taken,
+            "milliseconds_of_rounds": [1000 * each for each in rounds[name]],
+            "times_as_long_as_pir": taken / median(rounds["pir"]),
+            "improvement_steps_per_second": lanes / taken,
+            "tokens_per_second": lanes * trainer.puzzle.length / taken,
+            "peak_memory_bytes": memory[name],
+        }
+        shares = ours.shares(counts[name]) if name == "pir" else None
+        yield row | _utilisation(trainers.get(name), taken, seconds) | {"shares": shares}
+
+
+def _trainer(config: DictConfig, batch_size: int | None) -> Trainer:
+    """Builds a trainer that ends after optimizer steps alone, and validates on one puzzle."""
+    torch.manual_seed(0)
+    parts, node = Components.build(config), config.trainer
+    names = [e.name for e in fields(TrainerSettings) if not OmegaConf.is_missing(node, e.name)]
+    settings = replace(
+        TrainerSettings(**{name: node[name] for name in names}),
+        batch_size=batch_size or node.batch_size,
+        max_minutes=None,
+        max_optimizer_steps=1,
+        patience=None,
+        eval_every=sys.maxsize,
+        val_puzzles=1,
+    )
+    return Trainer(
+        parts.puzzle,
+        parts.reasoner,
+        parts.build_objective(config),
+        parts.build_optimizer(config),
+        parts.build_schedule(config),
+        settings,
+    )
+
+
+def _shapes(trainer: Trainer, config: DictConfig) -> Shapes:
+    model, puzzle = config.model, trainer.puzzle
+    puzzles = puzzle.sample(trainer.settings.batch_size, "train", seed=0).to(trainer.device)
+    length, vocabulary = puzzle.slot_mask.shape
+    same = ("hidden_size", "layers", "heads", "mixer", "expansion", "cycles", "latent_steps")
+    return Shapes(
+        batch_size=trainer.settings.batch_size,
+        tokens=length,
+        vocabulary=vocabulary,
+        **{name: model[name] for name in same},
+        dtype=_dtype(trainer),
+        device=trainer.device,
+        question=puzzles["question"],
+        solution=puzzles["solution"],
+    )
+
+
+def _dtype(trainer: Trainer) -> torch.dtype:
+    dtype: torch.dtype = getattr(trainer.reasoner, "dtype", torch.float32)
+    return dtype
+
+
+def _utilisation(trainer: Trainer | None, taken: float, seconds: float) -> dict[str, Any]:
+    """Returns what is known of a trainer of ours, of a peer that it is not known."""
+    if trainer is None:
+        return dict.fromkeys(
+            ("parameters", "dtype", "flops_per_second", "peak_flops_per_second", "utilisation")
+        )
+    question = trainer.validation["question"][:1]
+    flops = training_flops_per_step(trainer.reasoner, question) * trainer.settings.batch_size
+    peak = product_peak(trainer.device, _dtype(trainer), seconds)
+    return {
+        "parameters": trainer.reasoner.parameter_count(),
+        "dtype": str(_dtype(trainer)).removeprefix("torch."),
+        "flops_per_second": flops / taken,
+        "peak_flops_per_second": peak,
+        "utilisation": flops / taken / peak,
+    }
+
+
+def product_peak(device: torch.device, dtype: torch.dtype, seconds: float) -> float:
+    """Returns the floating-point operations per second of the best of several large products."""
+    size = PRODUCT.get(device.type, PRODUCT["cpu"])
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    best, end = float("inf"), None
+    while end is None or time_on(device) < end:
+        started = time_on(device)
+        _ = a @ b
+        finished = time_on(device)
+        if end is None:  # the first prepares the product
+            end = finished + seconds
+        else:
+            best = min(best, finished - started)
+    return 2 * size**3 / best if best < float("inf") else product_peak(device, dtype, 10 * seconds)
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Returns the most bytes in use: on a CUDA device since the reset, else in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    kilobytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes

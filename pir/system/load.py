@@ -1,0 +1,58 @@
+"""How busy other programs keep the processor: two jobs on all cores slow each other down."""
+
+import os
+import time
+from pathlib import Path
+
+STAT = Path("/proc/stat")
+"""Where Linux counts what its processors have done."""
+
+FREE = 0.5
+"""Cores that may be missing; small programs always run."""
+
+
+class OtherPrograms:
+    """Measures from when it is made to when it is read.
+
+    Elsewhere than on Linux the system's load average stands for it, which takes minutes to rise.
+    """
+
+    def __init__(self) -> None:
+        """Starts at once."""
+        self.busy, self.at, self.own = _busy_seconds(), time.monotonic(), time.process_time()
+
+    def cores(self) -> float:
+        """Returns how many cores other programs have kept busy."""
+        busy = _busy_seconds()
+        if busy is None or self.busy is None:
+            return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+        own, taken = time.process_time() - self.own, time.monotonic() - self.at
+        return max(0.0, busy - self.busy - own) / max(taken, 1e-9)
+
+    def warning(self, threads: int) -> str | None:
+        """Returns a sentence for a run with so many threads, None if there are cores for it."""
+        cores, others = usable_cores(), self.cores()
+        if threads < 2 or others + threads <= cores + FREE:
+            return None
+        left = max(1, cores - round(others))
+        return (
+            f"warning: other programs keep {others:.1f} of {cores} cores busy, and this run takes "
+            f"{threads} threads: jobs side by side are faster with trainer.threads={left} each"
+        )
+
+
+def usable_cores() -> int:
+    """Returns the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _busy_seconds() -> float | None:
+    """Returns the seconds that all cores have worked since the system started; None if unknown."""
+    try:
+        words = STAT.read_text().split(maxsplit=9)
+        ticks = list(map(int, words[1:9]))  # user nice system idle iowait irq softirq steal
+        return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None

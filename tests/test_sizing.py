@@ -1,0 +1,198 @@
+"""Sizes of a puzzle without a recipe: sensible, the same at every start, plain in the run."""
+
+import re
+from pathlib import Path
+
+import pir.configs
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+from pir.envs.countdown import Countdown
+from pir.envs.maze import Maze
+from pir.envs.sudoku import Sudoku
+
+from pir.models.trm import TRM
+from pir.objective import Objective
+from pir.objectives import DeepSupervision
+from pir.settings.training import SIZED, TrainerSettings
+from pir.system.load import OtherPrograms, usable_cores
+from pir.training import sizing
+from pir.training.trainer import Trainer
+
+PUZZLE = """
+import torch
+
+from pir.puzzle import Puzzle, Verdict
+
+
+class Latin(Puzzle):
+    vocabulary = ("PAD", ".", "1", "2", "3")
+
+    def __init__(self, size: int = 3) -> None:
+        self.width = size
+        self.slot_mask = torch.zeros(size * size, 5, dtype=torch.bool)
+        self.slot_mask[:, 2:] = True
+
+    def written(self, question):
+        return question == 1
+
+    def verify(self, question, answer):
+        right = ((answer == question) | (question == 1)).all(1)
+        return Verdict.graded(right & (answer[:, 0] == 2), right * 0.5)
+
+    def key(self, question):
+        return (question.long() * 3 ** torch.arange(self.width**2)).sum(1) % (1 << 61)
+
+    def generate(self, rng):
+        answer = torch.from_numpy(rng.integers(2, 5, size=self.width**2)).to(torch.uint8)
+        answer[0] = 2
+        shown = torch.from_numpy(rng.random(self.width**2)) < 0.3
+        shown[0] = False
+        return torch.where(shown, answer, 1).to(torch.uint8), answer
+
+    def parse(self, text):
+        return torch.tensor([self.vocabulary.index(c) for c in text], dtype=torch.uint8)
+
+    def parse_answer(self, question, text):
+        return self.parse(text)
+
+    def format_question(self, question):
+        return "".join(self.vocabulary[t] for t in question.tolist())
+
+    def format_answer(self, question, answer):
+        return self.format_question(answer)
+"""
+SMALL = [
+    "model.hidden_size=16",
+    "model.heads=2",
+    "trainer.threads=1",
+    "trainer.log_every=2",
+    "trainer.batch_size=16",
+    "trainer.test_puzzles=50",
+    "device=cpu",
+]
+
+
+@pytest.fixture
+def given(tmp_path):
+    (tmp_path / "latin.py").write_text(PUZZLE)
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "latin.yaml").write_text("# Latin\n_target_: latin.Latin\nsize: 3\n")
+    return [f"--config-dir={tmp_path}", "env=latin"]
+
+
+def trainer_of(folder):
+    return yaml.safe_load((folder / "config.yaml").read_text())["trainer"]
+
+
+def test_a_run_is_sized_told_and_repeats(given, pir_here, tmp_path):
+    """What is chosen stands in config.yaml, and a run that is given the same does the same."""
+    words = ["train", *given, *SMALL, "trainer.max_optimizer_steps=6", "trainer.eval_every=6"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    err = pir_here(*words, f"run={one}").stderr
+    said = re.search(r"^sized for 9 tokens, vocabulary 5: (.*)$", err, re.MULTILINE)
+    assert said, err
+    assert re.search(r"^about \S+ steps/s here: 6 steps take \d+ s", err, re.MULTILINE), err
+    chosen = trainer_of(one)
+    assert f"trainer.val_puzzles={chosen['val_puzzles']}" in said[1]
+    assert "max_optimizer_steps" not in said[1]  # the user's
+    assert chosen["decay_steps"] == 6
+    assert all(type(chosen[name]) is int for name in SIZED)
+    numbers = [f"trainer.{name}={chosen[name]}" for name in SIZED]
+    err = pir_here(*words, *numbers, f"run={two}").stderr
+    assert "sized for" not in err
+    for name in ("metrics.csv", "improvement.csv"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    err = pir_here("train", f"resume={one}", "trainer.max_optimizer_steps=7", given[0]).stderr
+    assert "sized for" not in err
+    assert trainer_of(one) == chosen | {"max_optimizer_steps": 7}
+
+
+def supervised() -> Objective:
+    return Objective({"supervision": DeepSupervision()})
+
+
+def test_longer_puzzles_get_fewer_lanes_and_the_time_decides_the_schedule():
+    def chosen(puzzle, minutes=9.0, **given):
+        return sizing.sizes(puzzle, TRM(puzzle), supervised(), minutes, **given)
+
+    short, middle, long = map(chosen, (Countdown(), Sudoku((2, 3)), Maze(21, 21)))
+    assert short["batch_size"] > middle["batch_size"] > long["batch_size"] >= 8
+    for each in (short, middle, long):
+        assert 1000 <= each["decay_steps"] == each["max_optimizer_steps"] <= 1500
+        assert each["val_puzzles"] <= 1000
+    assert long["test_puzzles"] < short["test_puzzles"] == 4000
+    hurried = chosen(Maze(21, 21), 1.0, batch_size=32)
+    assert hurried["batch_size"] == 32
+    assert hurried["decay_steps"] <= long["decay_steps"] / 4
+    assert chosen(Countdown(), float("inf"))["decay_steps"] == 1500
+    assert chosen(Countdown(), decay_steps=70)["max_optimizer_steps"] == 70
+
+
+def test_sizes_follow_neither_the_clock_nor_the_stream_of_random_numbers(monkeypatch):
+    puzzle = Sudoku((2, 2), clues=(8, 12))
+    reasoner = TRM(puzzle, hidden_size=16, heads=2)
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    monkeypatch.setattr("time.perf_counter", lambda: 1 / 0)
+    assert sizing.sized(puzzle, reasoner, supervised()).batch_size in sizing.BATCHES
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_the_time_that_is_too_short_is_told(monkeypatch):
+    puzzle = Sudoku((2, 2), clues=(8, 12))
+    settings = TrainerSettings(
+        batch_size=8, max_optimizer_steps=1000, max_minutes=2.0, val_puzzles=4, threads=1
+    )
+    reasoner = TRM(puzzle, hidden_size=16, heads=2)
+    trainer = Trainer(puzzle, reasoner, supervised(), settings=settings)
+    before = {name: weight.clone() for name, weight in reasoner.state_dict().items()}
+    assert sizing.seconds_per_update(trainer) > 0
+    assert all(torch.equal(before[name], weight) for name, weight in reasoner.state_dict().items())
+    assert trainer.progress.puzzles_seen == trainer.progress.optimizer_step == 0
+    monkeypatch.setattr(sizing, "seconds_per_update", lambda trainer: 0.3)
+    line = sizing.told(trainer, {})[1]
+    assert line.startswith("about 3.3 steps/s here: 1000 steps take 5 minutes, but")
+    assert "ends the run at step 400" in line
+    assert "trainer.max_minutes=6" in line
+    monkeypatch.setattr(sizing, "seconds_per_update", lambda trainer: 0.1)
+    assert sizing.told(trainer, {})[1] == "about 10 steps/s here: 1000 steps take 100 s"
+
+
+def test_a_long_puzzle_without_a_recipe_gets_a_deeper_and_narrower_model():
+    def sized(puzzle, *typed, **chosen):
+        choices = {"recipe": "mine", "recipe_pair": "mine_trm"} | chosen
+        config = OmegaConf.create({"model": dict(sizing.USUAL), "choices": choices})
+        sizing.size_model(config, puzzle, typed)
+        return [config.model[name] for name in sizing.USUAL]
+
+    assert sized(Maze()) == [64, 4, 4]
+    assert sized(Maze(), "model.hidden_size") == [128, 4, 4]
+    for as_it_was in (
+        sized(Sudoku()),
+        sized(Maze(), recipe="maze"),
+        sized(Maze(), recipe_pair="maze_trm"),
+        sized(Maze(), experiment="smoke"),
+    ):
+        assert as_it_was == [128, 3, 2]
+
+
+def test_a_recipe_is_complete():
+    """What the recipes of this repository train does not hang on how puzzles are sized."""
+    folder = Path(pir.configs.__file__).parent
+    for env in (folder / "env").glob("*.yaml"):
+        numbers = yaml.safe_load((folder / "recipe" / env.name).read_text())["trainer"]
+        assert set(SIZED) <= numbers.keys(), env
+        if env.stem == "countdown":
+            assert numbers == {name: getattr(TrainerSettings, name) for name in SIZED}
+
+
+def test_jobs_side_by_side_are_warned():
+    others = OtherPrograms()
+    others.cores = lambda: usable_cores() - 0.1
+    assert "trainer.threads=1 each" in others.warning(2)
+    assert others.warning(1) is None
+    others.cores = lambda: 0.2
+    assert others.warning(usable_cores()) is None
