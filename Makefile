@@ -20,9 +20,10 @@ test-all: lint types
 	$(PYTEST)
 
 # The tests that need a CUDA device, minutes of training per reasoner among them; one after the other.
+# Then the time of a training step at the sizes of the papers.
 test-gpu: $(READY)
 	@found=$$($(BIN)/python -c 'import torch; print(torch.cuda.is_available())') && \
-	if [ "$$found" = True ]; then $(BIN)/python -m pytest -m gpu; \
+	if [ "$$found" = True ]; then $(BIN)/python -m pytest -m gpu && $(BIN)/pir bench train preset=paper; \
 	else echo "make test-gpu: torch finds no CUDA device here, so there is nothing to test"; fi
 
 lint: $(READY)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pir.envs import benchmark
 
+from pir.bench import training
 from pir.cli.main import main
 from tests.conftest import TINY
 from tests.fuzzed_lines import line
@@ -44,6 +45,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(benchmark, "measure", lambda seconds: iter(()))
+    monkeypatch.setattr(training, "measure", lambda *_: iter(()))
     before = signal.signal(signal.SIGALRM, _hang)
     yield tmp_path
     signal.alarm(0)

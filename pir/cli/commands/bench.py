@@ -62,18 +62,17 @@ def _train(config: DictConfig) -> None:
     device = choose_device(config.device)
     prepare_cpu(config.threads, "threads")
     info = run_info() | {"device": str(device)}
-    if config.output == "text":
-        hardware = info["gpus"][device.index or 0] if device.type == "cuda" else info["processor"]
-        say(
-            f"{hardware}, {info['threads']} threads, torch {info['versions']['torch']}, "
-            f"pir {(info['commit'] or info['pir'] or '')[:10]}"
-        )
+    hardware = info["gpus"][device.index or 0] if device.type == "cuda" else info["processor"]
     rows = []
     presets, against = _several(config.preset), _several(config.against)
     for row in measure(presets, against, config.seconds, device, config.batch_size):
-        rows.append(row)
         if config.output == "text":
+            if not rows:
+                version = (info["commit"] or info["pir"] or "")[:10]
+                torch = info["versions"]["torch"]
+                say(f"{hardware}, {info['threads']} threads, torch {torch}, pir {version}")
             say(_as_lines(row))
+        rows.append(row)
     if config.output == "json":
         say(json.dumps({"info": info, "rows": rows}))
 

@@ -1,0 +1,144 @@
+"""`pir bench train`: what it prints, in which order it runs, and whom it runs against."""
+
+import json
+import sys
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pir.envs.countdown import Countdown
+
+from pir.bench import training
+from pir.bench.contenders import PeerSteps, Trained
+from pir.bench.parts import PARTS
+from pir.cli.main import main
+from pir.evaluation.cost import flops_per_step, training_flops_per_step
+from pir.models.trm import TRM
+
+PEER = """
+from pathlib import Path
+
+
+def make(shapes):
+    assert shapes.question.shape == shapes.solution.shape == (shapes.batch_size, shapes.tokens)
+    Path("shapes").write_text(f"{shapes.batch_size} {shapes.cycles} {shapes.latent_steps}")
+
+    def step():
+        with Path("steps").open("a") as file:
+            file.write("x")
+
+    return step
+
+
+def wrong(shapes):
+    return 7
+"""
+TINY = ["bench", "train", "preset=tiny", "batch_size=8", "seconds=0.001", "threads=1", "device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "a_peer", raising=False)
+    (tmp_path / "a_peer.py").write_text(PEER)
+    return tmp_path
+
+
+def test_a_preset_and_a_peer_of_the_current_folder(place, capsys):
+    assert main([*TINY, "against=a_peer:make", "output=json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["info"]["threads"] == 1
+    assert result["info"]["device"] == "cpu"
+    assert result["info"]["versions"]["torch"]
+    ours, peer = result["rows"]
+    assert (ours["contender"], peer["contender"]) == ("pir", "a_peer:make")
+    assert tuple(ours["shares"]) == PARTS
+    assert sum(ours["shares"].values()) == pytest.approx(1)
+    assert all(ours["shares"][part] > 0 for part in PARTS)
+    assert ours["tokens_per_second"] == pytest.approx(ours["improvement_steps_per_second"] * 6)
+    assert ours["improvement_steps_per_second"] == pytest.approx(8000 / ours["milliseconds"])
+    assert 0 < ours["utilisation"] < 1
+    assert ours["peak_memory_bytes"] > 1e7
+    assert peer["times_as_long_as_pir"] < 1
+    assert (place / "shapes").read_text() == "8 1 2"
+    assert len((place / "steps").read_text()) >= 2 * (2 + training.ROUNDS)
+    for method in ("improve", "read_out"):
+        assert method not in vars(TRM(Countdown()))
+    assert torch.Tensor.backward.__module__ == "torch._tensor"
+
+
+def test_contenders_run_in_turn(monkeypatch):
+    order = []
+    monkeypatch.setattr(training, "_shapes", lambda *_: None)
+    monkeypatch.setattr(training, "peer_step", lambda *_: None)
+    monkeypatch.setattr(training, "_utilisation", lambda *_: {})
+    monkeypatch.setattr(Trained, "shares", lambda *_: None)
+    monkeypatch.setattr(PeerSteps, "run", lambda self, steps: order.append("peer") or steps * 0.5)
+
+    def run(self, steps):
+        order.append("pir")
+        return steps * (0.1 if len(order) < 6 else 0.3)
+
+    monkeypatch.setattr(Trained, "run", run)
+    settings, puzzle = SimpleNamespace(batch_size=4), SimpleNamespace(length=5)
+    trainer = SimpleNamespace(settings=settings, puzzle=puzzle)
+    monkeypatch.setattr(training, "_trainer", lambda *_: trainer)
+    rows = list(training.measure(["tiny"], ["peer"], 1.0, torch.device("cpu")))
+    assert order == ["pir", "pir", "peer", "peer"] + ["pir", "peer"] * training.ROUNDS
+    ours, peer = rows
+    assert ours["milliseconds"] == pytest.approx(300)  # the median of 100, 300 and 300
+    assert peer["times_as_long_as_pir"] == pytest.approx(5 / 3)
+
+
+def test_the_same_in_float32_is_said_in_lines(capsys):
+    assert main([*TINY, "against=float32"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "1 threads, torch " in out[0]
+    assert out[1] == "tiny trm, batch 8, 6 tokens: pir"
+    assert "tiny trm, batch 8, 6 tokens: float32, " in "\n".join(out)
+    assert all(len(line) < 100 for line in out)
+    assert [part for part in PARTS if part in out[5]] == list(PARTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["preset=huge"], "preset=huge: allowed are tiny, compact, paper"),
+        (["batch_size=0"], "must be at least 1"),
+        (["threads=0"], "threads=0: allowed"),
+        (["against=nobody"], "against=nobody: is no module:function"),
+        (["against=nobody:make"], "no such function"),
+        (["against=a_peer:nothing"], "no such function"),
+        (["against=a_peer:wrong"], "int was returned; a callable is due"),
+        (["against=lucidrains"], "lucidrains"),  # not there, or not with one cycle
+    ],
+)
+def test_mistakes(words, message, capsys):
+    assert main([*TINY, *words]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+
+
+def test_operations_of_training():
+    """A cycle without gradient costs what it costs in use; the gradient costs twice the rest."""
+    puzzle = Countdown()
+    question = puzzle.sample(1, "train", seed=0)["question"]
+    one, two = (TRM(puzzle, hidden_size=32, heads=2, cycles=cycles) for cycles in (1, 2))
+    once, twice = flops_per_step(one, question), flops_per_step(two, question)
+    learnt = training_flops_per_step(one, question)
+    assert training_flops_per_step(two, question) - learnt == twice - once
+    assert learnt == 3 * once
+
+
+@pytest.mark.skipif(find_spec("tiny_recursive_model") is None, reason="needs the extra bench")
+@pytest.mark.parametrize("model", ["trm_5m", "trm_7m"])
+def test_lucidrains_trains(model, capsys, monkeypatch):
+    words = [*training.PAPER, f"model={model}", "model.hidden_size=32", "trainer.batch_size=2"]
+    monkeypatch.setitem(training.PRESETS, "tiny", [words])
+    assert main([*TINY, "against=lucidrains", "output=json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["contender"] for row in rows] == ["pir", "lucidrains"]
