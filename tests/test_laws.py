@@ -292,6 +292,13 @@ def test_a_puzzle_that_cannot_be_drawn_gets_one_ruling():
     assert "test_laws.py, line" in ruling.detail
 
 
+def test_an_attribute_that_hides_a_method_is_named():
+    puzzle = Countdown()
+    puzzle.size = 3
+    (ruling,) = law_results(puzzle)
+    assert ruling.detail.startswith("self.size hides the method size")
+
+
 @pytest.mark.parametrize(
     ("puzzle", "law", "words"),
     [

@@ -318,7 +318,8 @@ def _malformed_text_is_refused(case: Case) -> str:
                 except PuzzleTextError as error:
                     refused += 1
                     if not 1 <= error.column <= len(broken) + 1:
-                        raise LawError(f"{broken!r} is refused at column {error.column}") from error
+                        at = f"column {error.column} (columns count from 1)"
+                        raise LawError(f"{broken!r} is refused at {at}") from error
     if refused == 0:
         raise LawError("no malformed text was refused")
     return f"{refused} malformed texts refused with their column"

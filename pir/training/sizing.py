@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 ELEMENTS_PER_SECOND, FLOPS_PER_ELEMENT = 3.3e9, 200
 """Elements of tensors that one processor core writes per second while it trains, and how many
 floating-point operations of products take as long as writing one. Measured on one core with
-AVX512-BF16, on the puzzles of this repository (6 to 900 tokens; attention, convolution, candidates)
-an update takes 0.98 to 1.19 times what these say."""
+AVX512-BF16: on the puzzles of this repository (6 to 900 tokens; attention over up to 81,
+convolution, candidates) an update takes 0.98 to 1.19 times what these say, with attention over 324
+tokens 2 times, over 900 1.1 times."""
 
 WITH_GRADIENT = 3
 """What an update costs, in forward passes: the backward pass takes twice as long."""
@@ -85,7 +87,8 @@ def seconds_per_step(reasoner: Reasoner, question: Tensor) -> float:
         question: uint8 of shape (1, L), any one.
     """
     elements: list[int] = []
-    with own_random_stream(question.device):
+    # fused attention is counted by the products that it is made of; on a CPU it is no faster
+    with own_random_stream(question.device), sdpa_kernel(SDPBackend.MATH):
         for count in (1, 2):  # what the second puzzle adds: the weights are cast only once
             questions = question.repeat(count, 1)
             k = torch.ones(count, dtype=torch.int64, device=question.device)
