@@ -12,7 +12,6 @@ from pir.runs.folder import RunFolder, resolved
 from pir.settings.training import TrainerSettings
 from pir.system.terminal import say
 from pir.training import sizing
-from pir.training.compiled import chosen_mode
 from pir.training.trainer import Trainer
 
 
@@ -37,10 +36,6 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
     chosen |= sizing.size_training(config, puzzle, parts.reasoner, objective)
     names = [each.name for each in fields(TrainerSettings)]
     settings = TrainerSettings(**{name: config.trainer[name] for name in names})
-    device = next(parts.reasoner.parameters()).device
-    question = torch.zeros(1, puzzle.length, dtype=torch.uint8, device=device)
-    settings.compile = chosen_mode(settings, parts.reasoner, question)
-    config.trainer.compile = settings.compile
     choices = config.choices
     trainer = Trainer(
         puzzle,
@@ -55,6 +50,7 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
         title=f"{choices.env} · {choices.model} · {choices.objective}",
         record=resolved(config),
     )
+    config.trainer.compile = trainer.settings.compile
     for line in sizing.told(trainer, chosen) if chosen else ():
         say(line, error=True)
     return trainer

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,6 +121,7 @@ class Trainer:
             self.settings.ema_decay,
         )
         mode = chosen_mode(self.settings, self.reasoner, self.one_lane.puzzles["question"])
+        self.settings = replace(self.settings, compile=mode)
         compile_networks(self.reasoner, mode)
         self.progress = self.state.progress
         self.updates = Updates(self.state, self.settings, folder.last if folder else None)
