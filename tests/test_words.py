@@ -107,7 +107,7 @@ def test_the_home_folder_elsewhere(capsys):
         (["solve", "exit=0", "run=x", "puzzle=1"], "exit=0: there is no such choice"),
         (["train", "trainr.max_minutes=1"], "trainr is no setting; did you mean trainer?"),
         (["train", "trainer.sub.key=1"], "trainer.sub.key is no setting (allowed: batch_size"),
-        (["train", "--resolve"], "--resolve goes with --cfg or --help"),
+        (["train", "--resolve"], "--resolve goes with --cfg"),
         (["train", "--shell-completion"], "--shell-completion is no option"),
         (["train", "--experimental-rerun=x"], "--experimental-rerun is no option"),
         (["train", "--cfg"], "--cfg needs a value"),

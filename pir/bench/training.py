@@ -18,7 +18,7 @@ from pir.bench.contenders import Contender, PeerSteps, Shapes, Trained, peer_ste
 from pir.checks import check_choice
 from pir.components import Components
 from pir.evaluation.cost import training_flops_per_step
-from pir.settings.catalog import composed
+from pir.settings.describe import composed
 from pir.settings.training import TrainerSettings
 from pir.system.device import time_on
 from pir.training.trainer import Trainer
@@ -77,7 +77,7 @@ def _in_turn(
     batch_size: int | None,
 ) -> Iterator[dict[str, Any]]:
     """Measures one model and its peers."""
-    config = composed("train", [*words, f"device={device}", "run=null"])
+    config = composed("train", [*words, f"device={device}", "run=null"]).config
     trainer = _trainer(config, batch_size)
     ours = Trained(trainer)
     trainers, contenders = {"pir": trainer}, dict[str, Contender](pir=ours)

@@ -15,7 +15,7 @@ from typing import Any
 from pir import __version__
 from pir.errors import UserError
 from pir.system import interrupt
-from pir.system.terminal import one_line, say
+from pir.system.terminal import columns, one_line, say
 
 COMMANDS = {
     "train": "train a reasoner on a puzzle, or go on with a run",
@@ -107,7 +107,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "Settings are key=value, choices are group=option; `pir COMMAND --help` lists them.",
+            "Settings are key=value, choices are group=name; `pir COMMAND --help` explains them.",
             "  pir train env=countdown run=runs/a",
             "  pir solve run=runs/a puzzle='3 7 8 = 29'",
         ]
@@ -118,10 +118,11 @@ def _run_hydra(command: str, words: list[str]) -> int:
     """Composes a command's settings and runs it, once or (with -m) for every combination."""
     from omegaconf.errors import OmegaConfBaseException
 
-    from pir.cli.words import PRINTING, known_keys, part, prepare, refuse_unfit
+    from pir.cli.words import PRINTING, known_keys, part, prepare, refuse_unfit, take_topic
     from pir.runs.sweep import place_of_sweep
     from pir.settings import plugins
-    from pir.settings.catalog import GROUPS, explain
+    from pir.settings.catalog import GROUPS
+    from pir.settings.explain import explain
     from pir.settings.schema import register_schemas
     from pir.system.memory import is_out_of_memory, limited_memory
     from pir.system.surroundings import shut_out
@@ -150,6 +151,8 @@ def _run_hydra(command: str, words: list[str]) -> int:
 
     settings, options = part(words)
     refuse_unfit(command, options)
+    helping = options.pop("--help", None) is not None
+    topic = take_topic(command, settings) if helping else None
     plugins.forget()
     if "--config-dir" in options:
         groups = {*GROUPS.values()}
@@ -160,6 +163,12 @@ def _run_hydra(command: str, words: list[str]) -> int:
     plugins.register()
     prepared: list[str] = []
     try:
+        if helping:
+            from pir.cli.help import page
+
+            prepared = prepare(command, settings, {})
+            say(page(command, prepared, topic, columns()))
+            return status
         prepared = prepare(command, settings, options)
         printing = bool(options.keys() & set(PRINTING))
         with place_of_sweep(prepared, "--multirun" in options) as placed:

@@ -7,17 +7,25 @@ path is the home folder. What would end in one of Hydra's own messages is refuse
 
 import os
 import re
+import typing
 from collections.abc import Sequence
+from dataclasses import is_dataclass
+from itertools import takewhile
+from typing import Any
 
 from pir.checks import check_choice, suggest
 from pir.errors import UserError
 from pir.settings.catalog import GROUPS
+from pir.settings.explain import unknown_setting
 from pir.settings.schema import SCHEMAS
 from pir.system.stored import literal
 
 PATHS = ("run", "resume", "init", "puzzles", "out", "env.puzzles")
 RAW_KEYS = (*PATHS, "runs", "puzzle", "target")
 """Keys whose value is taken literally, whatever characters it holds."""
+
+TEXT_KEYS = ("puzzle", "runs")
+"""Keys whose value often holds blanks."""
 
 SWEPT = ("init", "env.puzzles")
 """Those of them that a sweep takes several of, with commas between."""
@@ -39,7 +47,7 @@ CHOICES = {
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
 TEXTS = ("--package", "--config-dir")
-PRINTING = ("--help", "--hydra-help", "--cfg", "--info")
+PRINTING = ("--hydra-help", "--cfg", "--info")
 """Options that print something instead of running the command."""
 
 Options = dict[str, str]
@@ -91,10 +99,25 @@ def refuse_unfit(command: str, options: Options) -> None:
     jobs = [name for name in ("--multirun", "--cfg", "--info") if name in options]
     if len(jobs) > 1:
         raise UserError(f"{' and '.join(jobs)} exclude each other")
-    if "--resolve" in options and not {"--cfg", "--help"} & options.keys():
-        raise UserError("--resolve goes with --cfg or --help")
+    if "--resolve" in options and "--cfg" not in options:
+        raise UserError("--resolve goes with --cfg")
     if "--package" in options and "--cfg" not in options:
         raise UserError("--package goes with --cfg")
+
+
+def take_topic(command: str, settings: list[str]) -> str | None:
+    """Takes out of the words beside --help the one that names what to explain; None if none does.
+
+    Raises:
+        UserError: if there are several.
+    """
+    names = [word for word in settings if "=" not in word and not word.startswith("~")]
+    if command in FIRST_WORD:
+        return None
+    if len(names) > 1:
+        raise UserError(f"--help {' '.join(names)}: one name at a time")
+    settings[:] = [word for word in settings if word not in names]
+    return names[0] if names else None
 
 
 def prepare(command: str, settings: Sequence[str], options: Options) -> list[str]:
@@ -104,10 +127,28 @@ def prepare(command: str, settings: Sequence[str], options: Options) -> list[str
         UserError: if a word is no setting, or its key is unknown.
     """
     sweeping = "--multirun" in options
+    _refuse_unquoted(command, settings)
     prepared = [_setting(command, word, sweeping) for word in settings]
     if sweeping:
         prepared.append(_names_of_sweep(prepared))
     return prepared + [f"{name}={value}" if value else name for name, value in options.items()]
+
+
+def _refuse_unquoted(command: str, settings: Sequence[str]) -> None:
+    """Refuses words that belong to the text before them, which the shell took apart.
+
+    Raises:
+        UserError: with the quotes in their place.
+    """
+    known = known_keys(command)
+    for place, word in enumerate(settings):
+        key, equals, _ = word.partition("=")
+        if key not in TEXT_KEYS or not equals:
+            continue
+        rest = list(takewhile(lambda each: each.split("=")[0] not in known, settings[place + 1 :]))
+        if rest:
+            value = " ".join([word[len(key) + 1 :], *rest])
+            raise UserError(f"{key}= has blanks in its value, so it needs quotes: {key}='{value}'")
 
 
 def quote(value: str) -> str:
@@ -135,6 +176,8 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
     bare = key.lstrip("+~")
     first = re.split(r"[./@:]", bare, maxsplit=1)[0]
     if first not in (known := known_keys(command)) and first != "hydra":
+        if first and equals:
+            raise UserError(unknown_setting(first, command, []))
         raise UserError(f"{first or repr(word)} is no setting{suggest(first, known)}")
     if bare.startswith(("hydra.run", "hydra.output_subdir", "hydra.job.chdir")):
         raise UserError(f"{bare} is no setting: run=DIR names the folder of a run")
@@ -146,9 +189,22 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
             key = key.replace("run", "hydra.sweep.dir")
     elif value == "~" or value.startswith("~/"):
         value = _home(value, bare)
+    elif re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d+", value) and _is_whole(command, bare):
+        if not float(value).is_integer():
+            raise UserError(f"{bare}={value}: allowed is a whole number")
+        value = str(int(float(value)))
     elif bare in GROUPS.values() and value[:1] not in "'\"" and not sweeping:
         value = quote(value)  # the name of a choice, whatever else it could be read as
     return f"{key}{equals}{value}"
+
+
+def _is_whole(command: str, key: str) -> bool:
+    """Says whether the schema of a command wants a whole number."""
+    kind: Any = SCHEMAS[command]
+    for name in key.split("."):
+        hints = typing.get_type_hints(kind) if is_dataclass(kind) else {}
+        kind = hints.get(name)
+    return int in (kind, *typing.get_args(kind))
 
 
 def _literal(key: str, value: str, sweeping: bool) -> str:

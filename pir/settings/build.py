@@ -114,6 +114,8 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         return tuple(_convert(v, h, key) for v, h in zip(value, options, strict=True))
     if hint is float and type(value) is int:
         return float(value)
+    if hint is int and type(value) is float and value.is_integer():  # such as 1e3
+        return int(value)
     return value if _fits(value, hint) else _refuse(value, hint, key)
 
 

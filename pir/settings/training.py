@@ -47,7 +47,7 @@ class TrainerSettings:
     or `patience`; None for no such budget. Totals count over resumes.
 
     Attributes:
-        batch_size: lanes B, puzzles improved at once.
+        batch_size: lanes B, puzzles improved at once; every update learns from one step of each.
         replay_share: share of the puzzles entering the lanes that are drawn from those failed
             last; 0 for none.
         replay_size: the most failed puzzles that are kept for it.

@@ -5,6 +5,7 @@ the cursor, change the title or hide text, so every command writes through `say`
 """
 
 import re
+import shutil
 import sys
 import unicodedata
 
@@ -35,6 +36,11 @@ def one_line(text: str, width: int = 200) -> str:
 def say(text: object = "", error: bool = False) -> None:
     """Writes a line to standard output, or standard error, at once."""
     print(printable(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def columns() -> int:
+    """Returns how wide text for people is: the terminal's width, within 40 to 100 columns."""
+    return max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
 
 
 def _shown(character: str) -> str:

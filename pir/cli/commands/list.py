@@ -15,16 +15,18 @@ from pir.system.terminal import printable, say
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/list.yaml for the settings."""
     check_choice("output", config.output, ("text", "json"))
-    if config.what is not None:
-        check_choice("what", config.what, tuple(GROUPS))
-    wanted = [config.what] if config.what else list(GROUPS)
+    plural = {group: name for name, group in GROUPS.items()}
+    what = plural.get(config.what, config.what)
+    if what is not None:
+        check_choice("what", what, tuple(GROUPS))
+    wanted = [what] if what else list(GROUPS)
     found = {name: choices(GROUPS[name]) for name in wanted}
     if config.output == "json":
-        say(json.dumps(found[config.what] if config.what else found))
+        say(json.dumps(found[what] if what else found))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, rows in found.items():
-        if not config.what:
+        if not what:
             table.add_row(Text(name, style="bold"), "")
         for row in rows:
             texts = (f"  {GROUPS[name]}={row['name']}", row["summary"])
