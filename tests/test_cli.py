@@ -207,7 +207,7 @@ def test_eval_to_any_depth(pir_here, tiny_run):
     rows = (tiny_run / "eval/per_step.csv").read_text().splitlines()
     assert len(rows) == 8
     assert len((tiny_run / "eval/per_puzzle.csv").read_text().splitlines()) == 31
-    assert "trained depth" in pir_here(*words).stdout
+    assert "<- trained" in pir_here(*words).stdout
 
 
 def test_solve_one_puzzle(pir, pir_here, tiny_run):

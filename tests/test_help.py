@@ -1,4 +1,4 @@
-"""`pir COMMAND --help`: sentences, choices that a command takes, and settings with their meaning."""
+"""`pir COMMAND --help`: sentences, choices that a command takes, settings with their meaning."""
 
 import sys
 

@@ -15,7 +15,7 @@ import pir.evaluation.run
 from pir.cli.commands.train import _train
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
-from pir.system import interrupt
+from pir.system import interrupt, stopwatch
 from pir.training import progress
 from pir.training.trainer import Trainer
 from tests.conftest import TINY, compose_config
@@ -194,22 +194,22 @@ class Clock:
 def clock(monkeypatch):
     moved = Clock()
     fake = types.SimpleNamespace(monotonic=lambda: moved.now, process_time=lambda: moved.worked)
-    monkeypatch.setattr(progress, "time", fake)
+    monkeypatch.setattr(stopwatch, "time", fake)
     return moved
 
 
 def test_the_stopwatch_survives_a_clock_that_jumps(clock):
-    watch = progress.Stopwatch(5.0)
+    watch = stopwatch.Stopwatch(5.0)
     clock.pass_time(2)
     assert watch.seconds() == 7
     clock.pass_time(86_400)
-    assert watch.seconds() == 7 + progress.LONGEST_WAIT
+    assert watch.seconds() == 7 + stopwatch.LONGEST_WAIT
     clock.pass_time(-2 * 86_400)
-    assert watch.seconds() == 7 + progress.LONGEST_WAIT
+    assert watch.seconds() == 7 + stopwatch.LONGEST_WAIT
     clock.pass_time(3)
-    assert watch.seconds() == 10 + progress.LONGEST_WAIT
+    assert watch.seconds() == 10 + stopwatch.LONGEST_WAIT
     clock.pass_time(3600, work=3500)  # an hour of real work between two readings
-    assert watch.seconds() == 3610 + progress.LONGEST_WAIT
+    assert watch.seconds() == 3610 + stopwatch.LONGEST_WAIT
 
 
 def test_the_rate_survives_a_clock_that_jumps(clock):
@@ -232,7 +232,7 @@ def test_a_day_that_jumps_by_does_not_end_a_run(tmp_path, monkeypatch):
         return real() + (86_400 if len(calls) > 8 else 0)
 
     fake = types.SimpleNamespace(monotonic=jumping, process_time=time.process_time)
-    monkeypatch.setattr(progress, "time", fake)
+    monkeypatch.setattr(stopwatch, "time", fake)
     assert trainer.train()
     assert trainer.progress.optimizer_step == 12
     assert 0 <= trainer.state.watch.seconds() < 60

@@ -14,6 +14,7 @@ from pir.analysis.words import NONE, number, percent
 
 from pir.errors import UserError
 from pir.runs.folder import write_text
+from pir.system.work import part
 
 
 def write_report(folder: Path, out: Path) -> None:
@@ -132,11 +133,13 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
 
 def _figure(run: Run, name: str) -> dict[str, Any]:
     kind = KINDS[name]
-    sentence = kind.describe(run)
+    with part(f"figure {name}"):
+        sentence = kind.describe(run)
+        svg = inline_svg(kind.draw([run]), name, f"{kind.title}. {sentence}")
     return {
         "name": name,
         "title": kind.title,
-        "svg": inline_svg(kind.draw([run]), name, f"{kind.title}. {sentence}"),
+        "svg": svg,
         "sentence": sentence,
         "command": f"pir plot run={shlex.quote(str(run.folder))} kind={name}",
     }

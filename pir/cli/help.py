@@ -72,8 +72,8 @@ def _command_page(
     yield from _settings(known, [*own, *used], width)
     more = [f"`pir {command} --cfg job` prints all settings as YAML."]
     if groups:
-        more.insert(0, f"`pir {command} --help GROUP` explains the choices and settings of a group: "
-                       f"{', '.join(groups)}.")  # fmt: skip
+        names = ", ".join(groups)
+        more.insert(0, f"`pir {command} --help GROUP` explains choices and settings of: {names}.")
     yield ""
     for text in more:
         yield from textwrap.wrap(text, width)

@@ -34,6 +34,9 @@ COMMANDS = {
 }
 
 
+COMPUTING = ("train", "eval", "solve", "info", "show", "gif", "check-env", "bench")
+"""Commands that need torch, whose import takes seconds."""
+
 USER_ERROR = 2
 """Exit status after a mistake that the user can mend."""
 
@@ -134,7 +137,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
         composed = True
         try:
             with limited_memory(), interrupt.stoppable():
-                importlib.import_module(f"pir.cli.commands.{command.replace('-', '_')}").run(config)
+                _load(command).run(config)
         except BrokenPipeError:
             status = _write_no_more()
         except (UserError, OSError) as error:  # the other jobs of a sweep still run
@@ -180,6 +183,16 @@ def _run_hydra(command: str, words: list[str]) -> int:
             raise
         raise UserError(explain(error, command, prepared)) from error
     return status
+
+
+def _load(command: str) -> Any:
+    """Imports a command, and torch with it where it will be needed, so that the wait is seen."""
+    from pir.system.view import View
+
+    if command in COMPUTING:
+        with View(f"pir {command}"):
+            importlib.import_module("torch")
+    return importlib.import_module(f"pir.cli.commands.{command.replace('-', '_')}")
 
 
 def _hand_over(command: str, words: list[str], run: Callable[[Any], None], printing: bool) -> None:

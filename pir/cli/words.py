@@ -174,15 +174,7 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
     if not equals and not word.startswith("~"):
         raise UserError(f"{word!r} is no setting: settings are key=value")
     bare = key.lstrip("+~")
-    first = re.split(r"[./@:]", bare, maxsplit=1)[0]
-    if first not in (known := known_keys(command)) and first != "hydra":
-        if first and equals:
-            raise UserError(unknown_setting(first, command, []))
-        raise UserError(f"{first or repr(word)} is no setting{suggest(first, known)}")
-    if bare.startswith(("hydra.run", "hydra.output_subdir", "hydra.job.chdir")):
-        raise UserError(f"{bare} is no setting: run=DIR names the folder of a run")
-    if bare == "hydra.mode":
-        raise UserError("hydra.mode is no setting: `pir train -m` trains a run per combination")
+    _refuse_unknown(command, bare, word)
     if bare in RAW_KEYS and value != "null" and equals:
         value = _literal(bare, value, sweeping)
         if sweeping and bare == "run":
@@ -196,6 +188,19 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
     elif bare in GROUPS.values() and value[:1] not in "'\"" and not sweeping:
         value = quote(value)  # the name of a choice, whatever else it could be read as
     return f"{key}{equals}{value}"
+
+
+def _refuse_unknown(command: str, key: str, word: str) -> None:
+    """Refuses keys that a command does not have, and those of Hydra's that pir takes care of."""
+    first = re.split(r"[./@:]", key, maxsplit=1)[0]
+    if first not in (known := known_keys(command)) and first != "hydra":
+        if first and "=" in word:
+            raise UserError(unknown_setting(first, command, []))
+        raise UserError(f"{first or repr(word)} is no setting{suggest(first, known)}")
+    if key.startswith(("hydra.run", "hydra.output_subdir", "hydra.job.chdir")):
+        raise UserError(f"{key} is no setting: run=DIR names the folder of a run")
+    if key == "hydra.mode":
+        raise UserError("hydra.mode is no setting: `pir train -m` trains a run per combination")
 
 
 def _is_whole(command: str, key: str) -> bool:

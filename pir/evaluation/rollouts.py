@@ -14,6 +14,7 @@ from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout, begin, improve
+from pir.system import work
 from pir.system.device import time_on
 from pir.system.memory import require_memory
 
@@ -134,6 +135,7 @@ def evaluate(
                 ledger.record(step, ends, outcome)
                 for observer in observers:
                     observer.see(step, first)
+                work.done((first + len(batch) * k / num_steps) / len(puzzles))
             values.append({name: v.cpu() for name, v in ledger.values(len(batch)).items()})
             answers.append(lanes.now.answer.cpu())
         joined = {name: torch.cat([part[name] for part in values]) for name in values[0]}

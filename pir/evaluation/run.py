@@ -20,6 +20,7 @@ from pir.runs.folder_lock import remove
 from pir.runs.records import Facts, PuzzleFile
 from pir.runs.schema import FACTS, FILES
 from pir.runs.typed import to_json
+from pir.system.work import part
 
 
 def evaluate_run(folder: RunFolder, device: str, plan: Plan) -> Facts:
@@ -65,8 +66,12 @@ def evaluate_puzzles(
     Returns:
         The content of eval.json.
     """
-    run = Pass(parts, plan, sample)
-    measured = [measure(run) for measure in MEASUREMENTS]
+    with part(f"{len(sample):,} puzzles"):
+        run = Pass(parts, plan, sample)
+        measured = []
+        for measure in MEASUREMENTS:
+            with part(measure.__name__.replace("_", " ")):
+                measured.append(measure(run))
     found = {key: value for each in measured for key, value in each.facts.items()}
     facts = Facts(**about, **found)
     write_evaluation(folder, facts, measured)

@@ -32,12 +32,14 @@ class StepAnswer(NamedTuple):
         answer: its text form.
         solved: whether the verifier accepts it.
         score: the verifier's graded value of it, in [0, 1].
+        tokens: the answer itself, uint8 of shape (L,).
     """
 
     k: int
     answer: str
     solved: bool
     score: float
+    tokens: Tensor
 
 
 def solve(
@@ -84,6 +86,7 @@ def solve(
                             answer=puzzle.format_answer(batch[row], answers[place]),
                             solved=solved[place],
                             score=round(scores[place], 4),
+                            tokens=answers[place],
                         )
                     )
     return steps

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pir.laws.called import PUZZLES, calls, same
-from pir.laws.case import Case, LawError, judged, require
+from pir.laws.case import Case, LawError, NotChecked, judged, require
 
 Part = Callable[[int], range]
 """Names rows of a batch, given how many there are."""
@@ -73,7 +73,7 @@ def results_depend_on_arguments_alone(case: Case) -> None:
 def a_puzzle_built_anew_agrees(case: Case) -> str | None:
     """A second puzzle of the same settings, which drew no instance, gives the same results."""
     if case.anew is None:
-        return "not checked: no second puzzle was built"
+        return NotChecked("no second puzzle was built")
     advice = (
         "a puzzle that is built anew with the same settings, and has drawn nothing, {}: compute "
         "from question and answer, by the rules, not from what was drawn, noted or labelled before"

@@ -17,19 +17,25 @@ class LawError(Exception):
     """A law is broken; the message says how, and shows the instance."""
 
 
+class NotChecked(str):
+    """What a check returns instead of a detail where there was nothing to check: the reason."""
+
+
 @dataclass
 class LawResult:
     """The outcome of one law.
 
     Attributes:
         law: what must hold.
-        kept: whether it does.
+        kept: whether it does; true if it was not checked.
         detail: what was found; empty if there is nothing to say.
+        checked: whether the puzzle has what the law is about; if not, the detail says why.
     """
 
     law: str
     kept: bool
     detail: str
+    checked: bool = True
 
 
 @dataclass

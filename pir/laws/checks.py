@@ -18,7 +18,16 @@ from pir.laws.calls import (
     results_depend_on_arguments_alone,
     results_have_their_form,
 )
-from pir.laws.case import Case, LawError, LawResult, build_case, judged, require, sundry_answers
+from pir.laws.case import (
+    Case,
+    LawError,
+    LawResult,
+    NotChecked,
+    build_case,
+    judged,
+    require,
+    sundry_answers,
+)
 from pir.laws.devices import (
     any_token_is_judged,
     results_stay_on_the_device,
@@ -26,7 +35,7 @@ from pir.laws.devices import (
 )
 from pir.laws.layout import layout_fits
 from pir.notation.picture import as_text
-from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, split_range
+from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Rules, split_range
 
 __all__ = [
     "LAWS",
@@ -73,7 +82,7 @@ def law_results(
         except Exception as error:  # a plug-in may fail in any way; the other laws still run
             yield LawResult(law, False, _where(error))
         else:
-            yield LawResult(law, True, detail)
+            yield LawResult(law, True, detail, not isinstance(detail, NotChecked))
 
 
 def _where(error: Exception) -> str:
@@ -127,7 +136,7 @@ def _same_instance_in_any_batch(case: Case) -> None:
 def _splits_share_no_key(case: Case) -> str:
     puzzle = case.puzzle
     if not puzzle.disjoint_splits:
-        return "not claimed: disjoint_splits is false"
+        return NotChecked("not claimed: disjoint_splits is false")
     keys = {}
     for split, sample in case.samples.items():
         images = puzzle.augment(sample.clone(), seed=3)
@@ -153,12 +162,12 @@ def _key_is_invariant(case: Case) -> str | None:
         solved = judged(case.puzzle, image["question"], image["solution"]).solved
         require(solved, case, image["question"], "the label of a symmetric image is wrong")
         changed |= (image["question"] != question).any(1)
-    return None if changed.any() else "the puzzle states no symmetries"
+    return None if changed.any() else NotChecked("the puzzle states no symmetries")
 
 
 def _key_decides_the_split(case: Case) -> str | None:
     if not case.puzzle.splits_by_key:
-        return "not claimed: splits_by_key is false"
+        return NotChecked("not claimed: splits_by_key is false")
     for split, sample in case.samples.items():
         low, high = split_range(split)
         remainder = case.puzzle.key(sample["question"]) % KEY_RANGE
@@ -170,7 +179,7 @@ def _key_decides_the_split(case: Case) -> str | None:
 def _label_is_first(case: Case) -> str | None:
     sample = case.samples["train"]
     if not case.puzzle.lists_solutions:
-        return "the puzzle does not list its answers"
+        return NotChecked("the puzzle does not list its answers")
     listed = case.puzzle.solutions(sample["question"], 2)
     found = listed.valid[:, 0] | listed.given_up
     require(found, case, sample["question"], "the list of answers is empty")
@@ -189,7 +198,7 @@ def _listed_answers_are_right(case: Case) -> str:
     puzzle, limit = case.puzzle, 16
     question = case.samples["test"]["question"]
     if not puzzle.lists_solutions:
-        return "the puzzle does not list its answers"
+        return NotChecked("the puzzle does not list its answers")
     answers, valid, complete = puzzle.solutions(question, limit)
     repeated = question[:, None].expand_as(answers)
     solved = judged(puzzle, repeated[valid], answers[valid]).solved
@@ -268,6 +277,8 @@ def _forbidden_tokens_are_wrong(case: Case) -> str:
 
 def _no_conflicts_in_solved_answers(case: Case) -> str:
     puzzle = case.puzzle
+    if type(puzzle).conflicts is Rules.conflicts:
+        return NotChecked("the puzzle marks no conflicts")
     conflicts = puzzle.conflicts(case.questions, case.answers)
     solved = judged(puzzle, case.questions, case.answers).solved
     require(~(conflicts.any(1) & solved), case, case.questions, "a solved answer has conflicts")

@@ -2,7 +2,7 @@
 
 import torch
 
-from pir.laws.case import Case, LawError
+from pir.laws.case import Case, LawError, NotChecked
 
 
 def layout_fits(case: Case) -> str:
@@ -24,6 +24,8 @@ def layout_fits(case: Case) -> str:
     _sets_hold(case)
     relations = puzzle.relations
     if relations is None:
+        if puzzle.board is None and owners is None and puzzle.at_most_one is None:
+            return NotChecked("the puzzle states no board, owners, relations or sets")
         return "no relations stated"
     if relations.dtype != torch.int64 or relations.shape != (length, length):
         raise LawError(f"relations are {relations.dtype} {tuple(relations.shape)}")

@@ -44,8 +44,12 @@ class Picture(NamedTuple):
 def as_text(picture: Picture) -> str:
     """Draws the cells as lines of text; a wrong cell carries a `!`, an empty one is a dot.
 
-    Cells are placed by their rows (y) and columns (x); strokes are left out.
+    Cells are placed by their rows (y) and columns (x), and strokes are left out. Where the squares
+    do not fill the plane, strokes say more than places: every cell has a line, with the cells that
+    arrows lead to, behind `=>` for bold arrows and behind `->` for others.
     """
+    if not picture.tiled:
+        return _arrows(picture)
     columns = sorted({cell.x for cell in picture.cells})
     rows = sorted({cell.y for cell in picture.cells})
     place = {x: i for i, x in enumerate(columns)}
@@ -56,6 +60,22 @@ def as_text(picture: Picture) -> str:
     for cell in picture.cells:
         table[cell.y][place[cell.x]] = _symbol(cell).ljust(widths[place[cell.x]])
     return "\n".join("".join(cells).rstrip() for cells in table.values())
+
+
+def _arrows(picture: Picture) -> str:
+    names = {(cell.x, cell.y): _symbol(cell).strip() for cell in picture.cells}
+    width = max(map(len, names.values()))
+    lines = []
+    for place, name in names.items():
+        ends: dict[bool, list[str]] = {True: [], False: []}
+        for stroke in picture.strokes:
+            if (stroke.x0, stroke.y0) == place:
+                ends[stroke.bold].append(names[stroke.x1, stroke.y1])
+        line = name.ljust(width)
+        for bold, arrow in ((True, "=>"), (False, "->")):
+            line += f"  {arrow} {' '.join(ends[bold])}" if ends[bold] else ""
+        lines.append(line.rstrip())
+    return "\n".join(lines)
 
 
 def _symbol(cell: Cell) -> str:

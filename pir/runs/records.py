@@ -169,6 +169,11 @@ class Summary:
     training_forward_passes: Total | None = key("of training, over all lanes", None)
     seconds: Amount | None = key("of training, over all resumes", None)
     ledger_share: Amount | None = key("of these seconds, spent in the ledger", None)
+    stopped_by: str | None = key(
+        "`max_optimizer_steps`, `max_minutes`, `max_forward_passes` or `patience`", None
+    )
+    schedule_share: Share | None = key("of `trainer.decay_steps`, share that was trained", None)
+    learning_rate_share: Amount | None = key("last learning rate, share of its peak", None)
     checkpoint: str | None = key("file that was tested", None)
     validation_solved: float | None = key("share of validation puzzles it solved", None)
     test_puzzles: Count | None = key("test puzzles", None)

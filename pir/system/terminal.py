@@ -4,9 +4,11 @@ File names, puzzles and settings may come from other people. Control characters 
 the cursor, change the title or hide text, so every command writes through `say`.
 """
 
+import os
 import re
 import shutil
 import sys
+import textwrap
 import unicodedata
 
 ESCAPED = ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")
@@ -41,6 +43,21 @@ def say(text: object = "", error: bool = False) -> None:
 def columns() -> int:
     """Returns how wide text for people is: the terminal's width, within 40 to 100 columns."""
     return max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
+
+
+def paragraph(text: str) -> str:
+    """Returns text broken at words for a terminal, and as it is for files and pipes."""
+    if not sys.stdout.isatty():
+        return text
+    return textwrap.fill(text, columns(), break_long_words=False, break_on_hyphens=False)
+
+
+def program() -> str:
+    """Returns how `pir` is called here, for commands to copy."""
+    if shutil.which("pir"):
+        return "pir"
+    python = os.path.relpath(sys.executable)
+    return f"{sys.executable if python.startswith('..') else python} -m pir"
 
 
 def _shown(character: str) -> str:

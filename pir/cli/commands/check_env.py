@@ -2,8 +2,9 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,6 +13,9 @@ from pir.errors import UserError
 from pir.settings import plugins
 from pir.settings.build import build
 from pir.system.terminal import say
+
+if TYPE_CHECKING:
+    from pir.laws.checks import LawResult
 
 BATCH = 256
 
@@ -37,7 +41,9 @@ def run(config: DictConfig) -> None:
     result: dict[str, Any] = {
         "puzzle": name,
         "kept": not broken,
-        "laws": [{"law": r.law, "kept": r.kept, "detail": r.detail} for r in found],
+        "laws": [
+            {"law": r.law, "kept": r.kept if r.checked else None, "detail": r.detail} for r in found
+        ],
     }
     if not broken:
         sample = puzzle.sample(BATCH, "train", seed=0)
@@ -57,7 +63,7 @@ def run(config: DictConfig) -> None:
         say(json.dumps(result))
     elif not broken:
         say(
-            f"{name} keeps all {len(found)} laws; {result['puzzles_per_second']:,} puzzles and "
+            f"{name} keeps {_count(found)}; {result['puzzles_per_second']:,} puzzles and "
             f"{result['verdicts_per_second']:,} verdicts per second on one core\n"
             f"fingerprint of the first instances: {result['fingerprint']}"
         )
@@ -65,12 +71,20 @@ def run(config: DictConfig) -> None:
         raise UserError(f"{name} breaks {len(broken)} of {len(found)} laws: {'; '.join(broken)}")
 
 
+def _count(found: Sequence["LawResult"]) -> str:
+    """Says how many laws are kept, and how many there was no way to check."""
+    checked = sum(result.checked for result in found)
+    if checked == len(found):
+        return f"all {checked} laws"
+    return f"all {checked} laws that were checked; {len(found) - checked} were not"
+
+
 def _while_printing(found: Any, text: bool) -> Any:
     for result in found:
         if text:
-            mark = "ok    " if result.kept else "BROKEN"
+            mark = "BROKEN" if not result.kept else "ok" if result.checked else "not checked"
             detail = f": {result.detail}" if result.detail else ""
-            say(f"{mark}  {result.law}{detail}")
+            say(f"{mark:<11}  {result.law}{detail}")
         yield result
 
 

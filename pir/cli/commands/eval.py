@@ -13,14 +13,14 @@ from pir.runs.records import Facts
 from pir.runs.schema import FILE_EVALUATIONS
 from pir.runs.typed import to_json
 from pir.settings.catalog import choices, load_choice
-from pir.system.terminal import say
+from pir.system.terminal import paragraph, say
 
 if TYPE_CHECKING:
     from pir.evaluation.plan import Plan
     from pir.exits.rules import ExitRule
 
 
-POINTS_SHOWN = 5
+POINTS_SHOWN = 3
 """Points of an exit rule's front that are printed, beside the chosen one."""
 
 
@@ -32,6 +32,7 @@ def run(config: DictConfig) -> None:
     from pir.evaluation.batch_size import named_when_short
     from pir.evaluation.run import evaluate_run
     from pir.evaluation.test_file import TestFile
+    from pir.system.view import View
 
     plan = read_plan(config.eval)
     if config.env.puzzles is not None:
@@ -42,7 +43,8 @@ def run(config: DictConfig) -> None:
         if plan.file:
             run.evaluation = run.path / FILE_EVALUATIONS / plan.file.name
         before = {path.name for path in run.evaluation.glob("*.csv")}
-        with named_when_short("eval.batch_size", config.eval.batch_size):
+        short = named_when_short("eval.batch_size", config.eval.batch_size)
+        with View(f"pir eval {folder}"), short:
             result = evaluate_run(run, config.device, plan)
         results.append(result)
         for name, reason in (result.skipped_exits or {}).items():
@@ -54,7 +56,7 @@ def run(config: DictConfig) -> None:
         if config.output == "text":
             if len(folders) > 1:
                 say(f"{folder}:")
-            say(evaluation_text(result))
+            say("\n".join(map(paragraph, evaluation_text(result))))
             say(f"written to {run.evaluation}")
     if config.output == "json":
         say(as_json(to_json(results[0] if config.run else results)))
@@ -131,13 +133,13 @@ def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
     return {name: build_rule(load_choice("exit", name), f"exit={name}") for name in names}
 
 
-def evaluation_text(result: Facts) -> str:
-    """Returns what an evaluation found as text of fixed width."""
+def evaluation_text(result: Facts) -> list[str]:
+    """Returns what an evaluation found: tables of fixed width, and sentences."""
     floors, cost = result.floors, result.cost
     assert floors is not None
     assert cost is not None
     depth = min(result.trained_steps, result.improvement_steps)
-    lines = [improvement_table(result)]
+    lines = improvement_table(result).splitlines()
     lines.append(
         f"dead fraction {result.dead_fraction:.1%}, live depth {result.live_depth:.2f} of "
         f"{depth} steps"
@@ -162,7 +164,7 @@ def evaluation_text(result: Facts) -> str:
         )
     lines += sweep_lines(result)
     if result.exits is not None:
-        lines.append(exit_table(result.exit_front))
+        lines += exit_table(result.exit_front).splitlines()
     if result.best_exit:
         best = result.best_exit
         share = best.forward_passes / best.full_forward_passes
@@ -172,7 +174,7 @@ def evaluation_text(result: Facts) -> str:
             f"of the {best.full_forward_passes} that solve {best.full_solved:.1%}; "
             f"{best.seconds:.2f} s instead of {best.full_seconds:.2f}"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def sweep_lines(result: Facts) -> list[str]:
@@ -209,7 +211,7 @@ def exit_table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['forward_passes']:>6.1f} {row['solved']:>6.1%}{'*' if row['chosen'] else ' '}"
             for row in shown
         )
-        lines.append(f"  {rule:<15}{'  '.join(points)}".rstrip())
+        lines.append(f" {rule:<14}{' '.join(points)}".rstrip())
     return "\n".join(lines)
 
 
@@ -218,17 +220,15 @@ def _optional(text: str, value: float | None) -> str:
 
 
 def improvement_table(result: Facts) -> str:
-    """Returns the improvement steps as a table of fixed-width text, trained depth marked."""
-    lines = [
-        f"{'step':>4} {'passes':>7} {'solved':>7} {'95 % interval':>15} {'score':>6} "
-        f"{'gain':>7} {'dead':>6} {'idle':>6} {'KL':>8}"
-    ]
+    """Returns the improvement steps as a table that fits 80 columns, trained depth marked."""
+    lines = ["step passes solved  95 % interval score   gain   dead   idle      KL"]
     for row in result.per_step:
-        mark = "  <- trained depth" if row["k"] == result.trained_steps else ""
+        mark = " <- trained" if row["k"] == result.trained_steps else ""
+        interval = f"{row['solved_low']:.1%}-{row['solved_high']:.1%}"
         lines.append(
-            f"{row['k']:>4} {row['forward_passes']:>7} {row['solved']:>7.1%} "
-            f"{row['solved_low']:>7.1%}-{row['solved_high']:<7.1%} {row['score']:>6.3f} "
-            f"{row['gain']:>+7.3f} {row['dead']:>6.1%} {row['idle']:>6.1%} {row['kl']:>8.4f}{mark}"
+            f"{row['k']:>4} {row['forward_passes']:>6} {row['solved']:>6.1%} {interval:>14} "
+            f"{row['score']:>5.3f} {row['gain']:>+6.3f} {row['dead']:>6.1%} {row['idle']:>6.1%} "
+            f"{row['kl']:>7.4f}{mark}"
         )
     return "\n".join(lines)
 

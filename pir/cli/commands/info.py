@@ -22,9 +22,14 @@ def run(config: DictConfig) -> None:
         config.device = "cpu"
     parts = Components.build(config)
     length, vocabulary = parts.puzzle.slot_mask.shape
-    reasoner = parts.reasoner
+    reasoner, sample = parts.reasoner, parts.puzzle.sample(1, "test", seed=0)
     info = run_info() | {
-        "puzzle": {"tokens": length, "vocabulary": vocabulary},
+        "puzzle": {
+            "tokens": length,
+            "vocabulary": vocabulary,
+            "question": parts.puzzle.format_question(sample["question"][0]),
+            "answer": parts.puzzle.format_answer(sample["question"][0], sample["solution"][0]),
+        },
         "model": {
             "parameters": reasoner.parameter_count(),
             "improvement_steps": reasoner.improvement_steps,

@@ -10,10 +10,13 @@ from pir.system.terminal import say
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/report.yaml for the settings."""
-    from pir.analysis.pages.report import write_report
+    from pir.system.view import View
 
     folder = RunFolder(config.run)
     folder.require()
     out = Path(config.out) if config.out else folder.report
-    write_report(folder.path, out)
+    with View(f"pir report {config.run}"):
+        from pir.analysis.pages.report import write_report
+
+        write_report(folder.path, out)
     say(out)

@@ -1,5 +1,6 @@
 """`pir show`: an instance of a puzzle, with its answer, as text and as a figure."""
 
+import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -7,11 +8,12 @@ from omegaconf import DictConfig
 from pir.checks import check_choice, check_seed
 from pir.errors import UserError
 from pir.settings.build import build
-from pir.system.terminal import say
+from pir.system.terminal import columns, say
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/show.yaml for the settings."""
+    from pir.cli.boards import Board, has_board, side_by_side
     from pir.notation.picture import as_text
     from pir.puzzle import SPLITS, Puzzle
     from pir.puzzle_files.given import FilePuzzle
@@ -33,9 +35,11 @@ def run(config: DictConfig) -> None:
     rating = float(puzzle.rating(sample["question"])[0])
     say(f"question  {puzzle.format_question(question)}")
     say(f"answer    {puzzle.format_answer(question, solution)}")
-    say(f"rating    {rating:g} {puzzle.rating_name}\n")
+    say(f"rating    {rating:g} {puzzle.rating_name}")
+    say(f"to solve  pir solve run=RUN puzzle={shlex.quote(puzzle.format_question(question))}\n")
     pictures = [puzzle.picture(question, tokens) for tokens in (question, solution)]
-    say(as_text(pictures[1]))
+    boards = [Board(n, as_text(p)) for n, p in zip(("question", "answer"), pictures, strict=True)]
+    say(side_by_side(boards, columns()) if has_board(puzzle) else boards[1].text)
     if config.out is not None:
         from pir.analysis.figures.draw import save_pictures
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,13 +17,14 @@ from pir.runs.folder import RunFolder
 from pir.runs.records import read_facts
 from pir.runs.schema import FACTS
 from pir.system.stored import refuse
-from pir.system.terminal import say
+from pir.system.terminal import columns, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pir.components import Components
-    from pir.evaluation.solve import Stop
+    from pir.evaluation.solve import StepAnswer, Stop
+    from pir.exits.rules import ExitRule
     from pir.puzzle import Puzzle
     from pir.puzzle_files.batch import Batch, Fault
 
@@ -41,7 +43,7 @@ class Given(NamedTuple):
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/solve.yaml for the settings."""
-    check_choice("output", config.output, ("text", "json"))
+    check_choice("output", config.output, ("text", "boards", "json"))
     if (config.puzzle is None) == (config.puzzles is None):
         raise UserError("give either puzzle='...' or puzzles=FILE")
     if config.improvement_steps is not None and config.improvement_steps < 1:
@@ -49,10 +51,14 @@ def run(config: DictConfig) -> None:
     if config.batch_size is not None and config.batch_size < 1:
         raise UserError(f"batch_size={config.batch_size}: must be at least 1")
 
+    from pir.cli.boards import has_board, write_example
     from pir.components import load_trained
+    from pir.system.view import View
 
-    parts, _, _ = load_trained(RunFolder(config.run), config.device, reads_puzzles=False)
-    stop = stopping(config, parts.reasoner.improvement_steps)
+    with View(f"pir solve {config.run}"):
+        parts, _, _ = load_trained(RunFolder(config.run), config.device, reads_puzzles=False)
+    boards = config.output == "boards" or (sys.stdout.isatty() and has_board(parts.puzzle))
+    stop = stopping(config, parts)
     malformed = total = 0
     size = config.batch_size
     for items in _portions(parts.puzzle, config.puzzle, config.puzzles, size or CHUNK):
@@ -62,10 +68,11 @@ def run(config: DictConfig) -> None:
                 say(f"{where}{result['puzzle']}: {result['error']}", error=True)
                 malformed += result["answer"] is None
             if config.output == "json":
-                say(json.dumps(result))
+                say(json.dumps(_plain(result)))
             elif result["answer"] is not None:
-                say(as_table(result))
+                say(as_boards(parts.puzzle, result) if boards else as_table(result))
     if malformed:
+        say(f"this puzzle is written so: {write_example(parts.puzzle)}", error=True)
         raise UserError(f"{malformed} of {total} puzzles could not be read")
 
 
@@ -107,7 +114,7 @@ def solve_all(
     stop: Stop,
     batch_size: int | None,
 ) -> Iterator[dict[str, Any]]:
-    """Solves puzzles together; yields a JSON object for each, and for each fault, in order."""
+    """Solves puzzles together; yields what is said of each, and of each fault, in order."""
     from pir.evaluation.batch_size import named_when_short
     from pir.evaluation.solve import solve
 
@@ -115,7 +122,7 @@ def solve_all(
     questions = [item.question for item in given]
     with named_when_short("batch_size", batch_size):
         solved = solve(parts.reasoner, parts.puzzle, questions, stop, batch_size)
-    steps = iter([[answer._asdict() for answer in answers] for answers in solved])
+    steps = iter(solved)
     for _, item in items:
         result: dict[str, Any] = {
             "puzzle": item.text,
@@ -126,11 +133,12 @@ def solve_all(
         if isinstance(item, Given):
             own = next(steps)
             last = own[-1]
-            result |= {"answer": last["answer"], "solved": last["solved"], "steps": own}
+            result |= {"answer": last.answer, "solved": last.solved, "steps": own}
+            result["question"] = item.question
             if item.answer is not None:
                 verdict = parts.puzzle.verify(item.question[None], item.answer[None])
                 result["given_solved"] = bool(verdict.solved[0])
-            if not last["solved"] and has_no_answer(parts.puzzle, item.question):
+            if not last.solved and has_no_answer(parts.puzzle, item.question):
                 rule = f": {parts.puzzle.no_answer}" if parts.puzzle.no_answer else ""
                 result["error"] = f"no answer exists (exhaustive search){rule}"
         else:
@@ -146,18 +154,18 @@ def has_no_answer(puzzle: Puzzle, question: Tensor) -> bool:
     return bool(listed.complete[0] & ~listed.valid[0, 0])
 
 
-def stopping(config: DictConfig, trained_steps: int) -> Stop:
+def stopping(config: DictConfig, parts: Components) -> Stop:
     """Builds the exit rule; what is not set is taken from the run's last evaluation of it.
 
     Raises:
-        UserError: if a rule lacks a threshold, or looks ahead.
+        UserError: if a rule lacks a threshold, looks ahead, or needs what the model does not have.
     """
     from pir.components import build_rule
     from pir.evaluation.solve import Stop
     from pir.exits.rules import FixedDepth
 
     rule = build_rule(config.exit, "exit")
-    most = config.improvement_steps or trained_steps
+    most = config.improvement_steps or parts.reasoner.improvement_steps
     if isinstance(rule, FixedDepth):
         if rule.threshold is not None and config.improvement_steps is None:
             most = int(rule.threshold)
@@ -167,6 +175,11 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
     name = HydraConfig.get().runtime.choices["exit"]
     if rule.bound:
         raise UserError(f"exit={name} looks ahead: it cannot be run")
+    if lacking := _lacking(rule, parts):
+        raise UserError(
+            f"exit={name} needs {', '.join(lacking)}, which this model does not have; "
+            "`pir list exits` names other rules"
+        )
     file = RunFolder(config.run).evaluated(FACTS)
     known = (read_facts(file).exits or {}).get(name) if file.is_file() else None
     if known is None and (rule.threshold is None or rule.learns):
@@ -187,11 +200,47 @@ def stopping(config: DictConfig, trained_steps: int) -> Stop:
     return Stop(rule, rule.unit(known.threshold), most)
 
 
+def _lacking(rule: ExitRule, parts: Components) -> list[str]:
+    """Returns the statistics that a rule needs and this model does not have."""
+    from pir.evaluation.rollouts import evaluate
+
+    sample = parts.puzzle.sample(1, "test", seed=0).to(parts.device)
+    values = evaluate(parts.reasoner, parts.puzzle, sample, 1).values
+    return [name for name in rule.needs if bool(values[name].isnan().any())]
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns what is said of a puzzle as a JSON object, without tokens."""
+    steps = [
+        {name: value for name, value in step._asdict().items() if name != "tokens"}
+        for step in content["steps"]
+    ]
+    return {n: v for n, v in content.items() if n != "question"} | {"steps": steps}
+
+
 def as_table(content: dict[str, Any]) -> str:
     """Returns a puzzle's steps as a table of fixed-width text."""
-    width = max(len(step["answer"]) for step in content["steps"])
+    width = max(len(step.answer) for step in content["steps"])
     lines = [content["puzzle"]]
     for step in content["steps"]:
-        mark = "solved" if step["solved"] else f"score {step['score']:.2f}"
-        lines.append(f"  step {step['k']:>2}  {step['answer']:<{width}}  {mark}")
+        lines.append(f"  step {step.k:>2}  {step.answer:<{width}}  {_verdict(step)}")
     return "\n".join(lines)
+
+
+def as_boards(puzzle: Puzzle, content: dict[str, Any]) -> str:
+    """Returns the question and every answer that differs from the one before, as boards."""
+    from pir.cli.boards import Board, draw, side_by_side
+
+    question = content["question"]
+    boards, first = [Board("question", draw(puzzle, question, question))], 1
+    steps = content["steps"]
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        if after is None or after.answer != step.answer:
+            name = f"step {step.k}" if first == step.k else f"steps {first}-{step.k}"
+            boards.append(Board(f"{name} {_verdict(step)}", draw(puzzle, question, step.tokens)))
+            first = step.k + 1
+    return side_by_side(boards, columns()) + "\n"
+
+
+def _verdict(step: StepAnswer) -> str:
+    return "solved" if step.solved else f"score {step.score:.2f}"

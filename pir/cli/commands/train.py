@@ -4,15 +4,15 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pir.checks import check_choice
+from pir.cli.commands.train_end import finish, say_finished
 from pir.errors import UserError
-from pir.runs.folder import RunFolder, write_json
+from pir.runs.folder import RunFolder
 from pir.runs.folder_lock import refuse_lost
 from pir.runs.inputs import (
     INIT,
@@ -45,7 +45,10 @@ def run(config: DictConfig) -> None:
         raise UserError("resume= goes on with one run; it cannot be swept with -m")
     if resuming:
         folder = RunFolder(config.resume)
+        before = folder.read_config()
         config = _with_changes(folder, config, hydra.overrides.task)
+        if config == before and say_finished(folder, config):
+            return
         place = folder.claim()
     else:
         if config.run is None:
@@ -77,8 +80,6 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool, typed: list[st
         typed: settings of the command line, by key.
     """
     others = OtherPrograms()
-    note = " (resumed)" if resuming else ""
-    say(f"run folder {folder.path}{note}", error=True)
     files: Inputs = {}
     if resuming:
         refuse_changed(config, folder)
@@ -88,9 +89,12 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool, typed: list[st
 
     import torch
 
-    from pir.training.build import build_trainer
+    from pir.system.view import View
 
-    trainer = build_trainer(config, folder, typed)
+    with View("pir train"):
+        from pir.training.build import build_trainer
+
+        trainer = build_trainer(config, folder, typed)
     busy = others.warning(torch.get_num_threads())
     if busy and trainer.device.type == "cpu":
         say(busy, error=True)
@@ -109,15 +113,13 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool, typed: list[st
         if trainer.began_with is not None:
             files[INIT] = entry(trainer.began_with)
         folder.create(config, sys.orig_argv, files)
+    say(f"run folder {folder.path}{' (resumed)' if resuming else ''}", error=True)
     if config.trainer.compile != "none":
-        say(
-            "the network is compiled first: half a minute, less the next time",
-            error=True,
-        )
+        say("the network is compiled first: half a minute, less the next time", error=True)
     if not trainer.train():
         raise KeyboardInterrupt
     try:
-        _finish(folder, trainer.totals())
+        finish(folder, trainer)
     except KeyboardInterrupt:
         say("the run has ended and is saved; its test was interrupted", error=True)
         raise
@@ -151,58 +153,3 @@ def _with_changes(folder: RunFolder, composed: DictConfig, overrides: list[str])
 def _key(override: str) -> str:
     """Returns the setting that a word of the command line changes."""
     return override.split("=", 1)[0].lstrip("+~")
-
-
-def _finish(folder: RunFolder, progress: dict[str, Any]) -> None:
-    """Evaluates the best averaged weights on the test split and writes the summary."""
-    import torch
-
-    from pir.analysis.figures.kinds import save_kind
-    from pir.cli.commands.eval import improvement_table
-    from pir.components import best_checkpoint
-    from pir.evaluation.batch_size import named_when_short
-    from pir.evaluation.plan import Plan
-    from pir.evaluation.run import evaluate_run
-    from pir.runs.records import Summary
-    from pir.runs.typed import to_json
-
-    config = folder.read_config()
-    wanted = config.trainer.eval_batch_size
-    plan = Plan(split="test", puzzles=config.trainer.test_puzzles, batch_size=wanted)
-    with named_when_short("trainer.eval_batch_size", wanted):
-        result = evaluate_run(folder, config.device, plan)
-    tested, _ = best_checkpoint(folder, torch.device("cpu"))
-    trained = result.per_step[result.trained_steps - 1]
-    low, high = trained["solved_low"], trained["solved_high"]
-    summary = Summary(
-        env=config.choices.env,
-        model=config.choices.model,
-        objective=config.choices.objective,
-        seed=config.seed,
-        parameters=result.parameters,
-        improvement_steps=result.trained_steps,
-        forward_passes=trained["forward_passes"],
-        **progress,
-        checkpoint=result.checkpoint,
-        validation_solved=tested["progress"]["best_solved"],
-        test_puzzles=result.puzzles,
-        solved=trained["solved"],
-        solved_interval=(low, high),
-        exact_accuracy=trained["exact_accuracy"],
-        cell_accuracy=trained["cell_accuracy"],
-        score=trained["score"],
-        dead_fraction=result.dead_fraction,
-        live_depth=result.live_depth,
-        sampled_solved=result.sampled_solved,
-        coverage=result.coverage,
-    )
-    write_json(folder.summary, to_json(summary))
-    save_kind("improvement", [folder.path], folder.figures / "improvement.png")
-    say(improvement_table(result))
-    say(
-        f"solved {summary.solved:.1%} of {summary.test_puzzles} held-out puzzles "
-        f"(95 % interval {low:.1%} to {high:.1%}) after {summary.improvement_steps} "
-        f"improvement steps, {summary.forward_passes} forward passes"
-    )
-    quoted = shlex.quote(str(Path(folder.path)))
-    say(f"figure {folder.figures / 'improvement.png'}; next: pir eval run={quoted}")

@@ -1,0 +1,117 @@
+"""How a run ended: which budget stopped it, and what of its schedule is left."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pir.runs import checkpoint
+from pir.runs.folder import RunFolder
+from pir.runs.records import Summary
+from pir.runs.typed import from_json
+from pir.settings.training import BUDGETS
+from pir.system.stored import read_object
+from pir.system.view import clock
+from pir.training.optim import learning_rate_factor
+
+if TYPE_CHECKING:
+    from pir.training.trainer import Trainer
+
+TOTALS = {
+    "max_optimizer_steps": "optimizer_steps",
+    "max_minutes": "seconds",
+    "max_forward_passes": "training_forward_passes",
+}
+"""What is counted against each budget, by its key in summary.json."""
+
+
+def facts(trainer: "Trainer") -> dict[str, Any]:
+    """Returns how a finished run ended, for summary.json."""
+    settings, steps = trainer.settings, trainer.progress.optimizer_step
+    used = [name for name in BUDGETS if getattr(settings, name) is not None]
+    shares = dict(zip(used, trainer.budget_shares(), strict=True))
+    most = max(shares, key=lambda name: shares[name])
+    return {
+        "stopped_by": most if shares[most] >= 1 else "patience",
+        "schedule_share": min(1.0, steps / settings.decay_steps) if settings.decay_steps else 1.0,
+        "learning_rate_share": learning_rate_factor(
+            max(0, steps - 1),
+            settings.warmup_steps,
+            settings.decay_steps,
+            settings.final_lr_ratio,
+        ),
+    }
+
+
+def sentences(summary: Summary, settings: Mapping[str, Any]) -> list[str]:
+    """Says how a run ended, and what that cost.
+
+    Args:
+        summary: of the run.
+        settings: `trainer.*`, by name.
+    """
+    name, steps = summary.stopped_by, summary.optimizer_steps or 0
+    ended = f"ended after {steps:,} optimizer steps, {clock(summary.seconds or 0)} of training, by "
+    if name == "patience":
+        reason = f"trainer.patience: {settings[name]} validations brought no better result"
+    else:
+        reason = f"trainer.{name}={settings[str(name)]}"
+    lines = [ended + reason]
+    if summary.schedule_share is not None and summary.schedule_share < 1 and name != "patience":
+        lines.append(
+            f"that is {summary.schedule_share:.0%} of the learning rate's schedule "
+            f"(trainer.decay_steps={settings['decay_steps']}): it was still at "
+            f"{summary.learning_rate_share:.0%} of its peak, so the result is not what the whole "
+            "schedule gives"
+        )
+    return lines
+
+
+def to_the_end(summary: Summary, settings: Mapping[str, Any]) -> list[str]:
+    """Returns the budgets, as settings, with which a run reaches the end of its schedule.
+
+    There are none if it has reached it.
+    """
+    steps, end = summary.optimizer_steps or 0, settings["decay_steps"]
+    if not 0 < steps < end:
+        return []
+    changes = []
+    for name, total in TOTALS.items():
+        spent, budget = getattr(summary, total), settings[name]
+        if spent is None or budget is None:
+            continue
+        needed = spent * end / steps / (60 if name == "max_minutes" else 1)
+        needed = math.ceil(needed if name == "max_optimizer_steps" else 1.1 * needed)
+        if needed > budget:
+            changes.append(f"trainer.{name}={needed}")
+    return changes
+
+
+def already(folder: RunFolder, settings: Mapping[str, Any]) -> Summary | None:
+    """Returns the summary of a run that has ended, if its budgets are spent as they are now.
+
+    Raises:
+        UserError: if its last checkpoint is damaged.
+    """
+    if not folder.summary.is_file() or not folder.last.is_file():
+        return None
+    try:
+        summary: Summary = from_json(Summary, read_object(folder.summary))
+    except ValueError:
+        return None  # it will be written anew
+    progress = checkpoint.load(folder.last, torch.device("cpu"))["progress"]
+    if (
+        summary.stopped_by not in (*TOTALS, "patience")
+        or summary.optimizer_steps != progress["optimizer_step"]
+    ):
+        return None
+    if summary.stopped_by == "patience":
+        patience = settings["patience"]
+        ended = patience is not None and progress["evaluations_since_best"] >= patience
+    else:
+        budget = settings[summary.stopped_by]
+        spent = getattr(summary, TOTALS[summary.stopped_by])
+        unit = 60 if summary.stopped_by == "max_minutes" else 1
+        ended = budget is not None and spent is not None and spent / unit >= budget
+    return summary if ended else None

@@ -1,0 +1,78 @@
+"""How a run says that it ended: why, at what cost, with examples, and what can be done next."""
+
+import json
+
+import pytest
+
+from pir.runs.records import Summary
+from pir.settings.training import TrainerSettings
+from pir.training import ending
+from tests.conftest import TINY
+
+
+def settings(**changed):
+    return vars(TrainerSettings(**changed))
+
+
+def ended(by, steps, **others):
+    summary = {"seconds": 540.0, "training_forward_passes": 900_000, "learning_rate_share": 0.62}
+    share = min(1.0, steps / 1100)
+    return Summary(stopped_by=by, optimizer_steps=steps, schedule_share=share, **summary | others)
+
+
+def test_the_clock_stopped_it():
+    maze = settings(max_minutes=9.0, max_optimizer_steps=1100, decay_steps=1100)
+    summary = ended("max_minutes", 486)
+    first, second = ending.sentences(summary, maze)
+    assert first.endswith("486 optimizer steps, 9:00 of training, by trainer.max_minutes=9.0")
+    assert "44% of the learning rate's schedule" in second
+    assert "still at 62% of its peak" in second
+    assert ending.to_the_end(summary, maze) == ["trainer.max_minutes=23"]
+
+
+def test_every_budget_that_ends_a_run_too_early_is_raised():
+    early = settings(max_minutes=9.0, max_optimizer_steps=500, max_forward_passes=900_000)
+    changes = ending.to_the_end(ended("max_optimizer_steps", 500), early)
+    assert changes == [
+        "trainer.max_optimizer_steps=1300",
+        "trainer.max_minutes=26",
+        "trainer.max_forward_passes=2574000",
+    ]
+
+
+@pytest.mark.parametrize("by", ["max_optimizer_steps", "patience"])
+def test_nothing_is_said_to_be_missing_at_the_end(by):
+    steps = 1100 if by == "max_optimizer_steps" else 600
+    known = settings(max_optimizer_steps=1100, decay_steps=1100, max_minutes=30.0)
+    sentences = ending.sentences(ended(by, steps), known)
+    assert len(sentences) == 1
+    assert ("10 validations brought no better result" in sentences[0]) == (by == "patience")
+
+
+def test_a_run_tells_how_it_ended(pir_here, tmp_path):
+    done = pir_here("train", f"run={tmp_path / 'run'}", *TINY, "trainer.test_puzzles=60")
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["stopped_by"] == "max_optimizer_steps"
+    assert summary["schedule_share"] == 12 / 1300
+    assert 0.1 < summary["learning_rate_share"] < 0.13
+    assert "by trainer.max_optimizer_steps=12" in done.stdout
+    assert max(map(len, done.stdout.split("solved 0")[0].splitlines())) <= 80
+    assert "failed, score 0." in done.stdout
+    assert f"train resume={tmp_path / 'run'} trainer.max_optimizer_steps=1300" in done.stdout
+    assert "puzzle='24 19 17 = 60'" in done.stdout
+
+
+def test_a_finished_run_is_not_tested_again(pir_here, tiny_run):
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
+    done = pir_here("train", f"resume={tiny_run}")
+    assert "is finished: nothing is left to train" in done.stdout
+    assert "solved" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
+    pir_here("train", f"resume={tiny_run}", "trainer.test_puzzles=20")
+    assert json.loads((tiny_run / "summary.json").read_text())["test_puzzles"] == 20
+
+
+def test_a_run_without_a_summary_is_tested(pir_here, tiny_run):
+    (tiny_run / "summary.json").unlink()
+    pir_here("train", f"resume={tiny_run}")
+    assert (tiny_run / "summary.json").is_file()
