@@ -188,7 +188,9 @@ def test_resume_by_command(pir, pir_here, capsys, monkeypatch, tmp_path):
 def test_a_mistake_leaves_no_run_behind(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     assert main(["train", f"run={tmp_path / 'run'}", "trainer.lanes=odd"]) == 2
-    assert "allowed are halting, ledger, staggered" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "allowed are halting, ledger, staggered" in said
+    assert "run folder" not in said
     assert not (tmp_path / "run").exists()
 
 
@@ -219,6 +221,13 @@ def test_solve_one_puzzle(pir, pir_here, tiny_run):
     assert set(result) >= {"puzzle", "answer", "solved", "steps"}
     assert [step["k"] for step in result["steps"]] == [1, 2, 3, 4, 5]
     assert set(result["steps"][0]) == {"k", "answer", "solved", "score"}
+
+
+def test_solve_tells_what_is_lacking(pir_here, tiny_run):
+    words = ["solve", f"run={tiny_run}"]
+    lacking = pir_here(*words, "exit=halt_head", "puzzle=3 7 8 = 29", code=2).stderr
+    assert "exit=halt_head needs halt_probability, which this model does not have" in lacking
+    assert "is written so: puzzle='24 19 17 = 60'" in pir_here(*words, "puzzle=3 7", code=2).stderr
 
 
 def test_solve_a_file_with_bad_lines(pir_here, tiny_run, tmp_path):

@@ -159,7 +159,7 @@ def test_a_signal_at_the_end_of_a_run(pir_here, tmp_path, monkeypatch, moment):
         patch.setattr(owner, name, patched)
         done = pir_here("train", *words, code=130)
     assert len(calls) >= call
-    assert f"interrupted; go on with: pir train resume={folder.path}" in done.stderr
+    assert f"pir train resume={folder.path}" in done.stderr
     assert "Error" not in done.stderr
     assert folder.end.is_file()
     assert not folder.summary.exists()

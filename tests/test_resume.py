@@ -78,7 +78,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"go on with: pir train resume='{folder}'" in errors
+    assert f"pir train resume='{folder}'" in errors
     assert "Traceback" not in errors
     saved = checkpoint.load(RunFolder(folder).last, torch.device("cpu"))
     assert saved["progress"]["optimizer_step"] > 0

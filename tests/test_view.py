@@ -3,16 +3,19 @@
 import io
 import re
 
+import pytest
 from pir.envs.views.registration import build_puzzle
 from rich.console import Console
 from rich.text import Text
 
 from pir.cli.boards import Board, has_board, side_by_side
 from pir.cli.commands.solve import as_boards
+from pir.errors import UserError
 from pir.evaluation.rollouts import evaluate
 from pir.evaluation.solve import StepAnswer
 from pir.models.trm import TRM
 from pir.notation.picture import as_text
+from pir.puzzle_files.reader import only_puzzle
 from pir.system import work
 from pir.system.view import Reflowing, View
 from pir.training.progress import ProgressView
@@ -123,3 +126,14 @@ def test_a_graph_is_text_that_can_be_read():
     assert lines[0] == ">1  => 5  -> 0"
     assert "5   => ?8" in lines
     assert "?9  -> 7" in lines
+
+
+def test_a_typed_puzzle_may_have_any_form_of_files():
+    puzzle = build_puzzle("sudoku4")
+    own = puzzle.parse("..3..42..3..1...")
+    for text in ("..3. .42. .3.. 1...", "..3./.42./.3../1...", "0030042003001000"):
+        assert bool((only_puzzle(puzzle, text) == own).all()), text
+    with pytest.raises(UserError, match=r"puzzle=\.\.3: .*column"):
+        only_puzzle(puzzle, "..3")
+    with pytest.raises(UserError, match="holds 2 puzzles"):
+        only_puzzle(puzzle, "..3..42..3..1...\n..3..42..3..1...")

@@ -69,7 +69,10 @@ def _command_page(
     own = [key for key in known.settings() if key.partition(".")[0] not in groups]
     used = [key for key in MOST_USED.get(command, ()) if key in known.settings()]
     yield from ("", "Settings (KEY=VALUE):")
-    yield from _settings(known, [*own, *used], width)
+    yield from _settings(known, own, width)
+    if used:
+        yield from ("", "The most used of the groups:")
+        yield from _settings(known, used, width)
     more = [f"`pir {command} --cfg job` prints all settings as YAML."]
     if groups:
         names = ", ".join(groups)

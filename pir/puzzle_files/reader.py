@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
+import torch
+from torch import Tensor
+
 from pir.errors import UserError
 from pir.puzzle import Puzzle
 from pir.puzzle_files.alike_lines import BlockReader
@@ -59,6 +62,23 @@ def read_one(puzzle: Puzzle, text: str) -> Batch:
     for number, line in enumerate(text.split("\n"), 1):
         reader.feed(number, line)
     return AnswerLines(puzzle).refuse(as_batch(reader.end(), puzzle.length))
+
+
+def only_puzzle(puzzle: Puzzle, text: str) -> Tensor:
+    """Reads text that was typed and holds a single puzzle; see `read_one`.
+
+    Returns:
+        The question, uint8 of shape (L,).
+
+    Raises:
+        UserError: if it cannot be read, or holds none or several.
+    """
+    batch = read_one(puzzle, text)
+    for fault in batch.faults:
+        raise UserError(f"puzzle={text}: {fault.reason} (column {fault.column})")
+    if len(batch.questions) != 1:
+        raise UserError(f"puzzle={text}: holds {len(batch.questions)} puzzles; one is allowed")
+    return torch.from_numpy(batch.questions)[0]
 
 
 def _read_text(puzzle: Puzzle, source: Source, name: str) -> Iterator[Batch]:

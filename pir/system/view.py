@@ -43,7 +43,8 @@ class View:
         self.live: Live | None = None
         self.watch, self.shown_at = Stopwatch(), float("-inf")
         self.listening = ExitStack()
-        self.part, self.part_since, self.share = "", 0.0, 0.0
+        self.part, self.part_since = "", 0.0
+        self.share: float | None = None
 
     def __enter__(self) -> Self:
         """Starts the live view in a terminal."""
@@ -63,7 +64,7 @@ class View:
     def __exit__(self, *_: object) -> None:
         """Leaves the last view on the screen, or nothing."""
         self.listening.close()
-        self.part = ""
+        self.part, self.share = "", 0.0
         if self.live:
             self.live.stop()
             self.live = None
@@ -73,7 +74,7 @@ class View:
         name = ", ".join(parts) or self.unnamed
         if name != self.part:
             self.part, self.part_since = name, self.watch.seconds()
-        self.share = share or 0.0
+        self.share = share
         if not self.live and self.due():
             done = f" {100 * share:.0f} %" if share else ""
             self.line(f"{self.title}: {name}{done}  {clock(self.watch.seconds())}")
@@ -128,9 +129,10 @@ def one_row(text: str) -> Text:
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
-def bar(share: float) -> ProgressBar:
-    """Returns a bar of fixed width."""
-    return ProgressBar(total=1.0, completed=share, width=32)
+def bar(share: float | None) -> ProgressBar:
+    """Returns a bar of fixed width; a moving one where the share is not known."""
+    total = None if share is None else 1.0
+    return ProgressBar(total=total, completed=share or 0.0, width=32)
 
 
 def row(*cells: ProgressBar | str) -> Table:

@@ -24,6 +24,7 @@ def run(config: DictConfig) -> None:
     from pir.evaluation.rollouts import EVALUATION_SEED
     from pir.noise import by_puzzle
     from pir.puzzle import SPLITS
+    from pir.puzzle_files.reader import only_puzzle
     from pir.rollout import begin, improve
 
     check_choice("split", config.split, SPLITS)
@@ -34,7 +35,7 @@ def run(config: DictConfig) -> None:
         sample = puzzle.sample(1, config.split, seed=EVALUATION_SEED, start=config.index)
         question = sample["question"][0]
     else:
-        question = puzzle.parse(config.puzzle)
+        question = only_puzzle(puzzle, config.puzzle)
     pictures, captions = [puzzle.picture(question, question)], ["the question"]
     with torch.no_grad(), by_puzzle(EVALUATION_SEED, parts.device):
         batch = TensorDict({"question": question[None]}, batch_size=[1]).to(parts.device)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -29,7 +30,7 @@ from pir.settings.catalog import GROUPS, choices
 from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
 from pir.system.load import OtherPrograms
-from pir.system.terminal import say
+from pir.system.terminal import program, say
 
 
 def run(config: DictConfig) -> None:
@@ -40,15 +41,14 @@ def run(config: DictConfig) -> None:
     if any(override.startswith("recipe=") for override in hydra.overrides.task):
         known = [row["name"] for row in choices("recipe")]
         check_choice("recipe", str(recipe), known)
-    resuming = config.resume is not None
+    resuming, same = config.resume is not None, False
     if resuming and sweeping:
         raise UserError("resume= goes on with one run; it cannot be swept with -m")
     if resuming:
         folder = RunFolder(config.resume)
         before = folder.read_config()
         config = _with_changes(folder, config, hydra.overrides.task)
-        if config == before and say_finished(folder, config):
-            return
+        same = config == before
         place = folder.claim()
     else:
         if config.run is None:
@@ -61,22 +61,25 @@ def run(config: DictConfig) -> None:
     with place as folder:
         try:
             with stoppable():
-                _train(config, folder, resuming, [_key(word) for word in hydra.overrides.task])
+                if not (same and say_finished(folder, config)):
+                    _train(config, folder, resuming, map(_key, hydra.overrides.task))
         except KeyboardInterrupt:
             refuse_lost(folder.config)  # a run that is there now is another
             if folder.config.exists():
-                command = f"pir train resume={shlex.quote(str(folder.path))}"
+                command = f"{program()} train resume={shlex.quote(str(folder.path))}"
                 say(f"interrupted; go on with: {command}", error=True)
             raise
 
 
-def _train(config: DictConfig, folder: RunFolder, resuming: bool, typed: list[str]) -> None:
+def _train(
+    config: DictConfig, folder: RunFolder, resuming: bool, typed: Iterable[str] = ()
+) -> None:
     """Trains in a folder that nobody else trains in, and tests what came out.
 
     Args:
         config: the settings; those that nobody gave are chosen and entered.
-        folder: the run folder.
-        resuming: whether a run goes on.
+        folder: of the run.
+        resuming: whether the run was there before.
         typed: settings of the command line, by key.
     """
     others = OtherPrograms()
@@ -94,7 +97,7 @@ def _train(config: DictConfig, folder: RunFolder, resuming: bool, typed: list[st
     with View("pir train"):
         from pir.training.build import build_trainer
 
-        trainer = build_trainer(config, folder, typed)
+        trainer = build_trainer(config, folder, [*typed])
     busy = others.warning(torch.get_num_threads())
     if busy and trainer.device.type == "cpu":
         say(busy, error=True)
