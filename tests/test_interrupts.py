@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-import pir.cli.commands.train
+import pir.cli.commands.train_end
 import pir.evaluation.measured
 import pir.evaluation.run
 from pir.cli.commands.train import _train
@@ -136,7 +136,7 @@ LATE = {
         lambda: type("Made", (), {"part": Signals()}),
     ),
     "files of the test": (pir.evaluation.run, "write_evaluation", 1, signalled),
-    "summary": (pir.cli.commands.train, "write_json", 1, signalled),
+    "summary": (pir.cli.commands.train_end, "write_json", 1, signalled),
 }
 """The end of a run: a function of a module or class, at which call of it, and what happens then."""
 

@@ -26,7 +26,7 @@ MOMENTS = {
     "validation": (Trainer, "_evaluate_validation", 3),
     "checkpoint": (Trainer, "save", 4),
     "test": ("pir.evaluation.run", "write_evaluation", 1),
-    "summary": ("pir.cli.commands.train", "write_json", 1),
+    "summary": ("pir.cli.commands.train_end", "write_json", 1),
     "figure": ("pir.analysis.figures.kinds", "save_kind", 1),
 }
 """Where a run is caught: a function of a module or class, and at which call of it."""

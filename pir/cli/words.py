@@ -142,13 +142,18 @@ def _refuse_unquoted(command: str, settings: Sequence[str]) -> None:
     """
     known = known_keys(command)
     for place, word in enumerate(settings):
-        key, equals, _ = word.partition("=")
+        key, equals, value = word.partition("=")
         if key not in TEXT_KEYS or not equals:
             continue
-        rest = list(takewhile(lambda each: each.split("=")[0] not in known, settings[place + 1 :]))
+        rest = list(takewhile(lambda each: _first(each) not in known, settings[place + 1 :]))
         if rest:
-            value = " ".join([word[len(key) + 1 :], *rest])
-            raise UserError(f"{key}= has blanks in its value, so it needs quotes: {key}='{value}'")
+            whole = " ".join([value, *rest])
+            raise UserError(f"{key}= has blanks in its value, so it needs quotes: {key}='{whole}'")
+
+
+def _first(word: str) -> str:
+    """Returns the first name of the key that a word sets."""
+    return re.split(r"[./@:=]", word.lstrip("+~"), maxsplit=1)[0]
 
 
 def quote(value: str) -> str:
@@ -192,7 +197,7 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
 
 def _refuse_unknown(command: str, key: str, word: str) -> None:
     """Refuses keys that a command does not have, and those of Hydra's that pir takes care of."""
-    first = re.split(r"[./@:]", key, maxsplit=1)[0]
+    first = _first(key)
     if first not in (known := known_keys(command)) and first != "hydra":
         if first and "=" in word:
             raise UserError(unknown_setting(first, command, []))

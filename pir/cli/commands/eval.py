@@ -211,7 +211,7 @@ def exit_table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['forward_passes']:>6.1f} {row['solved']:>6.1%}{'*' if row['chosen'] else ' '}"
             for row in shown
         )
-        lines.append(f" {rule:<14}{' '.join(points)}".rstrip())
+        lines.append(f"  {rule:<14}{' '.join(points)}".rstrip())
     return "\n".join(lines)
 
 
