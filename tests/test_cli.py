@@ -98,6 +98,7 @@ def test_info(pir_here):
         (["train", "lr=0.001"], "lr is no setting; did you mean optim.lr?"),
         (["train", "hiden_size=3"], "hiden_size is no setting; did you mean model.hidden_size?"),
         (["solve", "run=x", "puzzle=3", "7", "8", "=", "29"], "quotes: puzzle='3 7 8 = 29'"),
+        (["solve", "run=x", "puzzle=3 7", "outptu=json"], "did you mean output?"),
         (["eval", "runs=a", "b", "eval.puzzles=3"], "needs quotes: runs='a b'\n"),
         (["train", "model.hidden_size=abc"], "model.hidden_size=abc: allowed is a whole number"),
         (["train", "env.numbers=9"], "env.numbers=9: allowed are 3 to 6"),

@@ -27,6 +27,9 @@ RAW_KEYS = (*PATHS, "runs", "puzzle", "target")
 TEXT_KEYS = ("puzzle", "runs")
 """Keys whose value often holds blanks."""
 
+SETTING = re.compile(r"[+~]*[A-Za-z_][\w./@:-]*=")
+"""What the words of settings begin with."""
+
 SWEPT = ("init", "env.puzzles")
 """Those of them that a sweep takes several of, with commas between."""
 
@@ -127,33 +130,27 @@ def prepare(command: str, settings: Sequence[str], options: Options) -> list[str
         UserError: if a word is no setting, or its key is unknown.
     """
     sweeping = "--multirun" in options
-    _refuse_unquoted(command, settings)
+    _refuse_unquoted(settings)
     prepared = [_setting(command, word, sweeping) for word in settings]
     if sweeping:
         prepared.append(_names_of_sweep(prepared))
     return prepared + [f"{name}={value}" if value else name for name, value in options.items()]
 
 
-def _refuse_unquoted(command: str, settings: Sequence[str]) -> None:
+def _refuse_unquoted(settings: Sequence[str]) -> None:
     """Refuses words that belong to the text before them, which the shell took apart.
 
     Raises:
         UserError: with the quotes in their place.
     """
-    known = known_keys(command)
     for place, word in enumerate(settings):
         key, equals, value = word.partition("=")
         if key not in TEXT_KEYS or not equals:
             continue
-        rest = list(takewhile(lambda each: _first(each) not in known, settings[place + 1 :]))
+        rest = list(takewhile(lambda each: not SETTING.match(each), settings[place + 1 :]))
         if rest:
             whole = " ".join([value, *rest])
             raise UserError(f"{key}= has blanks in its value, so it needs quotes: {key}='{whole}'")
-
-
-def _first(word: str) -> str:
-    """Returns the first name of the key that a word sets."""
-    return re.split(r"[./@:=]", word.lstrip("+~"), maxsplit=1)[0]
 
 
 def quote(value: str) -> str:
@@ -197,7 +194,7 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
 
 def _refuse_unknown(command: str, key: str, word: str) -> None:
     """Refuses keys that a command does not have, and those of Hydra's that pir takes care of."""
-    first = _first(key)
+    first = re.split(r"[./@:]", key, maxsplit=1)[0]
     if first not in (known := known_keys(command)) and first != "hydra":
         if first and "=" in word:
             raise UserError(unknown_setting(first, command, []))

@@ -91,7 +91,7 @@ class Composed:
         parent, _, name = key.rpartition(".")
         node: Any = OmegaConf.select(self.config, parent) if parent else self.config
         if OmegaConf.is_missing(node, name):
-            return MISSING
+            return str(MISSING)
         raw = node._get_node(name)._value()
         if isinstance(raw, str):
             return "" if re.search(r"\$\{(hydra|now):", raw) else raw
@@ -194,6 +194,6 @@ def _leaves(node: Any) -> Iterator[str]:
             continue
         inner: Any = node._get_node(key)
         if isinstance(inner, DictConfig) and not inner._is_none() and not inner._is_missing():
-            yield from (f".{key}{rest}" for rest in _leaves(inner))
+            yield from (f".{key!s}{rest}" for rest in _leaves(inner))
         else:
-            yield f".{key}"
+            yield f".{key!s}"

@@ -45,11 +45,22 @@ def columns() -> int:
     return max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
 
 
-def paragraph(text: str) -> str:
-    """Returns text broken at words for a terminal, and as it is for files and pipes."""
-    if not sys.stdout.isatty():
+def paragraph(text: str, indent: int = 0) -> str:
+    """Returns text broken at words for a terminal, and as it is for files and pipes.
+
+    Args:
+        text: without new lines.
+        indent: blanks before further lines.
+    """
+    if not sys.stdout.isatty() or len(text) <= columns():
         return text
-    return textwrap.fill(text, columns(), break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text,
+        columns(),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def program() -> str:

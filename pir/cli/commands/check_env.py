@@ -12,7 +12,7 @@ from pir.checks import check_choice
 from pir.errors import UserError
 from pir.settings import plugins
 from pir.settings.build import build
-from pir.system.terminal import say
+from pir.system.terminal import paragraph, say
 
 if TYPE_CHECKING:
     from pir.laws.checks import LawResult
@@ -84,7 +84,7 @@ def _while_printing(found: Any, text: bool) -> Any:
         if text:
             mark = "BROKEN" if not result.kept else "ok" if result.checked else "not checked"
             detail = f": {result.detail}" if result.detail else ""
-            say(f"{mark:<11}  {result.law}{detail}")
+            say(paragraph(f"{mark:<11}  {result.law}{detail}", indent=13))
         yield result
 
 

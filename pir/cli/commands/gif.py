@@ -8,6 +8,7 @@ from pir.checks import check_choice, check_seed
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
 from pir.system.terminal import say
+from pir.system.view import View
 
 
 def run(config: DictConfig) -> None:
@@ -50,5 +51,6 @@ def run(config: DictConfig) -> None:
             )
     name = "puzzle" if config.puzzle else f"{config.split}{config.index}"
     out = Path(config.out) if config.out else folder.figures / f"{name}.gif"
-    save_animation(pictures, captions, out)
+    with View("pir gif"):
+        save_animation(pictures, captions, out)
     say(out)

@@ -8,6 +8,7 @@ from pir.checks import check_choice
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, chosen_runs
 from pir.system.terminal import say
+from pir.system.view import View
 
 
 def run(config: DictConfig) -> None:
@@ -35,7 +36,8 @@ def run(config: DictConfig) -> None:
         raise UserError("\n".join(lacking))
     for line in lacking:
         say(f"left out: {line}", error=True)
-    save_figure(kind.draw(complete), Path(out))
+    with View(f"pir plot kind={config.kind}"):
+        save_figure(kind.draw(complete), Path(out))
     say(out)
     for each in complete:
         name = f"{each.name}: " if len(complete) > 1 else ""
