@@ -115,6 +115,9 @@ class Solutions(NamedTuple):
 class Rules(ABC):
     """The tokens, what is right, and how hard it is.
 
+    `reveals` and `lists_solutions` are true where a subclass overrides `reveal` and `solutions`;
+    one that inherits a method but does not want it used sets them to False.
+
     Attributes:
         vocabulary: the V token names; token t is printed as `vocabulary[t]`; token 0 is `PAD`.
         slot_mask: bool of shape (L, V), the tokens that each position of an answer may hold where
@@ -144,8 +147,7 @@ class Rules(ABC):
         """Judges answers by the rules of the puzzle alone, never by a label.
 
         An answer that changes a clamped position, or holds a token that `slot_mask` forbids, is not
-        solved. Take `solved` from integers or
-        booleans, and build the verdict by `Verdict.graded`.
+        solved. Take `solved` from integers or booleans, and build the verdict by `Verdict.graded`.
 
         Args:
             question: uint8 of shape (B, L).
@@ -156,16 +158,16 @@ class Rules(ABC):
         """Returns the answer with every position that is not written taken from the question."""
         return torch.where(self.written(question), answer.to(question.dtype), question)
 
-    def reveal(self, question: Tensor, answer: Tensor, positions: Tensor) -> Tensor:
-        """Returns questions in which further positions are given, as in an answer.
+    @property
+    def reveals(self) -> bool:
+        """Whether `reveal` may be called."""
+        return type(self).reveal is not Rules.reveal
 
-        Args:
-            question: uint8 of shape (B, L).
-            answer: uint8 of shape (B, L), right answers.
-            positions: bool of shape (B, L), written positions that become given.
+    def reveal(self, question: Tensor, answer: Tensor, positions: Tensor) -> Tensor:
+        """Returns questions in which further positions, bool of shape (B, L), are as in an answer.
 
         Raises:
-            NotImplementedError: if an answer cannot be given in parts.
+            NotImplementedError: if `reveals` is False.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot give parts of an answer")
 
@@ -178,10 +180,7 @@ class Rules(ABC):
 
     @property
     def lists_solutions(self) -> bool:
-        """Whether `solutions` may be called: true where a subclass overrides it.
-
-        A subclass that inherits `solutions` but does not want it used sets this to False.
-        """
+        """Whether `solutions` may be called."""
         return type(self).solutions is not Rules.solutions
 
     def solutions(self, question: Tensor, limit: int) -> Solutions:

@@ -20,6 +20,8 @@ from pir.evaluation.probes import (
 )
 from pir.evaluation.rollouts import evaluate
 from pir.evaluation.sampling import sample_rollouts
+from pir.laws.called import calls
+from pir.laws.case import build_case
 from pir.ledger.cells import Cells
 from pir.ledger.guidance import guided_log_policy, log_prob_gain
 from pir.ledger.ledger import Ledger
@@ -209,6 +211,12 @@ def test_puzzles_with_one_blank(made):
         revealed = made_of.reveal(sample["question"], sample["solution"], some)
         assert torch.equal(made_of.written(revealed), written & ~some)
         assert made_of.verify(revealed, sample["solution"]).solved.all()
+
+    class Whole(Queens):
+        reveals = False
+
+    assert one_blank(model, Whole(hide=(1, 2)), puzzles, 15) is None
+    assert "reveal" not in [call.name for call in calls(build_case(Whole(hide=(1, 2)), 10))]
     countdown = Countdown()
     torch.manual_seed(0)
     small = TRM(countdown, hidden_size=16, heads=2)

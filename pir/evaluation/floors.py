@@ -68,7 +68,7 @@ def one_blank(
         `solved` with its interval, and the number of `puzzles`; None where cells cannot be given or
         there is no label.
     """
-    if "solution" not in puzzles.keys():  # noqa: SIM118, a TensorDict has no `in`
+    if "solution" not in puzzles.keys() or not puzzle.reveals:  # noqa: SIM118, it has no `in`
         return None
     question, solution = puzzles["question"][:PUZZLES], puzzles["solution"][:PUZZLES]
     written = puzzle.written(question)
@@ -76,11 +76,7 @@ def one_blank(
     chance = torch.rand(written.shape, generator=generator).to(written.device)
     blank = chance.where(written, torch.tensor(-1.0, device=chance.device)).argmax(1)
     revealed = written.scatter(1, blank[:, None], False)
-    try:
-        questions = puzzle.reveal(question, solution, revealed)
-    except NotImplementedError:
-        return None
-    easy = instances(questions, solution)
+    easy = instances(puzzle.reveal(question, solution, revealed), solution)
     depth = reasoner.improvement_steps
     solved = evaluate(reasoner, puzzle, easy, depth, batch_size).solved[:, -1]
     return with_interval(float(solved.float().mean()), len(solved)) | {"puzzles": len(solved)}

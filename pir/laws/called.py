@@ -21,9 +21,6 @@ LISTED = 3
 ROUNDING = 1e-4
 """Scores and ratings may differ by so much where quotients are rounded in another way."""
 
-Results = list[Tensor] | None
-"""What a method returned; None where the puzzle does not have it."""
-
 
 class Call(NamedTuple):
     """A method that computes with tensors, and what it is called with.
@@ -40,32 +37,26 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
     due: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
-    def run(self, arithmetic: AbstractContextManager[Any] | None = None) -> Results:
+    def run(self, arithmetic: AbstractContextManager[Any] | None = None) -> list[Tensor]:
         """Calls the method, and lists what it returned."""
-        try:
-            with arithmetic or nullcontext():
-                result = self.method(*self.arguments)
-        except NotImplementedError:
-            return None
+        with arithmetic or nullcontext():
+            result = self.method(*self.arguments)
         if isinstance(result, TensorDict):
             result = [result[name] for name in self.due]
         return list(result) if isinstance(result, list | tuple) else [result]
 
-    def require_form(self) -> bool:
-        """Returns whether the puzzle has the method; breaks the law if its results have no form."""
+    def require_form(self) -> None:
+        """Breaks the law if the results have another form than is due."""
         results = self.run()
-        if results is None:
-            return False
         if len(results) != len(self.due):
             raise LawError(f"{self.name} gives {len(results)} results; {len(self.due)} are due")
         for (part, due), found in zip(self.due.items(), results, strict=True):
             of = "" if part == self.name else f" of {self.name}"
             require_form(part + of, found, *due)
-        return True
 
 
 def calls(case: Case, placed: Callable[[Tensor], Tensor] = lambda values: values) -> Iterator[Call]:
-    """Yields the methods that compute with tensors, ready to be called.
+    """Yields the methods of a puzzle that compute with tensors, ready to be called.
 
     Args:
         case: gives puzzle and tensors.
@@ -84,8 +75,6 @@ def calls(case: Case, placed: Callable[[Tensor], Tensor] = lambda values: values
         return puzzle.augment(puzzles, seed=0)
 
     def solutions(question: Tensor) -> Any:
-        if not puzzle.lists_solutions:
-            raise NotImplementedError
         return puzzle.solutions(question, LISTED)
 
     def text(question: Tensor, solution: Tensor) -> Any:
@@ -106,19 +95,19 @@ def calls(case: Case, placed: Callable[[Tensor], Tensor] = lambda values: values
     yield Call("clamp", puzzle.clamp, (questions, answers), {"clamp": (torch.uint8, boards)})
     yield Call("conflicts", puzzle.conflicts, (questions, answers), {"conflicts": flags})
     yield Call("key", puzzle.key, (question,), {"key": (torch.int64, one)})
-    yield Call("solutions", solutions, (question,), listed)
+    if puzzle.lists_solutions:
+        yield Call("solutions", solutions, (question,), listed)
     yield Call("rating", puzzle.rating, (question,), {"rating": (torch.float32, one)})
     order = {"solution_order": ranks}
     yield Call("solution_order", puzzle.solution_order, (question, solution), order)
-    yield Call("reveal", puzzle.reveal, (question, solution, positions), {"reveal": tokens})
+    if puzzle.reveals:
+        yield Call("reveal", puzzle.reveal, (question, solution, positions), {"reveal": tokens})
     yield Call("augment", augment, (instances(question, solution),), pair)
     yield Call("the text form", text, (question, solution), {})
 
 
-def same(one: Results, other: Results) -> bool:
+def same(one: list[Tensor], other: list[Tensor]) -> bool:
     """Returns whether two outcomes are equal, fractions up to `ROUNDING`."""
-    if one is None or other is None:
-        return one is other
     return all(
         torch.allclose(a, b, rtol=ROUNDING) if a.is_floating_point() else torch.equal(a, b)
         for a, b in zip(one, other, strict=True)

@@ -60,14 +60,14 @@ def results_stay_on_the_device(case: Case, device: torch.device = SECOND) -> str
                 f"{name} fails for tensors on another device than the CPU: {error}; make every "
                 "tensor on the device of the question, by device=question.device or .to()"
             ) from error
-        for tensor in found or ():
+        for tensor in found:
             if tensor.device != device:
                 raise LawError(
                     f"{name} gives a tensor on the {tensor.device} for one on another device: make "
                     "it there, by device=question.device or .to()"
                 )
         with pretence():
-            back = None if found is None else [tensor.cpu() for tensor in found]
+            back = [tensor.cpu() for tensor in found]
         if not same(expected, back):
             raise LawError(f"{name} gives something else on another device than on the CPU")
     return f"{len(elsewhere)} methods"

@@ -76,7 +76,7 @@ class FilePuzzle(Puzzle):
                 raise UserError(f"env.reveal_file={[fewest, most]}: allowed is 0 <= fewest <= most")
             if self.puzzles is None:
                 raise UserError(f"env.reveal_file={[fewest, most]} needs env.puzzles=FILE")
-            if type(self).reveal is Puzzle.reveal:
+            if not self.reveals:
                 raise UserError("env.reveal_file: answers of this puzzle cannot be given in parts")
 
     def sample(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
