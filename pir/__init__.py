@@ -10,7 +10,6 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pir.components import load_trained
     from pir.evaluation.rollouts import evaluate, held_out
     from pir.evaluation.solve import solve
     from pir.ledger.ledger import Ledger
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pir.reasoner import Policy, Reasoner
     from pir.rollout import Lanes, Rollout, begin, improve
     from pir.runs.folder import RunFolder
+    from pir.runs.load import load_trained
     from pir.settings.training import TrainerSettings
     from pir.training.trainer import Trainer
 
@@ -60,7 +60,7 @@ _MODULES = {
     "evaluate": "pir.evaluation.rollouts",
     "held_out": "pir.evaluation.rollouts",
     "improve": "pir.rollout",
-    "load_trained": "pir.components",
+    "load_trained": "pir.runs.load",
     "solve": "pir.evaluation.solve",
 }
 """Where every name of `__all__` lies."""

@@ -10,10 +10,11 @@ import pir.configs
 import torch
 from omegaconf import OmegaConf
 
-from pir.components import Components, build_rule
+from pir.components import Components
 from pir.evaluation.plan import Plan
 from pir.evaluation.rollouts import held_out
 from pir.evaluation.run import evaluate_puzzles
+from pir.exits.build import build_rule
 from pir.laws.second_device import SECOND, SecondDevice
 from pir.runs.folder import RunFolder
 from pir.runs.typed import to_json

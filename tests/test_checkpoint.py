@@ -9,10 +9,10 @@ from functools import reduce
 import pytest
 import torch
 
-from pir.components import load_trained
 from pir.errors import NonFiniteLossError, UserError
 from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
+from pir.runs.load import load_trained
 from tests.training_runs import assert_same_run, go_on, start
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ import yaml
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from pir.components import Components, build_objective
+from pir.components import Components
 from pir.errors import UserError
 from pir.models.puzzle_model import PuzzleModel, Shared
 from pir.models.trm import TRM
@@ -21,9 +21,11 @@ from pir.objectives import Term, Weighted
 from pir.puzzle import Puzzle
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.reasoner import Reasoner
+from pir.runs.loggers import Logger
 from pir.settings.build import build
 from pir.settings.model import ModelSettings
 from pir.settings.schema import SCHEMAS
+from pir.training.build import build_objective
 from tests.conftest import compose_config
 
 ROOT = Path(pir.configs.__file__).parent
@@ -140,8 +142,13 @@ def test_every_choice_builds(group, monkeypatch):
         monkeypatch.setitem(sys.modules, package, fake)
     for file in sorted((ROOT / group).glob("[!_]*.yaml")):
         config = compose_config(f"{group}={file.stem}")
-        parts = Components.build(config)
-        getattr(parts, f"build_{'optimizer' if group == 'optim' else group}")(config)
+        parameters = Components.build(config).reasoner.trained_parameters()
+        if group == "objective":
+            build_objective(config.objective)
+        elif group == "optim":
+            build(config.optim, group, torch.optim.Optimizer, params=parameters)
+        else:
+            build(config.logger, group, Logger)
 
 
 def node(**values):

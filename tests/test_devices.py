@@ -11,7 +11,7 @@ from pir.envs.views.episode import Episode
 from pir.envs.views.torchrl_view import PuzzleEnv
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pir.components import build_rule
+from pir.exits.build import build_rule
 from pir.exits.early_exit import steps_until_exit
 from pir.exits.rules import ExitRule, FixedDepth, Wait, exit_steps
 from pir.laws.second_device import SECOND, OtherRounding, SecondDevice

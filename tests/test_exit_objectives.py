@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from pir.components import load_trained
 from pir.errors import UserError
 from pir.models.looped import Looped
 from pir.models.trm import TRM
@@ -20,6 +19,7 @@ from pir.objectives import (
 from pir.objectives.halting import exit_distribution
 from pir.rollout import StepCounter, counted, replay
 from pir.runs.folder import RunFolder
+from pir.runs.load import load_trained
 from tests.objective_steps import (
     PUZZLES,
     assert_same,

@@ -7,6 +7,7 @@ from pir.envs.sudoku.rules import Sudoku
 from pir.components import Components
 from pir.rollout import begin, improve
 from pir.settings.catalog import choices
+from pir.training.build import build_objective
 from tests.conftest import compose_config
 
 OF_A_FILE = ("sudoku_extreme", "sudoku_extreme_gpu")
@@ -32,7 +33,7 @@ def test_a_preset_is_complete(name, file):
     own = [f"env.puzzles={file}", "env.train_puzzles=null"] if name in OF_A_FILE else []
     config = compose_config(f"experiment={name}", *own)
     parts = Components.build(config)
-    objective = parts.build_objective(config)
+    objective = build_objective(config.objective)
     puzzles = parts.puzzle.sample(2, "train", seed=0)
     lanes = begin(parts.reasoner, parts.puzzle, objective.prepare(parts.puzzle, puzzles, 2))
     _, step = improve(parts.reasoner, parts.puzzle, lanes)

@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from pir.envs.views.registration import build_puzzle
 
 from pir.cli.commands.train import _train, _with_changes
-from pir.components import load_trained
 from pir.errors import UserError
 from pir.puzzle import SPLITS
 from pir.runs import inputs
 from pir.runs.folder import RunFolder
+from pir.runs.load import load_trained
 from tests.conftest import compose_config
 
 FEW = ("trainer.val_puzzles=5", "trainer.test_puzzles=5", "trainer.max_optimizer_steps=3")

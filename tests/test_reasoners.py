@@ -8,7 +8,6 @@ import torch
 from pir.envs.countdown.rules import Countdown
 from tensordict import TensorDict
 
-from pir.components import load_trained
 from pir.errors import UserError
 from pir.models.dual import Dual, SoftEmbedding
 from pir.models.feedforward import FeedForward
@@ -19,6 +18,7 @@ from pir.models.trm import TRM
 from pir.reasoner import MASKED_LOGIT
 from pir.rollout import begin, improve
 from pir.runs.folder import RunFolder
+from pir.runs.load import load_trained
 from pir.settings import plugins
 from tests.conftest import TINY
 from tests.small_reasoners import GPT2, QWEN3, SMALL, language_model, logits, run, start

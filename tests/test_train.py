@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from pir.components import load_trained
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, read_rows
+from pir.runs.load import load_trained
 from pir.training.build import build_trainer
 from tests.conftest import compose_config
 from tests.golden import FILE, OBJECTIVES, loss_curve

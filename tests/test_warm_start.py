@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pir.components import load_trained
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
+from pir.runs.load import load_trained
 from pir.training.build import build_trainer
 from tests import conftest
 from tests.conftest import compose_config

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensordict import TensorDict
 
-from pir.components import Components, load_trained
+from pir.components import Components
 from pir.evaluation.measured import Measured, Pass
 from pir.evaluation.measurements import MEASUREMENTS
 from pir.evaluation.plan import HELD_OUT_PUZZLES, Plan
@@ -17,6 +17,7 @@ from pir.evaluation.rollouts import held_out
 from pir.ledger.statistics import STATISTICS
 from pir.runs.folder import RunFolder, write_arrays, write_json, write_rows
 from pir.runs.folder_lock import remove
+from pir.runs.load import load_trained
 from pir.runs.records import Facts, PuzzleFile
 from pir.runs.schema import FACTS, FILES
 from pir.runs.typed import to_json

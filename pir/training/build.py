@@ -2,13 +2,20 @@
 
 from collections.abc import Collection
 from dataclasses import fields
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pir.checks import check_seed
 from pir.components import Components, build_puzzle
+from pir.errors import UserError
+from pir.objective import Objective, Term, Weighted
 from pir.runs.folder import RunFolder, resolved
+from pir.runs.loggers import Logger
+from pir.schedules import LaneSchedule
+from pir.settings.build import build
+from pir.settings.catalog import load_choice
 from pir.settings.training import TrainerSettings
 from pir.system.terminal import say
 from pir.training import sizing
@@ -32,21 +39,21 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
     puzzle = build_puzzle(config)
     chosen = sizing.size_model(config, puzzle, typed)
     parts = Components.build(config, puzzle)
-    objective = parts.build_objective(config)
+    objective = build_objective(config.objective)
     chosen |= sizing.size_training(config, puzzle, parts.reasoner, objective)
-    names = [each.name for each in fields(TrainerSettings)]
-    settings = TrainerSettings(**{name: config.trainer[name] for name in names})
-    choices = config.choices
+    field_names = [each.name for each in fields(TrainerSettings)]
+    settings = TrainerSettings(**{name: config.trainer[name] for name in field_names})
+    choices, named = config.choices, parts.reasoner.trained_parameters()
     trainer = Trainer(
         puzzle,
         parts.reasoner,
         objective,
-        parts.build_optimizer(config),
-        parts.build_schedule(config),
+        build(config.optim, "optim", torch.optim.Optimizer, params=named),
+        build_schedule(config, parts),
         settings,
         seed=config.seed,
         folder=folder,
-        logger=parts.build_logger(config),
+        logger=build(config.logger, "logger", Logger),  # type: ignore[type-abstract]
         title=f"{choices.env} · {choices.model} · {choices.objective}",
         record=resolved(config),
     )
@@ -54,3 +61,40 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
     for line in sizing.told(trainer, chosen) if chosen else ():
         say(line, error=True)
     return trainer
+
+
+def build_schedule(config: DictConfig, parts: Components) -> LaneSchedule:
+    """Builds the lane schedule that `trainer.lanes` names or describes.
+
+    Raises:
+        UserError: if there is no such schedule, or an argument does not fit.
+    """
+    chosen: Any = config.trainer.lanes
+    if isinstance(chosen, str):
+        chosen = load_choice("lanes", chosen, setting="trainer.lanes")
+    extra = {"num_steps": parts.reasoner.improvement_steps, "device": parts.device}
+    return build(chosen, "trainer.lanes", LaneSchedule, **extra)  # type: ignore[type-abstract]
+
+
+def build_objective(node: DictConfig) -> Objective:
+    """Builds an objective from `objective` of the settings.
+
+    Raises:
+        UserError: if a class or an argument does not fit.
+    """
+    settings: Any = OmegaConf.to_container(node, resolve=True)
+    terms = settings.pop("terms", None) if isinstance(settings, dict) else None
+    if not isinstance(terms, dict):
+        raise UserError("objective.terms: terms by name are needed, each with a _target_")
+    weighted = {name: _weighted(term, f"objective.terms.{name}") for name, term in terms.items()}
+    return build(settings, "objective", Objective, terms=weighted)
+
+
+def _weighted(settings: Any, path: str) -> Weighted:
+    """Builds a term, and the part of its settings that is the sum's."""
+    own = {each.name for each in fields(Weighted)} - {"term"}
+    settings = settings if isinstance(settings, dict) else {}
+    place = {name: value for name, value in settings.items() if name in own}
+    rest = {name: value for name, value in settings.items() if name not in own}
+    term = build(rest, path, Term)  # type: ignore[type-abstract]
+    return build({"_target_": "pir.objectives.Weighted"} | place, path, Weighted, term=term)

@@ -11,7 +11,6 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.checks import check_seed
-from pir.components import take_weights
 from pir.errors import NonFiniteLossError
 from pir.evaluation.batch_size import fitting_batch, named_when_short
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
@@ -23,6 +22,7 @@ from pir.rollout import Lanes, Rollout, begin, counted, gradient_in, improve, re
 from pir.runs import checkpoint
 from pir.runs.checkpoint_content import not_finite
 from pir.runs.folder import RunFolder
+from pir.runs.load import take_weights
 from pir.runs.loggers import Logger, NoLogger
 from pir.schedules import LaneSchedule, Staggered, Synchronous
 from pir.settings.training import TrainerSettings

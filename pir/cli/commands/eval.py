@@ -120,7 +120,7 @@ def _with_one(values: Sequence[float]) -> Sequence[float]:
 
 def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
     """Builds exit rules by name: all of them, one, a list, or none."""
-    from pir.components import build_rule
+    from pir.exits.build import build_rule
 
     known = [row["name"] for row in choices("exit")]
     names: Sequence[str] = list(wanted) if isinstance(wanted, ListConfig) else [str(wanted)]

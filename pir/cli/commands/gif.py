@@ -21,12 +21,12 @@ def run(config: DictConfig) -> None:
     from tensordict import TensorDict
 
     from pir.analysis.figures.draw import save_animation
-    from pir.components import load_trained
     from pir.evaluation.rollouts import EVALUATION_SEED
     from pir.noise import by_puzzle
     from pir.puzzle import SPLITS
     from pir.puzzle_files.reader import only_puzzle
     from pir.rollout import begin, improve
+    from pir.runs.load import load_trained
 
     check_choice("split", config.split, SPLITS)
     folder = RunFolder(config.run)

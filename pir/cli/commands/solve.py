@@ -52,7 +52,7 @@ def run(config: DictConfig) -> None:
         raise UserError(f"batch_size={config.batch_size}: must be at least 1")
 
     from pir.cli.boards import has_board, write_example
-    from pir.components import load_trained
+    from pir.runs.load import load_trained
     from pir.system.view import View
 
     with View(f"pir solve {config.run}"):
@@ -160,8 +160,8 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
     Raises:
         UserError: if a rule lacks a threshold, looks ahead, or needs what the model does not have.
     """
-    from pir.components import build_rule
     from pir.evaluation.solve import Stop
+    from pir.exits.build import build_rule
     from pir.exits.rules import FixedDepth
 
     rule = build_rule(config.exit, "exit")
