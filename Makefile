@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: train test test-all test-gpu lint types format golden clean
+.PHONY: train test test-all test-gpu lint types format golden zoo clean
 
 train: $(READY)
 	$(BIN)/pir train env=countdown
@@ -45,6 +45,10 @@ types: $(READY)
 # Rewrites the golden files after a change that is meant to change them.
 golden: $(READY)
 	$(BIN)/python -m tests.golden
+
+# Rewrites the table of trained models in docs/zoo.md.
+zoo: $(READY)
+	$(BIN)/python -m tests.zoo_table
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pir needs Python 3.11 or newer")'

@@ -29,7 +29,7 @@ def test_wheel_holds_every_module_setting_and_template(wheel):
     names = set(wheel.namelist())
     for folder in FOLDERS:
         for file in (ROOT / folder).rglob("*"):
-            if file.suffix in (".html", ".py", ".yaml"):
+            if file.suffix in (".html", ".json", ".py", ".safetensors", ".yaml"):
                 inside = file.relative_to(ROOT).as_posix()
                 assert inside.removeprefix("pir/") in {n.removeprefix("pir/") for n in names}
     assert "pir/py.typed" in names

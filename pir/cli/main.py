@@ -23,6 +23,7 @@ COMMANDS = {
     "solve": "solve a puzzle of your own, step by step",
     "plot": "draw a figure of one or several runs",
     "report": "write one page with every figure and table of a run",
+    "export": "write a trained model as two files for others",
     "compare": "compare runs at equal forward passes",
     "table": "tabulate means over seeds, by settings",
     "list": "list puzzles, models, objectives, optimizers ...",

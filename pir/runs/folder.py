@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pir.errors import UserError
 from pir.runs import schema
 from pir.runs.folder_lock import FolderLock, refuse_lost, remove
+from pir.runs.records import read_manifest
 from pir.runs.schema import FILE_EVALUATIONS, LOCK
 from pir.settings.schema import TrainConfig
 from pir.system.stored import literal, read_object, read_settings, refuse
@@ -142,6 +143,13 @@ class RunFolder:
         self.evaluation = self.path / schema.EVALUATION
         self.figures = self.path / schema.FIGURES
         self.report = self.path / schema.REPORT
+        self.manifest = self.path / schema.MANIFEST
+        self.weights = self.path / schema.WEIGHTS
+
+    @property
+    def exported(self) -> bool:
+        """Whether the folder holds an exported model, and no checkpoints."""
+        return self.manifest.is_file()
 
     def evaluated(self, file: str) -> Path:
         """Returns the place of a file of the evaluation, which may be one on a file of puzzles."""
@@ -165,6 +173,11 @@ class RunFolder:
             UserError: if the folder already holds a run, or is a file.
         """
         path = shlex.quote(str(self.path))
+        if str(self.path).startswith(schema.MODEL_NAMES) or self.exported:
+            raise UserError(
+                f"run={self.path} is a trained model, to begin with by init={path}; "
+                "name another folder with run="
+            )
         if self.config.exists():
             raise UserError(
                 f"{self.path} already holds a run: go on with `pir train resume={path}`, "
@@ -202,7 +215,7 @@ class RunFolder:
     def read_info(self) -> dict[str, Any]:
         """Returns the content of info.json, nothing if it is missing or damaged."""
         with suppress(UserError):
-            return read_object(self.info)
+            return read_manifest(self.manifest).info if self.exported else read_object(self.info)
         return {}
 
     def write_config(self, config: DictConfig) -> None:
@@ -215,8 +228,14 @@ class RunFolder:
         """Keeps every other process from training in this folder, which exists.
 
         Raises:
-            UserError: if another process does so now, or the folder cannot be written in.
+            UserError: if another process does so now, the folder cannot be written in, or it holds
+                a model without what its training needs to go on.
         """
+        if self.exported:
+            raise UserError(
+                f"{self.path} holds an exported model, which lacks the state of its training: "
+                f"begin a new run with its weights, `pir train init={shlex.quote(str(self.path))}`"
+            )
         try:
             lock = FolderLock(self.path)
         except OSError as error:
@@ -230,7 +249,7 @@ class RunFolder:
         Raises:
             UserError: if it does not.
         """
-        if not self.config.is_file():
+        if not (self.config.is_file() or self.exported):
             raise UserError(f"{self.path} holds no run: there is no {self.config.name} in it")
         self._refuse_links()
 
@@ -259,18 +278,19 @@ class RunFolder:
             UserError: if the folder holds no run or its config is damaged.
         """
         self.require()
-        settings = literal(read_settings(self.config))
+        file = self.manifest if self.exported else self.config
+        settings = read_manifest(file).config if self.exported else read_settings(file)
         try:
-            merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), settings)
+            merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), literal(settings))
             config = cast(DictConfig, merged)
             missing = OmegaConf.missing_keys(config)
             chosen = config.choices or {}
             missing |= {f"choices.{key}" for key in CHOSEN if not isinstance(chosen[key], str)}
             resolved(config)
         except (OmegaConfBaseException, LookupError, ValueError, TypeError) as error:
-            refuse(self.config, error)
+            refuse(file, error)
         if missing:
-            raise UserError(f"{self.config} is damaged: {', '.join(sorted(missing))} missing")
+            raise UserError(f"{file} is damaged: {', '.join(sorted(missing))} missing")
         return config
 
 
@@ -358,7 +378,7 @@ def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in [patterns] if Path(patterns).exists() else patterns.split():
         found_by = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
-        runs = [RunFolder(match) for match in found_by if RunFolder(match).config.is_file()]
+        runs = [run for run in map(RunFolder, found_by) if run.config.is_file() or run.exported]
         for run in runs:
             run.require()
         chosen = [r for r in runs if not evaluated or r.evaluated(schema.FACTS).is_file()]
@@ -370,18 +390,3 @@ def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
             raise UserError(f"runs={pattern}: {reason}")
         found |= dict.fromkeys(run.path for run in chosen)
     return list(found)
-
-
-def chosen_runs(run: str | None, runs: str | None, evaluated: bool = False) -> list[Path]:
-    """Returns the run folders that the settings `run` or `runs` name.
-
-    Raises:
-        UserError: if both or neither is given, or there is no such run.
-    """
-    if (run is None) == (runs is None):
-        raise UserError("give either run=DIR or runs='DIR DIR ...' (patterns such as 'runs/*')")
-    if runs is not None:
-        return find_runs(runs, evaluated)
-    folder = RunFolder(str(run))
-    folder.require()
-    return [folder.path]

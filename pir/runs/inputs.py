@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from pir.errors import UserError
 from pir.puzzle_files.source import STDIN
 from pir.runs.folder import RunFolder
+from pir.runs.names import absolute
 
 FILE_KEY = "puzzles"
 """A setting of a puzzle, ours or a plug-in's, that names a file."""
@@ -48,7 +49,7 @@ def make_absolute(config: DictConfig) -> None:
             raise UserError(f"{key}={path}: training needs a file, for a run reads it again later")
         OmegaConf.update(config, key, os.path.abspath(path))
     if config.init is not None:
-        config.init = os.path.abspath(config.init)
+        config.init = absolute(config.init)
 
 
 def record(config: DictConfig) -> Inputs:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from pir.components import Components
 from pir.errors import UserError
@@ -12,6 +13,8 @@ from pir.reasoner import Reasoner
 from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
 from pir.runs.inputs import refuse_changed
+from pir.runs.names import find_run
+from pir.runs.weights import read_weights
 from pir.system.device import prepare_cpu
 from pir.system.terminal import say
 
@@ -36,35 +39,48 @@ def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, 
     return saved, path
 
 
+def _trained(folder: RunFolder, device: torch.device) -> tuple[dict[str, Tensor], int, Path]:
+    """Reads averaged weights, of the best checkpoint or an exported model.
+
+    Returns:
+        the weights by name, the trained number of improvement steps, and the file.
+    """
+    if folder.exported:
+        weights, manifest = read_weights(folder)
+        return weights, manifest.improvement_steps, folder.weights
+    saved, path = best_checkpoint(folder, device)
+    return checkpoint.averaged_weights(saved), saved["progress"]["best_depth"], path
+
+
 def load_trained(
-    folder: RunFolder, device: str, reads_puzzles: bool = True
+    run: RunFolder | str | Path, device: str = "auto", reads_puzzles: bool = True
 ) -> tuple[Components, DictConfig, Path]:
-    """Loads the averaged weights of a run's best checkpoint.
+    """Loads the averaged weights of a run's best checkpoint, or of an exported model.
 
     Args:
-        folder: the run folder.
+        run: the run folder, or a name as `run=` takes it, such as `zoo:sudoku4`.
         device: where to compute, as the setting names it.
         reads_puzzles: whether puzzles of the run's own will be read, so that a puzzle file that it
             was made from has to be there, unchanged.
 
     Returns:
-        puzzle and reasoner, the run's config, and the checkpoint that was read.
+        puzzle and reasoner, the run's config, and the file of weights that was read.
 
     Raises:
         UserError: if the folder holds no run, no checkpoint yet, or a damaged one, or the puzzle
             file of the run is another.
     """
+    folder = run if isinstance(run, RunFolder) else find_run(run)
     config = folder.read_config()
     if reads_puzzles:
         refuse_changed(config, folder)
     config.device = device
     prepare_cpu(config.trainer.threads)
     parts = Components.build(config)
-    saved, path = best_checkpoint(folder, parts.device)
-    checkpoint.load_weights(parts.reasoner, checkpoint.averaged_weights(saved), path)
-    depth = saved["progress"]["best_depth"]
+    weights, depth, path = _trained(folder, parts.device)
+    checkpoint.load_weights(parts.reasoner, weights, path)
     if depth > parts.reasoner.improvement_steps:
-        raise UserError(f"{path} is damaged: progress.best_depth is {depth}")
+        raise UserError(f"{path} is damaged: it was trained for {depth} improvement steps")
     parts.reasoner.improvement_steps = depth
     parts.reasoner.eval()
     torch.manual_seed(0)  # stochastic rollouts answer alike in every process
@@ -75,14 +91,14 @@ def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) ->
     """Gives a reasoner a run's trained weights, as far as names and shapes agree.
 
     Returns:
-        the checkpoint that was read; what was taken and what stays fresh, for the user.
+        the file that was read; what was taken and what stays fresh, for the user.
 
     Raises:
         UserError: if that run cannot be read, has no weight in common, or lacks one that the
             reasoner never trains.
     """
-    saved, path = best_checkpoint(folder, device)
-    own, theirs = reasoner.state_dict(), checkpoint.averaged_weights(saved)
+    theirs, _, path = _trained(folder, device)
+    own = reasoner.state_dict()
     common = {n: w for n, w in theirs.items() if n in own and w.shape == own[n].shape}
     if not any(w.ndim > 1 for w in common.values()):  # a bias fits any width
         raise UserError(f"init={folder.path}: no matrix in {path} is one of this model")

@@ -1,4 +1,4 @@
-"""The content of eval.json and summary.json: what the writer fills is what the reader gets back.
+"""The content of eval.json, summary.json and manifest.json: what is written is what is read back.
 
 What older files lack is None or empty.
 """
@@ -11,6 +11,9 @@ from typing import Annotated, Any
 
 from pir.runs.typed import Amount, Count, Rows, Share, Steps, Total, from_json, key
 from pir.system.stored import read_object, refuse
+
+MODEL_FORMAT, MODEL_VERSION = "pir model", 1
+"""What the manifest of an exported model says it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +193,70 @@ class Summary:
     coverage: Share | None = key(
         "distinct right ones over all right answers, mean", None, within="sampled_solved"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceStep:
+    """The reference evaluation after one improvement step."""
+
+    k: Steps = key("improvement step, from 1")
+    forward_passes: Amount = key("of one puzzle so far")
+    solved: Share = key("share of puzzles solved")
+    solved_low: Share = key("lower end of its 95 % interval")
+    solved_high: Share = key("upper end of its 95 % interval")
+    score: float = key("the verifier's graded value, mean")
+    first_solved: Total = key("of the first `first_puzzles` puzzles, how many are solved")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What the exported weights solve; whoever has the file can measure it again."""
+
+    split: str = key("split of the puzzles")
+    puzzles: Count = key("first puzzles of the split")
+    first_puzzles: Count = key("of these, the first that `first_solved` counts")
+    unrounded_solved: Share | None = key(
+        "with `dtype=bfloat16`: share solved at the trained depth by the weights as trained",
+        None,
+        within="unrounded_solved",
+    )
+    per_step: tuple[ReferenceStep, ...] = key("every step to the trained depth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """manifest.json: all that an exported model needs beside its weights, and where it is from."""
+
+    format: str = key(f"`{MODEL_FORMAT}`")
+    schema_version: int = key(f"{MODEL_VERSION}")
+    sha256: str = key("hash of `model.safetensors`")
+    bytes: Count = key("size of `model.safetensors`")
+    dtype: str = key("`float32`: weights as trained; `bfloat16`: rounded to it")
+    parameters: Count = key("of the model")
+    improvement_steps: Steps = key("trained improvement steps")
+    evaluation: Reference = key("the exported weights on the test split")
+    minutes: Amount | None = key("of training, over all resumes", None)
+    hardware: str = key("that it was trained on, in a few words")
+    command: str = key("that trained it, without the name of the run folder")
+    info: dict[str, Any] = key("`info.json` of the run: commit, versions, seed, hardware")
+    config: dict[str, Any] = key("`config.yaml` of the run: every setting")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads manifest.json.
+
+    Raises:
+        UserError: if it is damaged, or of another version.
+    """
+    content = read_object(path)
+    version = content.get("schema_version")
+    if content.get("format") != MODEL_FORMAT or version != MODEL_VERSION:
+        refuse(path, f"it is no manifest of a {MODEL_FORMAT}, version {MODEL_VERSION}")
+    try:
+        manifest: Manifest = from_json(Manifest, content)
+    except ValueError as error:
+        refuse(path, error)
+    return manifest
 
 
 def read_facts(path: Path) -> Facts:

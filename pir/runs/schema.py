@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pir.runs.records import Facts, Summary
+from pir.runs.records import Facts, Manifest, Summary
 from pir.runs.typed import Amount, Column, Count, Flag, Share, Steps, Total, columns_of
 
 CONFIG = "config.yaml"
@@ -44,6 +44,14 @@ TENSORBOARD = "tensorboard/"
 WANDB = "wandb/"
 MLFLOW = "mlflow/"
 LOCK = ".lock"
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+
+MOST_WEIGHTS = 1 << 34
+"""Bytes of a file of weights that is read."""
+
+ZOO, HUB = MODEL_NAMES = "zoo:", "hf:"
+"""What names of trained models begin with, in `run=` and `init=`."""
 
 
 @dataclass(frozen=True)
@@ -291,5 +299,12 @@ FILES: dict[str, File] = {
     WANDB: File("with `logger=wandb`: its files, offline"),
     MLFLOW: File("with `logger=mlflow`: its database"),
     LOCK: File("held by the process that trains here"),
+    MANIFEST: File(
+        "of an exported model, in the place of checkpoints ([the zoo](zoo.md)): what it is and "
+        "what it solves",
+        dict(columns_of(Manifest)),
+        record=Manifest,
+    ),
+    WEIGHTS: File("of an exported model: its averaged weights"),
 }
 """Every file by its place in the run folder; one row of a CSV file has all columns of it."""

@@ -122,6 +122,18 @@ class ReportConfig:
 
 
 @dataclass
+class ExportConfig:
+    """The settings of `pir export`."""
+
+    run: str = MISSING
+    out: str | None = None
+    dtype: str = MISSING
+    test_puzzles: int = MISSING
+    push: str | None = None
+    device: str = MISSING
+
+
+@dataclass
 class CompareConfig:
     """The settings of `pir compare`."""
 
@@ -214,6 +226,7 @@ SCHEMAS = {
     "solve": SolveConfig,
     "plot": PlotConfig,
     "report": ReportConfig,
+    "export": ExportConfig,
     "compare": CompareConfig,
     "table": TableConfig,
     "list": ListConfig,

@@ -8,7 +8,8 @@ from omegaconf import DictConfig, ListConfig
 
 from pir.checks import check_choice
 from pir.errors import UserError
-from pir.runs.folder import RunFolder, as_json, chosen_runs
+from pir.runs.folder import RunFolder, as_json
+from pir.runs.names import chosen_runs
 from pir.runs.records import Facts
 from pir.runs.schema import FILE_EVALUATIONS
 from pir.runs.typed import to_json

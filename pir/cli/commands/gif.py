@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_seed
 from pir.errors import UserError
-from pir.runs.folder import RunFolder
+from pir.runs.names import results_of
 from pir.system.terminal import say
 from pir.system.view import View
 
@@ -29,8 +29,7 @@ def run(config: DictConfig) -> None:
     from pir.runs.load import load_trained
 
     check_choice("split", config.split, SPLITS)
-    folder = RunFolder(config.run)
-    parts, _, _ = load_trained(folder, config.device, reads_puzzles=config.puzzle is None)
+    parts, _, _ = load_trained(config.run, config.device, reads_puzzles=config.puzzle is None)
     puzzle, reasoner = parts.puzzle, parts.reasoner
     if config.puzzle is None:
         sample = puzzle.sample(1, config.split, seed=EVALUATION_SEED, start=config.index)
@@ -50,7 +49,7 @@ def run(config: DictConfig) -> None:
                 f"step {int(step.k[0])}: {'solved' if solved else f'score {score:.2f}'}"
             )
     name = "puzzle" if config.puzzle else f"{config.split}{config.index}"
-    out = Path(config.out) if config.out else folder.figures / f"{name}.gif"
+    out = Path(config.out) if config.out else results_of(config.run).figures / f"{name}.gif"
     with View("pir gif"):
         save_animation(pictures, captions, out)
     say(out)

@@ -6,7 +6,8 @@ from omegaconf import DictConfig
 
 from pir.checks import check_choice
 from pir.errors import UserError
-from pir.runs.folder import RunFolder, chosen_runs
+from pir.runs.folder import RunFolder
+from pir.runs.names import chosen_runs
 from pir.system.terminal import say
 from pir.system.view import View
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.runs.folder import RunFolder
+from pir.runs.names import working_folder
 from pir.system.terminal import say
 
 
@@ -12,8 +12,7 @@ def run(config: DictConfig) -> None:
     """Runs the command; see configs/report.yaml for the settings."""
     from pir.system.view import View
 
-    folder = RunFolder(config.run)
-    folder.require()
+    folder = working_folder(config.run)
     out = Path(config.out) if config.out else folder.report
     with View(f"pir report {config.run}"):
         from pir.analysis.pages.report import write_report

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from pir.checks import check_choice
 from pir.errors import UserError
-from pir.runs.folder import RunFolder
+from pir.runs.names import results_of
 from pir.runs.records import read_facts
 from pir.runs.schema import FACTS
 from pir.system.stored import refuse
@@ -56,7 +56,7 @@ def run(config: DictConfig) -> None:
     from pir.system.view import View
 
     with View(f"pir solve {config.run}"):
-        parts, _, _ = load_trained(RunFolder(config.run), config.device, reads_puzzles=False)
+        parts, _, _ = load_trained(config.run, config.device, reads_puzzles=False)
     boards = config.output == "boards" or (sys.stdout.isatty() and has_board(parts.puzzle))
     stop = stopping(config, parts)
     malformed = total = 0
@@ -180,7 +180,7 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
             f"exit={name} needs {', '.join(lacking)}, which this model does not have; "
             "`pir list exits` names other rules"
         )
-    file = RunFolder(config.run).evaluated(FACTS)
+    file = results_of(config.run).evaluated(FACTS)
     known = (read_facts(file).exits or {}).get(name) if file.is_file() else None
     if known is None and (rule.threshold is None or rule.learns):
         raise UserError(

@@ -26,6 +26,7 @@ from pir.runs.inputs import (
     refuse_changed_init,
 )
 from pir.runs.lock import new_run
+from pir.runs.names import find_run
 from pir.settings.catalog import GROUPS, choices
 from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
@@ -105,7 +106,7 @@ def _train(
         if resuming:
             say("there is no checkpoint yet: the run starts anew", error=True)
         if config.init is not None:
-            say(trainer.warm_start(RunFolder(config.init)), error=True)
+            say(trainer.warm_start(find_run(config.init)), error=True)
         elif trainer.reasoner.needs_init:
             raise UserError("this model has parts that are never trained: set init=RUN")
     if resuming:

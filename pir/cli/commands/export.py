@@ -1,0 +1,67 @@
+"""`pir export`: a trained model as two files that others can use."""
+
+import shlex
+
+from omegaconf import DictConfig
+
+from pir.checks import check_choice
+from pir.errors import UserError
+from pir.runs.folder import RunFolder
+from pir.runs.names import find_run
+from pir.runs.records import Manifest
+from pir.system.terminal import say
+
+
+def run(config: DictConfig) -> None:
+    """Runs the command; see configs/export.yaml for the settings."""
+    check_choice("dtype", config.dtype, ("float32", "bfloat16"))
+    if config.test_puzzles < 1:
+        raise UserError(f"test_puzzles={config.test_puzzles}: must be at least 1")
+    folder = find_run(config.run)
+    folder.require()
+    if folder.exported and config.out is not None:
+        raise UserError(f"run={config.run} is exported already: copy the folder {folder.path}")
+    if not folder.exported and config.out is None:
+        raise UserError("out=DIR is needed: the folder to write")
+    if not folder.exported:
+        folder = _export(config, folder)
+    if config.push is not None:
+        from pir.runs.hub import push
+
+        push(folder.path, config.push)
+        say(f"pushed; it is read by run=hf:{config.push}")
+
+
+def _export(config: DictConfig, folder: RunFolder) -> RunFolder:
+    """Exports a run, and says what came out."""
+    from pir.analysis.reading.hardware import short_hardware
+    from pir.analysis.reading.runs import SUMMARY, Run
+    from pir.evaluation.export import export_run
+
+    run, out = Run(folder.path), RunFolder(config.out)
+    seconds = (run.content(SUMMARY) or {}).get("seconds")
+    words = shlex.split(run.started_by)
+    manifest = export_run(
+        folder,
+        out,
+        config.dtype,
+        config.test_puzzles,
+        config.device,
+        minutes=None if seconds is None else round(seconds / 60, 1),
+        hardware=short_hardware(folder.read_info(), str(folder.read_config().device)),
+        command=shlex.join(word for word in words if not word.startswith("run=")),
+    )
+    say(_described(manifest))
+    say(f"written to {out.path}; next: pir solve run={shlex.quote(str(out.path))} puzzle='...'")
+    return out
+
+
+def _described(manifest: Manifest) -> str:
+    """Returns what was exported, in a sentence."""
+    measured, last = manifest.evaluation, manifest.evaluation.per_step[-1]
+    before = measured.unrounded_solved
+    return (
+        f"{manifest.parameters:,} parameters as {manifest.dtype}, {manifest.bytes:,} bytes: solved "
+        f"{last.solved:.1%} of {measured.puzzles} test puzzles after {last.k} improvement steps"
+        + (f" ({before:.1%} before rounding)" if before is not None else "")
+    )

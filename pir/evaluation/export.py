@@ -1,0 +1,113 @@
+"""A trained model as two files, for others: its weights, and a manifest with what they solve."""
+
+import hashlib
+
+from pir.components import Components
+from pir.errors import UserError
+from pir.evaluation.batch_size import fitting_batch
+from pir.evaluation.intervals import wilson_interval
+from pir.evaluation.rollouts import Evaluation, evaluate, held_out
+from pir.runs.folder import RunFolder, write_atomically, write_json
+from pir.runs.load import load_trained
+from pir.runs.records import MODEL_FORMAT, MODEL_VERSION, Manifest, Reference, ReferenceStep
+from pir.runs.typed import to_json
+from pir.runs.weights import packed, round_weights
+from pir.system.stored import read_settings
+
+SPLIT = "test"
+
+FIRST = 100
+"""Puzzles of which the manifest counts the solved ones apart, for a quick look at a copy."""
+
+
+def export_run(
+    run: RunFolder,
+    out: RunFolder,
+    dtype: str,
+    puzzles: int,
+    device: str,
+    *,
+    minutes: float | None,
+    hardware: str,
+    command: str,
+) -> Manifest:
+    """Writes the averaged weights of a run's best checkpoint, and the manifest.
+
+    Args:
+        run: the run folder.
+        out: the folder that is written.
+        dtype: `float32`, or `bfloat16` to round the weights to it.
+        puzzles: first puzzles of the test split, which the written weights are evaluated on.
+        device: to evaluate on, as the setting names it.
+        minutes: of training.
+        hardware: that the run trained on, in a few words.
+        command: that trained it.
+
+    Raises:
+        UserError: if the run cannot be read, or `out` holds anything or cannot be written.
+    """
+    if out.path.exists() and (not out.path.is_dir() or any(out.path.iterdir())):
+        raise UserError(f"out={out.path} is there already and not empty: name another folder")
+    parts, _, _ = load_trained(run, device)
+    unrounded = None
+    if dtype == "bfloat16":
+        unrounded = float(_evaluation(parts, puzzles).solved[:, -1].float().mean())
+        round_weights(parts.reasoner)
+    content = packed(parts.reasoner, dtype)
+    manifest = Manifest(
+        format=MODEL_FORMAT,
+        schema_version=MODEL_VERSION,
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        dtype=dtype,
+        parameters=parts.reasoner.parameter_count(),
+        improvement_steps=parts.reasoner.improvement_steps,
+        evaluation=_reference(_evaluation(parts, puzzles), unrounded),
+        minutes=minutes,
+        hardware=hardware,
+        command=command,
+        info=run.read_info(),
+        config=read_settings(run.config),
+    )
+    write_atomically(out.weights, lambda file: file.write(content))
+    write_json(out.manifest, to_json(manifest))
+    return manifest
+
+
+def solved_of_first(parts: Components, puzzles: int = FIRST) -> list[int]:
+    """Returns how many of the first puzzles are solved after each step to the trained depth."""
+    return _evaluation(parts, puzzles).solved.sum(0).tolist()
+
+
+def _evaluation(parts: Components, puzzles: int) -> Evaluation:
+    sample = held_out(parts.puzzle, SPLIT, puzzles, parts.device)
+    batch = fitting_batch(None, parts.reasoner, sample["question"])
+    depth = parts.reasoner.improvement_steps
+    return evaluate(parts.reasoner, parts.puzzle, sample, depth, batch)
+
+
+def _reference(evaluation: Evaluation, unrounded: float | None) -> Reference:
+    """Returns what the manifest says of an evaluation."""
+    count = len(evaluation.solved)
+    first = evaluation.solved[:FIRST].sum(0).tolist()
+    steps = []
+    for row, solved in zip(evaluation.ledger.rows(), first, strict=True):
+        low, high = wilson_interval(row["solved"] * count, count)
+        steps.append(
+            ReferenceStep(
+                k=row["k"],
+                forward_passes=row["forward_passes"],
+                solved=row["solved"],
+                solved_low=low,
+                solved_high=high,
+                score=row["score"],
+                first_solved=solved,
+            )
+        )
+    return Reference(
+        split=SPLIT,
+        puzzles=count,
+        first_puzzles=min(FIRST, count),
+        unrounded_solved=unrounded,
+        per_step=tuple(steps),
+    )

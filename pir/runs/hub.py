@@ -1,0 +1,44 @@
+"""Exported models on the Hugging Face Hub; needs the extra `hub`."""
+
+from pathlib import Path
+from typing import Any
+
+from pir.errors import UserError
+from pir.runs.schema import HUB, MANIFEST, WEIGHTS
+from pir.system.terminal import one_line
+
+FILES = [WEIGHTS, MANIFEST]
+
+
+def download(repo: str) -> Path:
+    """Returns the folder of a model on the Hub, which its own cache keeps.
+
+    Args:
+        repo: its name there, `OWNER/NAME`.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    return Path(_call("snapshot_download", repo, allow_patterns=FILES))
+
+
+def push(folder: Path, repo: str) -> None:
+    """Writes a model to a repository on the Hub, which exists; the user has logged in.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    _call("upload_folder", repo, folder_path=folder, allow_patterns=FILES)
+
+
+def _call(name: str, repo: str, **arguments: Any) -> Any:
+    """Calls a function of the Hub's library."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        install = "pip install 'policy-improvement-reasoners[hub]'"
+        raise UserError(f"{HUB}{repo} needs the library of the Hub: {install}") from error
+    try:
+        return getattr(huggingface_hub, name)(repo_id=repo, **arguments)
+    except Exception as error:  # the library raises many kinds
+        raise UserError(f"{HUB}{repo}: {one_line(str(error))}") from error
