@@ -1,19 +1,9 @@
 """What all compiled generators share: the stream of instances, its split, and the draws.
 
 A generator fills rows, one instance each: it draws until an instance is in the split and fits the
-settings. Its loop is
-
-    for row in range(np.int64(progress[0]), count):
-        state, draws = open_row(stream, row, progress)
-        while True:
-            status = ask_to_draw(stream, row, draws, state, progress, budget)
-            if status != DRAW:
-                return status
-            draws, budget = draws + 1, budget - 1
-            ...
-            if stream.low <= key % stream.key_range < stream.high:
-                break
-    return FILLED
+settings. For every row from `progress[0]` on it calls `open_row`, and before every draw
+`ask_to_draw`, whose status it returns unless that is `DRAW`; a row is done when its key, modulo
+`key_range`, lies from `low` up to `high`. `pir.envs.countdown.kernels.generate` shows the loop.
 
 Only its parts are shared: numba cannot keep a function in its cache on disk that takes another
 compiled function as an argument, so a shared loop would be compiled anew by every process.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,25 @@ def pir_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return done
 
     return run
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has something happen once, just before some call of a function of a module or class."""
+
+    def arrange(owner: Any, name: str, call: int, happens: Callable[[], object]) -> None:
+        target = owner if not isinstance(owner, str) else __import__(owner, fromlist=["x"])
+        original, calls = getattr(target, name), []
+
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            calls.append(None)
+            if len(calls) == call:
+                happens()
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(target, name, patched)
+
+    return arrange
 
 
 @pytest.fixture(scope="session")

@@ -121,31 +121,6 @@ def test_text_round_trip(puzzle):
 
 
 @pytest.mark.parametrize(
-    ("text", "message", "column"),
-    [
-        ("", "numbers, one '='", 1),
-        ("3 7 8", "numbers, one '='", 6),
-        ("3 7 8 = 29 = 3", "numbers, one '='", 12),
-        ("3 7 x = 29", "'x' is no number", 5),
-        ("3 7 = 29", "2 numbers where this puzzle has 3", 5),
-        ("3 7 8 9 = 29", "4 numbers", 9),
-        ("3 7 26 = 29", "outside 1..25", 5),
-        ("3 7 8 = 101", "outside 10..100", 9),
-        ("3 7 8 = 99999999999999999999", "outside 10..100", 9),
-        ("-3 7 8 = 29", "'-' is no number", 1),
-        ("3 7 ８ = 29", "is no number", 5),
-        ("3 7 ² = 29", "is no number", 5),
-        ("3 7 " + "9" * 9999 + " = 29", "outside 1..25", 5),
-        ("__import__('os') 1 2 = 10", "is no number", 1),
-    ],
-)
-def test_malformed_puzzles_are_refused(text, message, column):
-    with pytest.raises(PuzzleTextError, match=message) as caught:
-        Countdown().parse(text)
-    assert caught.value.column == column
-
-
-@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("8 + 7", "uses all 3"),

@@ -97,26 +97,6 @@ def test_key_ignores_names_and_the_order_of_targets():
     assert keys[0] != keys[2]
 
 
-@pytest.mark.parametrize(
-    ("text", "message", "column"),
-    [
-        ("", "a graph is edges", 1),
-        ("0>1 | 0 ? 3", "a graph is edges", 12),
-        ("0>1 1>2 | 0 ? 3 3", "must differ", 11),
-        ("0>1 0>1 | 0 ? 3 5", "a loop or a repetition", 5),
-        ("0>0 | 0 ? 3 5", "a loop or a repetition", 1),
-        ("0>1 0>2 0>3 | 0 ? 3 5", "more than 2 successors", 9),
-        ("0>9 | 0 ? 3 5", "'9' is no node", 1),
-        ("0>1 0-2 | 0 ? 3 5", "'0-2' is no edge", 5),
-        ("0>1 | x ? 3 5", "'x' is no node", 7),
-    ],
-)
-def test_malformed_text(text, message, column):
-    with pytest.raises(PuzzleTextError, match=message) as caught:
-        small().parse(text)
-    assert caught.value.column == column
-
-
 @pytest.mark.parametrize("text", ["", "1>3", "0", "0>1>2>3>4>5", "0>x", "0>1>>3"])
 def test_malformed_answers(text):
     puzzle = small()

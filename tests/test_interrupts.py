@@ -142,23 +142,12 @@ LATE = {
 
 
 @pytest.mark.parametrize("moment", LATE)
-def test_a_signal_at_the_end_of_a_run(pir_here, tmp_path, monkeypatch, moment):
+def test_a_signal_at_the_end_of_a_run(pir_here, tmp_path, at, moment):
     """The run is saved, it is said how to go on, and Hydra and Python say nothing."""
-    owner, name, call, happens = LATE[moment]
-    original, calls = getattr(owner, name), []
-
-    def patched(*args, **kwargs):
-        calls.append(None)
-        if len(calls) == call:
-            happens()
-        return original(*args, **kwargs)
-
     folder = RunFolder(tmp_path / "run")
     words = [*TINY, "device=cpu", "trainer.max_optimizer_steps=3", f"run={folder.path}"]
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, patched)
-        done = pir_here("train", *words, code=130)
-    assert len(calls) >= call
+    at(*LATE[moment])
+    done = pir_here("train", *words, code=130)
     assert f"pir train resume={folder.path}" in done.stderr
     assert "Error" not in done.stderr
     assert folder.end.is_file()

@@ -8,7 +8,7 @@ import torch
 from pir.envs.maze.rules import Maze
 from pir.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
 
-from pir.errors import PuzzleTextError, UserError
+from pir.errors import UserError
 from tests import slow_checkers as slow
 
 LOOP = "#####/#S..#/#.#.#/#..G#/#####"
@@ -157,24 +157,6 @@ def test_nothing_is_unpickled(tmp_path):
     np.savez(tmp_path / "mazes.npz", inputs=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UserError, match="cannot be read"):
         Maze(8, 8, "walls", puzzles=str(tmp_path / "mazes.npz")).size("test")
-
-
-@pytest.mark.parametrize(
-    ("text", "message", "column"),
-    [
-        ("", "a row of 0 cells", 1),
-        ("#####", "1 rows where this maze has 5", 6),
-        ("#####/#S.x#/#.#.#/#..G#/#####", "'x' is none of", 10),
-        ("#####/#S..#/#.#.#/#..G##/#####", "a row of 6 cells", 24),
-        ("#####/#S..#/#.#.#/#...#/#####", "0 cells are G", 30),
-        ("#####/#SS.#/#.#.#/#..G#/#####", "2 cells are S", 30),
-        ("#####/#So.#/#.#.#/#..G#/#####", "'o' is none of", 9),
-    ],
-)
-def test_malformed_text(text, message, column):
-    with pytest.raises(PuzzleTextError, match=message) as caught:
-        Maze(5, 5).parse(text)
-    assert caught.value.column == column
 
 
 @pytest.mark.parametrize(

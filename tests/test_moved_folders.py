@@ -36,25 +36,6 @@ def content(folder):
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-@pytest.fixture
-def at(monkeypatch):
-    """Has something happen once, just before a function is called."""
-
-    def arrange(owner, name, call, happens):
-        target = owner if not isinstance(owner, str) else __import__(owner, fromlist=["x"])
-        original, calls = getattr(target, name), []
-
-        def patched(*args, **kwargs):
-            calls.append(None)
-            if len(calls) == call:
-                happens()
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(target, name, patched)
-
-    return arrange
-
-
 @pytest.mark.parametrize(
     ("moment", "removed"),
     [*((moment, False) for moment in MOMENTS), ("metrics", True), ("test", True)],

@@ -11,7 +11,7 @@ from pir.envs.queens.rules import Queens, solutions_of
 from pir.envs.queens.text import BLANK
 from torch import Tensor
 
-from pir.errors import PuzzleTextError, UserError
+from pir.errors import UserError
 from pir.evaluation.rollouts import evaluate
 from pir.evaluation.sampling import PolicySample, Sampled, judge
 from pir.models.trm import TRM
@@ -139,21 +139,6 @@ def test_coverage_of_a_policy_that_knows_two_of_four_answers():
     two = sample_policy(puzzle, question, logits, 400)
     assert 0 < two.solved < 1
     assert two.coverage >= 0.2
-
-
-@pytest.mark.parametrize(
-    ("text", "message", "column"),
-    [
-        ("0,1", "2 rows where this board has 8", 4),
-        ("0,1,8,.,.,.,.,.", "'8' is neither", 5),
-        ("0, x,.,.,.,.,.,.", "'x' is neither", 4),
-        ("", "'' is neither", 1),
-    ],
-)
-def test_malformed_text(text, message, column):
-    with pytest.raises(PuzzleTextError, match=message) as caught:
-        Queens().parse(text)
-    assert caught.value.column == column
 
 
 @pytest.mark.parametrize(
