@@ -63,7 +63,7 @@ def measure(
         UserError: if there is no such preset or peer.
     """
     for preset in presets:
-        check_choice("preset", preset, PRESETS)
+        check_choice("preset", preset, list(PRESETS))
         for words in PRESETS[preset]:
             yield from _in_turn(preset, words, against, seconds, device, batch_size)
 

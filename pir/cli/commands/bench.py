@@ -63,7 +63,7 @@ def _train(config: DictConfig) -> None:
     prepare_cpu(config.threads, "threads")
     info = run_info() | {"device": str(device)}
     hardware = info["gpus"][device.index or 0] if device.type == "cuda" else info["processor"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     presets, against = _several(config.preset), _several(config.against)
     for row in measure(presets, against, config.seconds, device, config.batch_size):
         if config.output == "text":
