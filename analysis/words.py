@@ -52,7 +52,14 @@ def difference(value: float, unit: str) -> str:
 
 def unit_of_difference(unit: str) -> str:
     """Returns the unit of what `difference` writes."""
-    return "points" if unit.startswith("share") else unit
+    if unit.startswith("share"):
+        return "points"
+    return f"on a {scale(unit)}" if " to " in unit else unit
+
+
+def scale(unit: str) -> str:
+    """Writes a unit for the label of an axis; `0 to 1` are the ends of a scale."""
+    return f"scale of {unit}" if " to " in unit else unit
 
 
 def between(low: float, high: float) -> str:

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from pir.errors import UserError
 
+LONGEST_NAME = 100
+"""Characters of a name that a user may give to what is written."""
+
 
 def check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
     """Refuses a value that is none of the allowed ones.
@@ -24,6 +27,22 @@ def check_seed(key: str, value: int) -> None:
     """
     if not 0 <= value < 1 << 62:
         raise UserError(f"{key}={value}: allowed are 0 to 2**62 - 1")
+
+
+def check_name(key: str, value: str | None) -> None:
+    """Refuses a name that cannot be that of a folder.
+
+    Raises:
+        UserError: naming the key, the name and what is allowed.
+    """
+    if value is None:
+        return
+    fits = 0 < len(value) <= LONGEST_NAME and value.isprintable() and value[0] not in ".-"
+    if not fits or {"/", "\\"} & {*value}:
+        raise UserError(
+            f"{key}={value}: allowed is the name of a folder: up to {LONGEST_NAME} characters, "
+            "none of them / or \\, the first no . or -"
+        )
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 from pir.errors import UserError
 from pir.layout import Layout
 from pir.notation.cell_text import CellText
-from pir.notation.picture import Cell, Picture
+from pir.notation.picture import ROW, Cell, Picture
 
 SPLITS = ("train", "val", "test")
 KEY_RANGE = 10_000
@@ -336,22 +336,23 @@ class TextForm(Rules):
         """Prints an answer of shape (L,); answers that break the rules are printed as they are."""
 
 
-class Drawing(Rules):
+class Drawing(Rules, Layout):
     """How answers are drawn."""
 
     def picture(self, question: Tensor, answer: Tensor) -> Picture:
         """Returns a drawing of an answer of shape (L,) to a question of shape (L,).
 
-        By default the tokens in a row, conflicts marked.
+        By default the tokens in rows, as `board` has them or else `ROW` in each, conflicts marked.
         """
+        across = self.board[1] if self.board else ROW
         written = self.written(question[None])[0].tolist()
         wrong = self.conflicts(question[None], answer[None])[0].tolist()
         names = ("", *self.vocabulary[PAD + 1 :])
         return Picture(
             cells=tuple(
                 Cell(
-                    x=float(place),
-                    y=0.0,
+                    x=float(place % across),
+                    y=float(place // across),
                     text=names[token] if token < len(names) else "?",
                     role="wrong" if wrong[place] else "answer" if written[place] else "given",
                 )
@@ -360,7 +361,7 @@ class Drawing(Rules):
         )
 
 
-class Puzzle(Source, TextForm, Drawing, Layout):
+class Puzzle(Source, TextForm, Drawing):
     """A family of puzzles with fixed length and vocabulary.
 
     A subclass must give, part by part:
@@ -369,8 +370,7 @@ class Puzzle(Source, TextForm, Drawing, Layout):
     * `Source`: `key`, and `generate` or a faster `sample`;
     * `TextForm`: `parse`, `format_question`, `parse_answer`, `format_answer`.
 
-    All else has a default and may be overridden: right answers, difficulty, conflicts, symmetric
-    images, a picture, and the `Layout`.
+    All else has a default: right answers, difficulty, conflicts, images, a picture, the `Layout`.
     """
 
 

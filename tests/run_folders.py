@@ -2,9 +2,12 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
+import yaml
+from pir.analysis.reading.settings import flat
 
 TRAINED, STEPS, PASSES = 3, 6, 3
 EASY, SLOW, NEVER = 120, 40, 40
@@ -17,6 +20,8 @@ STATISTICS = [
     ("gain", "score after minus before", "[-1, 1]", False),
     ("log_prob_gain", "log c(y*) - log u(y*)", "nats per puzzle", True),
     ("kl", "mean KL(c || u)", "nats per cell", False),
+    ("newly_solved", "solved after and not before", "share", False),
+    ("lost", "solved before and not after", "share", False),
     ("dead", "the step gains nothing", "share", False),
     ("idle", "dead, and hardly moved", "share", False),
     ("busy", "dead, moved to no avail", "share", False),
@@ -52,6 +57,8 @@ def step_values(lost=0, labels=True, passes_scale=1.0):
         "gain": gain,
         "log_prob_gain": gain - 0.01 if labels else np.full_like(solved, np.nan),
         "kl": kl,
+        "newly_solved": np.diff(solved, axis=1, prepend=0) > 0,
+        "lost": np.diff(solved, axis=1, prepend=0) < 0,
         "dead": dead,
         "idle": idle,
         "busy": dead & ~idle,
@@ -76,10 +83,11 @@ def _bounds(row):
 
 
 def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="trm", puzzles=None,
-              objective="set_likelihood", settings="", extra=True):  # fmt: skip
+              objective="set_likelihood", settings="", typed=None, extra=True):  # fmt: skip
     """Writes a run folder.
 
-    `settings` are further lines of config.yaml; `extra` adds the files that evaluations write only
+    `settings` are further lines of config.yaml, `typed` those of them that the command names (by
+    default all); `extra` adds the files that evaluations write only
     on demand.
     """
     folder = Path(folder)
@@ -94,7 +102,11 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="tr
         f"objective: {{name: {objective}}}\n{settings}"
         f"choices: {{env: {env}, model: {model}, objective: {objective}}}\n"
     )
-    (folder / "command.txt").write_text(f"pir train env={env} seed={seed}\n")
+    named = flat(yaml.safe_load(settings) or {})
+    words = [f"{key}={value}" for key, value in named.items()] if typed is None else typed.split()
+    (folder / "command.txt").write_text(
+        shlex.join(["pir", "train", f"env={env}", f"seed={seed}", *words]) + "\n"
+    )
     info = {"pir": "0.1.0", "commit": "abc1234", "processor": "A & B <CPU>", "cores": 2,
             "threads": 1, "gpus": [], "versions": {"torch": "2.13.0"}, "seed": seed}  # fmt: skip
     (folder / "info.json").write_text(json.dumps(info))
@@ -174,7 +186,16 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="tr
     )
     write_csv(
         folder / "metrics.csv",
-        [{"optimizer_step": step, "forward_passes": 90 * step} for step in (100, 200, 300)],
+        [
+            {
+                "optimizer_step": step,
+                "forward_passes": 90 * step,
+                "loss": 500 / step + seed,
+                "loss_policy": 500 / step,
+                "loss_halting": seed,
+            }
+            for step in (100, 200, 300)
+        ],
     )
     if extra:
         _write_on_demand(folder)

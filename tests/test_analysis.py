@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import subprocess
 import sys
 
@@ -9,20 +10,23 @@ import numpy as np
 import pytest
 from pir.analysis.figures.curves import draw_improvement
 from pir.analysis.figures.exits import draw_exits, mean_line
-from pir.analysis.figures.kinds import KINDS, latents, save_kind, waste
+from pir.analysis.figures.kinds import KINDS, exits, latents, save_kind, waste
 from pir.analysis.figures.style import COLOURS, GRID, INK, MUTED, PAPER, save_figure
-from pir.analysis.reading.runs import Run, group_by_seed
+from pir.analysis.reading.groups import give_labels, group_by_seed, run_names
+from pir.analysis.reading.runs import Run
 from pir.analysis.words import difference, label, listed, number, percent, plain
 
 from pir.cli.main import main
 from pir.errors import UserError
+from pir.settings.catalog import choices
 from pir.training.progress import bar_row, clock
-from tests.run_folders import write_csv, write_run
+from tests.run_folders import step_values, write_csv, write_run
 
 SENTENCES = {
     "improvement": "80.0 % of the puzzles are solved after the 3 steps that the model was trained "
     "for (95 % interval 75.0 % to 85.0 %), 60.0 % after step 1, 80.0 % after step 6, beyond the "
     "trained depth.",
+    "loss": "The loss falls from 6 to 2.67 nats (optimizer steps 100 to 300).",
     "passes": "Training ends with 80.0 % of the validation puzzles solved, after 36,000 forward "
     "passes; the first evaluation to solve as many came after 9,000.",
     "waterfall": "Step 1 gains 0.550, all 3 trained steps together 0.650; steps 3 to 6 are dead "
@@ -45,7 +49,7 @@ SENTENCES = {
     "correlation over 5 steps 1.00).",
     "difficulty": "At the trained depth 100.0 % of the easiest puzzles are solved (answers 1), "
     "0.0 % of the hardest (answers 5).",
-    "statistics": "10 statistics at every step; at step 3 the policy still moves by 0.0157 nats "
+    "statistics": "12 statistics at every step; at step 3 the policy still moves by 0.0157 nats "
     "per cell on solved puzzles and 0.0625 nats per cell on failed puzzles (KL).",
 }
 
@@ -79,7 +83,7 @@ def test_a_waterfall_of_losses_says_so(tmp_path):
 def test_every_kind_draws_one_run_and_several(run_folder, kind):
     one = KINDS[kind].draw([Run(run_folder)])
     two = KINDS[kind].draw([Run(run_folder), Run(run_folder)])
-    if kind in ("improvement", "passes"):
+    if kind in ("improvement", "passes", "loss"):
         assert len(two.axes) == len(one.axes)
     else:
         assert len(two.axes) == 2 * len(one.axes)
@@ -164,26 +168,39 @@ def test_runs_that_differ_in_seed_only_are_one_line(tmp_path):
     ]
     folders.append(write_run(tmp_path / "other", env="maze"))
     groups = group_by_seed([Run(folder) for folder in folders])
-    assert [group.label for group in groups] == ["long (2 seeds)", "other"]
+    assert [group.label for group in groups] == ["countdown (2 seeds)", "maze"]
     figure = draw_improvement([Run(folder) for folder in folders])
     solved, lines = figure.axes[0], figure.axes[0].get_lines()
-    assert lines[0].get_ydata()[4] == pytest.approx(np.mean([0.75, 0.70]))
+    assert lines[0].get_xdata().tolist() == [0, 1, 2, 3, 4, 5, 6]  # from the start on
+    assert lines[0].get_ydata()[[0, 5]] == pytest.approx([0, np.mean([0.75, 0.70])])
+    assert figure.axes[1].get_lines()[0].get_ydata()[0] == pytest.approx(0.25)
     band = solved.collections[0].get_datalim(solved.transData).intervaly
-    assert band == pytest.approx([0.6, 0.8])
+    assert band == pytest.approx([0, 0.8])
     assert len(lines) == 2
+    one = draw_improvement([Run(folders[0])]).axes[1]
+    ends = one.collections[0].get_paths()[0].vertices
+    scores = step_values(lost=10)["score"][:, 4]  # after step 5
+    half = 1.96 * scores.std(ddof=1) / math.sqrt(len(scores))
+    found = ends[ends[:, 0] == 5][:, 1]
+    ends = scores.mean() + half * np.array([-1, 1])
+    assert [found.min(), found.max()] == pytest.approx(ends, 1e-3)
 
 
 def test_exit_rules_are_means_over_seeds(tmp_path):
     folders = [write_run(tmp_path / f"a_{seed}", seed=seed) for seed in (1, 2)]
-    exits = folders[1] / "eval/exits.csv"
-    exits.write_text(exits.read_text().replace("kl,2,6.0,0.7,", "kl,2,7.0,0.9,"))
+    file = folders[1] / "eval/exits.csv"
+    file.write_text(file.read_text().replace("kl,2,6.0,0.7,", "kl,2,7.0,0.9,"))
     (axis,) = draw_exits([Run(folder) for folder in folders]).axes
     lines = {line.get_label(): line for line in axis.get_lines()}
     assert lines["fixed"].get_xydata() == pytest.approx(np.array([[3, 0.65], [6, 0.7], [9, 0.75]]))
     assert lines["kl"].get_xdata() == pytest.approx([3, 6, 7, 9])
     between = (0.7 + (0.65 + 0.25 * 3 / 4)) / 2, (0.7 + 0.05 / 3 + 0.9) / 2
     assert lines["kl"].get_ydata() == pytest.approx([0.65, *between, 0.75])
-    (star,) = [line for line in axis.get_lines() if line.get_markersize() == 13]
+    (star,) = [
+        line
+        for line in axis.get_lines()
+        if line.get_markersize() == exits.STAR and len(line.get_xdata())
+    ]
     assert star.get_xydata() == pytest.approx(np.array([[6.5, 0.8]]))
 
 
@@ -212,8 +229,82 @@ def test_the_mean_of_lines_is_taken_where_all_of_them_are():
 )
 def test_groups_are_named_by_what_their_runs_share(tmp_path, names, label):
     folders = [write_run(tmp_path / name, seed=seed) for seed, name in enumerate(names, start=1)]
-    (group,) = group_by_seed([Run(folder) for folder in folders])
-    assert group.label == f"{label} (2 seeds)"
+    again = write_run(tmp_path / "again", seed=1)  # no setting tells it from the others
+    groups = group_by_seed([Run(folder) for folder in (*folders, again)])
+    assert [group.label for group in groups] == [f"{label} (2 seeds)", "again"]
+    (alone,) = group_by_seed([Run(folder) for folder in folders])
+    assert alone.label == "trm, set likelihood (2 seeds)"
+
+
+def test_names_are_what_tells_runs_apart_or_what_the_user_says(tmp_path):
+    folders = [
+        write_run(tmp_path / f"{lr}{model}{seed}", seed=seed, model=model,
+                  settings=f"optim: {{lr: {lr}, same: 1}}\n")
+        for lr, model, seed in ((0.1, "trm", 1), (0.2, "trm", 1), (0.2, "trm", 2), (0.2, "x_y", 1))
+    ]  # fmt: skip
+    runs = [Run(folder) for folder in folders]
+    labels = [group.label for group in group_by_seed(runs)]
+    assert labels == ["trm, lr 0.1", "trm, lr 0.2 (2 seeds)", "x y, lr 0.2"]
+    assert run_names(runs)[1:3] == ["trm, lr 0.2, seed 1", "trm, lr 0.2, seed 2"]
+    give_labels(runs, '[low, "high, twice", other]', grouped=True)
+    assert [group.label for group in group_by_seed(runs)] == ["low", "high, twice", "other"]
+    assert run_names(runs)[1:3] == ["high, twice", "high, twice"]
+    give_labels(runs, "a,b,c,d", grouped=False)
+    assert run_names(runs) == ["a", "b", "c", "d"]
+    with pytest.raises(UserError, match="label=a,b: 2 names for 4: a; b; c; d"):
+        give_labels(runs, "a,b", grouped=False)
+
+
+def test_axes_of_shares_are_honest(run_folder, tmp_path):
+    figure = KINDS["improvement"].figure([Run(run_folder)])
+    assert figure.get_suptitle() == "countdown: what every step solves"
+    for kind in ("improvement", "difficulty", "statistics", "step-size"):
+        for axis in KINDS[kind].draw([Run(run_folder)]).axes:
+            if "%" in str(getattr(axis.yaxis.get_major_formatter(), "symbol", "")):
+                low, high = axis.get_ylim()
+                assert low == 0 or f"begins at {percent(low)}" in axis.get_ylabel()
+                assert low >= 0
+                assert high <= 1.05
+    file = write_run(tmp_path / "exits") / "eval/exits.csv"
+    text = file.read_text()
+    for before, after in (("0.65", "0.985"), ("0.7,", "0.99,"), ("0.75", "0.995")):
+        text = text.replace(before, after)
+    file.write_text(text)
+    (axis,) = draw_exits([Run(file.parents[1])]).axes
+    assert "begins at 98.4 %" in axis.get_ylabel()
+
+
+def test_every_rule_to_stop_has_a_colour_of_its_own():
+    rules = [row["name"] for row in choices("exit") if row["name"] not in ("fixed", "oracle")]
+    styles = {(style := exits.rule_style(rule))["color"] + style["linestyle"] for rule in rules}
+    assert len(styles) == len(rules)
+
+
+def test_stars_do_not_cover_each_other(tmp_path):
+    folder = write_run(tmp_path / "run")
+    rows = [
+        {"rule": rule, "threshold": 1, "forward_passes": 3.0, "solved": 0.8, "solved_low": 0.7,
+         "solved_high": 0.9, "chosen": 1}
+        for rule in ("fixed", "kl", "entropy", "verifier")
+    ]  # fmt: skip
+    write_csv(folder / "eval/exits.csv", rows)
+    figure = draw_exits([Run(folder)])
+    figure.draw_without_rendering()
+    stars = [line for line in figure.axes[0].get_lines() if line.get_marker() == "*"]
+    stars = [line for line in stars if len(line.get_xdata())]
+    places = [line.get_transform().transform(line.get_xydata()[0]) for line in stars]
+    assert sorted(np.diff(sorted(y for _, y in places))) == pytest.approx([14, 14, 14])
+
+
+def test_the_loss_and_its_terms(tmp_path):
+    folders = [write_run(tmp_path / f"a{seed}", seed=seed) for seed in (1, 3)]
+    (axis,) = KINDS["loss"].draw([Run(folder) for folder in folders]).axes
+    total, policy, halting = axis.get_lines()
+    assert total.get_xydata().tolist() == [[100, 7], [200, 4.5], [300, 5 / 3 + 2]]
+    assert (policy.get_label(), halting.get_label()) == ("term policy", "term halting")
+    assert policy.get_ydata().tolist() == [5, 2.5, 5 / 3]
+    band = axis.collections[0].get_datalim(axis.transData).intervaly
+    assert band == pytest.approx([5 / 3 + 1, 8])
 
 
 def test_names_of_runs_are_text_and_no_formula(tmp_path):

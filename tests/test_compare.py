@@ -153,7 +153,8 @@ def test_single_runs_are_paired_over_puzzles(pair):
     assert change.low[4] < -0.15 < change.high[4] < 0
     # 30 of 200 differ: the interval of a share
     assert change.high[4] - change.low[4] == pytest.approx(2 * 1.96 * 0.357 / 200**0.5, rel=0.1)
-    assert verdict(result, change).startswith("No difference was found, b minus a: +0.0 points")
+    words = "No difference was found, other minus trm: +0.0 points"
+    assert verdict(result, change).startswith(words)
 
 
 def test_a_difference_is_found_and_named(pair):
@@ -164,7 +165,7 @@ def test_a_difference_is_found_and_named(pair):
     (change,) = result.differences
     assert change.p == pytest.approx(1e-4, rel=0.01)
     words = verdict(result, change)
-    assert words.startswith("They differ, b is lower than a: -15.0 points (95 % interval -20")
+    assert words.startswith("They differ, other is lower than trm: -15.0 points (95 % interval -20")
     assert ", p < 0.001). Interval" in words
     assert "over the same 200 puzzles, paired. They say nothing about other seeds." in words
 
@@ -178,7 +179,7 @@ def test_equal_cost_and_not_equal_steps(pair):
     assert (row["first_step"], row["second_step"]) == (3, 1)
     assert row["difference"] == pytest.approx(0.6 - 0.8)
     assert as_json(result)["budget"] == 9
-    assert "At 9 forward passes (a at step 3, b at step 1)" in as_text(result)
+    assert "At 9 forward passes (trm at step 3, other at step 1)" in as_text(result)
 
 
 def test_a_run_whose_first_step_is_dear(pair):
@@ -240,7 +241,7 @@ def test_what_cannot_be_compared_is_refused(pair, tmp_path):
     with pytest.raises(UserError, match="nothing to compare"):
         compare(runs(pair[0], write_run(tmp_path / "seed2", seed=2)), "solved")
     unlabelled = write_run(tmp_path / "unlabelled", model="other", labels=False)
-    with pytest.raises(UserError, match="metric=log_prob_gain is undefined for unlabelled"):
+    with pytest.raises(UserError, match="metric=log_prob_gain is undefined for other"):
         compare(runs(pair[0], unlabelled), "log_prob_gain")
     with np.load(pair[1] / "eval/steps.npz") as content:
         kept = {name: content[name] for name in content.files if name != "kl"}
@@ -285,7 +286,7 @@ def test_missing_costs_of_training_are_dashes(pair):
     (pair[1] / "summary.json").unlink()
     result = compare(runs(*pair), "solved")
     assert as_json(result)["groups"][1]["training_seconds"] is None
-    assert "b: – forward passes, – seconds" in as_text(result)
+    assert "other: – forward passes, – seconds (b)" in as_text(result)
 
 
 def test_by_command(pair, tmp_path, capsys, monkeypatch):

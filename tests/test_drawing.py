@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 from PIL import Image
 from pir.analysis.figures.draw import save_animation, save_pictures
 from pir.envs.maze.rules import Maze
@@ -10,8 +11,10 @@ from pir.envs.sudoku.rules import Sudoku
 
 from pir.cli.main import main
 from pir.errors import UserError
-from pir.notation.drawing import draw_frame
+from pir.evaluation.examples import most_instructive
+from pir.notation.drawing import draw_frame, extent
 from pir.notation.picture import Cell, Picture, as_text
+from pir.puzzle import Drawing
 from tests.puzzles import VARIANTS
 
 
@@ -97,6 +100,28 @@ def test_gif(tiny_run, tmp_path, monkeypatch, capsys):
     words = ["gif", f"run={tiny_run}", "puzzle=3 7 8 = 29", "improvement_steps=5", f"out={out}"]
     assert main(words) == 0
     assert frames(out)[0] == 6
+    capsys.readouterr()
+    assert main(["gif", f"run={tiny_run}", f"out={out}"]) == 0
+    assert "its answer changes in most steps" in capsys.readouterr().err
     assert main(["gif", f"run={tiny_run}", "index=-1"]) == 2
     assert main(["gif", f"run={tiny_run}", f"out={tmp_path}/a.mp4"]) == 2
     assert "the ending must be .gif" in capsys.readouterr().err
+
+
+def test_the_default_picture_of_a_long_answer_is_no_strip():
+    maze = Maze(21, 21)
+    question = maze.sample(1, "test", seed=0)["question"][0]
+    assert extent(Drawing.picture(maze, question, question)) == (21, 21)
+    maze.board = None
+    assert extent(Drawing.picture(maze, question, question)) == (16, 28)
+
+
+def test_the_most_instructive_puzzle_changes_often_and_ends_solved():
+    answers = torch.tensor([
+        [[0], [1], [1], [1]],  # solved at once
+        [[0], [1], [2], [3]],  # solved at last
+        [[0], [1], [0], [1]],  # never solved
+        [[0], [2], [2], [3]],
+    ], dtype=torch.uint8)  # fmt: skip
+    solved = torch.tensor([[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]]) > 0
+    assert most_instructive(answers, solved) == [1, 3, 0, 2]

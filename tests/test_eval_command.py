@@ -33,7 +33,7 @@ def test_eval_writes_one_whole_evaluation(command, tiny_run):
     tables = {path.stem: read_rows(path) for path in folder.glob("*.csv")}
     assert set(tables) == {
         "per_step", "per_outcome", "strata", "per_puzzle", "cells", "guidance", "step_size",
-        "breadth", "exits",
+        "breadth", "exits", "examples",
     }  # fmt: skip
     names = [statistic["name"] for statistic in result["statistics"]]
     assert set(names) <= set(tables["per_step"][0])
@@ -153,3 +153,25 @@ def test_small_batches_and_single_puzzles_still_make_a_report(command, tiny_run)
         json.loads(text, parse_constant=pytest.fail)  # no NaN
         command("report")
         assert (tiny_run / "report.html").stat().st_size > 10_000
+
+
+def test_an_evaluation_with_a_name_takes_no_other_ones_place(command, tiny_run):
+    plain = ["eval", "eval.puzzles=20"]
+    first = command(*plain, "output=json").out
+    assert "replaces" not in command(*plain, "eval.name=deep", "eval.improvement_steps=5").err
+    assert json.loads((tiny_run / "eval/eval.json").read_text()) == json.loads(first)
+    deep = tiny_run / "evals/deep"
+    assert len(read_rows(deep / "per_step.csv")) == 5
+    told = command(*plain, "eval.name=deep", "eval.improvement_steps=3").err
+    assert f"replaces the evaluation in {deep} (20 test puzzles, 5 steps); eval.name=NAME" in told
+    assert f"replaces the evaluation in {tiny_run / 'eval'} (" in command(*plain).err
+    for word in ("eval.name=a/b", "eval.name=..", "eval.name=-x"):
+        assert "allowed is the name of a folder" in command(*plain, word, code=2).err
+
+    out = command("plot", "eval=deep").out.strip()
+    assert out == str(tiny_run / "figures/improvement-deep.png")
+    assert "after step 3" in command("plot", "eval=deep").err
+    assert command("report", "eval=deep").out.strip() == str(tiny_run / "report-deep.html")
+    missing = command("plot", "eval=deep", "kind=exits", code=2).err
+    assert f"`pir eval run={tiny_run} eval.name=deep eval.exit=all`" in missing
+    assert "eval.name=other" in command("plot", "eval=other", code=2).err

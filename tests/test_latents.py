@@ -17,6 +17,7 @@ from pir.analysis.statistics.subspaces import (
     rank_correlation,
     silhouette,
 )
+from pir.analysis.words import percent
 from pir.envs.countdown.rules import Countdown
 from tensordict import TensorDict
 
@@ -339,11 +340,12 @@ def test_the_figure_shows_capture_scores_and_dead_steps(tmp_path, count):
     _, _, slots, steps, lines, _ = KINDS["latents"].draw([Run(folder)]).axes
     assert np.asarray(slots.images[0].get_array()) == pytest.approx(shared.by_slot)
     assert np.asarray(steps.images[0].get_array()) == pytest.approx(shared.by_step)
-    assert f"H_off {mean_off_diagonal(shared.by_slot):.2f}, silhouette" in slots.get_title("left")
-    assert slots.get_xticklabels()[1].get_text() == ("3" if count == 3 else "5")  # from 1
+    mean = percent(mean_off_diagonal(shared.by_slot), 0)
+    assert f"shared {mean}, silhouette" in slots.get_title("left")
+    assert slots.get_xticklabels()[1].get_text() == ("3" if count == 3 else "7")  # from 1
     assert len(slots.texts) == (9 if count == 3 else 0)
     captured, own, dead = lines.get_lines()
-    assert captured.get_label() == "in the subspace of the step before"
+    assert captured.get_label() == "variance of the step in the subspace of the step before"
     assert captured.get_xydata() == pytest.approx(np.c_[np.arange(2, 7), shared.by_previous])
     assert own.get_ydata() == pytest.approx(np.diagonal(shared.by_step))
     assert dead.get_xydata() == pytest.approx(np.c_[np.arange(1, 7), [0, 0.8, 1, 1, 1, 1]])
@@ -351,7 +353,7 @@ def test_the_figure_shows_capture_scores_and_dead_steps(tmp_path, count):
     rewrite(folder, slot_steps=np.array([0, 1, 3, 6, 9, 12, 15]))
     captured, *_ = KINDS["latents"].draw([Run(folder)]).axes[4].get_lines()
     assert captured.get_xdata().tolist() == [3, 6, 9, 12, 15]
-    assert captured.get_label() == "in the subspace of the last step kept before it"
+    assert captured.get_label().endswith("in the subspace of the last step kept before it")
 
 
 def test_a_run_says_what_its_latents_share(pir_here, tiny_run):

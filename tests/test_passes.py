@@ -3,7 +3,8 @@
 import pytest
 from pir.analysis.figures.kinds import KINDS
 from pir.analysis.figures.passes import training_curve
-from pir.analysis.reading.runs import Run, group_by_seed
+from pir.analysis.reading.groups import group_by_seed
+from pir.analysis.reading.runs import Run
 
 from pir.errors import UserError
 from tests.run_folders import write_csv, write_run
@@ -37,8 +38,8 @@ def test_passes_at_which_a_group_reaches_the_first(tmp_path):
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == [
         "slow (2 seeds): 0.027 M passes",
-        "fast_seed1: 0.018 M passes",
-        "never_seed1: not reached",
+        "fast: 0.018 M passes",
+        "never: not reached",
     ]
     dashed, slow, slow_mark, _, fast_mark, _ = axis.get_lines()
     assert dashed.get_ydata() == pytest.approx([0.6, 0.6])

@@ -464,7 +464,7 @@ def test_solve_and_eval_read_every_form(pir_here, tiny_run, tmp_path):
     assert facts["sha256"] == file_sha256(path)
     assert 0 <= facts["in_training_split"] <= 3
     assert (tiny_run / "eval/eval.json").read_bytes() == before
-    folder = tiny_run / "eval_files" / f"q-{facts['sha256'][:8]}"
+    folder = tiny_run / "evals" / f"q-{facts['sha256'][:8]}"
     assert json.loads((folder / "eval.json").read_text())["puzzle_file"] == facts
 
 

@@ -151,7 +151,7 @@ def test_hostile_words_stay_words(tmp_path):
     facts["statistics"][0]["unit"] = HOSTILE
     (folder / "eval/eval.json").write_text(json.dumps(facts))
     (folder / "info.json").write_text(json.dumps({"processor": HOSTILE, "commit": HOSTILE}))
-    write_report(folder, tmp_path / "out.html")
+    write_report(Run(folder), tmp_path / "out.html")
     page = Page((tmp_path / "out.html").read_text(encoding="utf-8"))
     assert page.all("script") == page.all("img") == []
     assert "".join(page.text).count(HOSTILE) >= 6
@@ -168,7 +168,7 @@ def test_missing_data_is_named_with_its_command(tmp_path):
     page = Page(report(Run(folder)))
     drawn = {attributes["id"] for attributes in page.all("figure")}
     assert drawn == {
-        "improvement", "passes", "waterfall", "dead-compute", "difficulty", "statistics",
+        "improvement", "loss", "passes", "waterfall", "dead-compute", "difficulty", "statistics",
     }  # fmt: skip
     text = " ".join(page.text)
     settings = "eval.guidance=[0.5,1,1.5,2,3]", "eval.step_size=[0.25,0.5,1,1.5]"
@@ -225,5 +225,5 @@ def test_a_damaged_file_leaves_the_old_page(folder, tmp_path):
     damaged = write_run(tmp_path / "run", extra=False)
     (damaged / "eval/strata.csv").write_text("stratum\n")
     with pytest.raises(UserError, match=r"strata\.csv is damaged"):
-        write_report(damaged, out)
+        write_report(Run(damaged), out)
     assert out.read_text() == "old"

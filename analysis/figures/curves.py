@@ -1,80 +1,124 @@
-"""Figures of what is solved: by step, by difficulty, and every statistic of the ledger."""
+"""Figures of what is solved, by step and by difficulty."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator
 from pir.analysis.figures.layout import (
+    LINE_INCHES,
     WIDTH,
     legend_below,
     line_style,
     one_row_per_run,
     percent_axis,
+    score_axis,
     step_axis,
 )
-from pir.analysis.figures.style import COLOURS, FAILED, INK, MUTED, SOLVED
-from pir.analysis.reading.runs import (
-    PER_OUTCOME,
-    PER_STEP,
-    STRATA,
-    Group,
-    Run,
-    Table,
-    group_by_seed,
-)
+from pir.analysis.figures.style import COLOURS
+from pir.analysis.reading.groups import Group, group_by_seed
+from pir.analysis.reading.runs import PER_STEP, STEPS, STRATA, Run, Table
 from pir.analysis.statistics.resampling import bootstrap_interval
-from pir.analysis.words import between, label, listed, number, percent
+from pir.analysis.words import between, label, percent
 
-COLUMNS = 4
-"""Small multiples side by side."""
+from pir.evaluation.intervals import wilson_interval
 
-MARKED = 12
-"""Small multiples of more steps have lines without marks."""
+TELLS_OF_START = {"newly_solved", "lost", "gain"}
+"""Statistics of step 1 that say what was there before it."""
+
+NORMAL = 1.959964
+"""Standard errors from a mean to the end of its 95 % interval."""
 
 
 def draw_improvement(runs: Sequence[Run]) -> Figure:
-    """Draws solved and score against the improvement step, one line per run.
+    """Draws solved and score after every improvement step, one line per run.
 
-    Runs that differ in their seed only are one line, their mean. Bands are 95 % intervals: over
-    puzzles (Wilson) for one run, over seeds (bootstrap) for several. The trained depth is shaded.
+    Step 0 is the answer of the start, before any step. Runs that differ in their seed only are one
+    line, their mean. Bands are 95 % intervals: over puzzles for one run (Wilson's of solved, the
+    normal one of the score), over seeds (bootstrap) for several. The trained depth is shaded.
     """
     groups = group_by_seed(runs)
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.5 + LINE_INCHES * len(groups)), layout="constrained")
     solved, score = figure.subplots(1, 2, sharex=True)
-    last = 1
+    told = all(run.required(PER_STEP).columns.keys() >= TELLS_OF_START for run in runs)
+    last, first = 1, 0 if told else 1
     for index, group in enumerate(groups):
-        tables = [run.required(PER_STEP) for run in group.runs]
-        k = min((table["k"] for table in tables), key=len)
+        parts = [_curve(run, told) for run in group.runs]
+        k = min((curve.k for curve in parts), key=len)
         last = max(last, int(k[-1]))
         line = line_style(index)
         for axis, name in ((solved, "solved"), (score, "score")):
-            values = np.stack([table[name][: len(k)] for table in tables])
-            if len(tables) > 1:
+            measured = [getattr(curve, name) for curve in parts]
+            values = np.stack([each.mean[: len(k)] for each in measured])
+            low, high = measured[0].low, measured[0].high
+            if len(parts) > 1:
                 low, high = bootstrap_interval(values)
-            elif name == "solved":
-                low, high = tables[0]["solved_low"], tables[0]["solved_high"]
-            else:
-                low = high = values[0]
             axis.fill_between(k, low, high, color=line["color"], alpha=0.18, linewidth=0)
             axis.plot(k, values.mean(0), label=label(group.label), **line)
     depths = {run.facts.trained_steps for run in runs}
     trained = depths.pop() if len(depths) == 1 else None
     for axis in (solved, score):
-        step_axis(axis, last, trained)
+        step_axis(axis, last, trained, first)
     percent_axis(solved, "solved (verifier)")
-    score.set_ylabel("mean score in [0, 1]")
-    figure.suptitle(_caption(runs, groups, trained is not None), fontsize=9, color=MUTED)
+    score_axis(score, "score (verifier), mean")
     handles, names = solved.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(groups)))
+    legend_below(figure, 1, handles=handles, labels=names,
+                 title=_caption(runs, groups, trained is not None, told))  # fmt: skip
     return figure
 
 
-def _caption(runs: Sequence[Run], groups: Sequence[Group], shaded: bool) -> str:
+@dataclass(frozen=True)
+class Measured:
+    """A mean over puzzles with its 95 % interval, of shape (steps,) each."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class StepCurve:
+    """What a run has after every step.
+
+    Attributes:
+        k: numbers of the steps, from 1, or from 0, the start.
+        solved: share of puzzles.
+        score: mean.
+    """
+
+    k: np.ndarray
+    solved: Measured
+    score: Measured
+
+
+def _curve(run: Run, start: bool) -> StepCurve:
+    """Reads the steps, and where asked the start: what step 1 found beside what it gained."""
+    table = run.required(PER_STEP)
+    k, solved, score = table["k"], table["solved"], table["score"]
+    low, high = table["solved_low"], table["solved_high"]
+    values = run.step_values("score", "gain") if run.has(STEPS) else {}
+    scores = values.get("score")
+    if start:
+        before = np.clip(solved[0] - table["newly_solved"][0] + table["lost"][0], 0, 1)
+        bounds = wilson_interval(before * run.facts.puzzles, run.facts.puzzles)
+        k, solved = np.append(0, k), np.append(before, solved)
+        low, high = np.append(bounds[0], low), np.append(bounds[1], high)
+        score = np.append(score[0] - table["gain"][0], score)
+        if scores is not None:
+            scores = np.column_stack([scores[:, 0] - values["gain"][:, 0], scores])
+    half: np.ndarray | float = 0.0
+    if scores is not None and scores.shape[1] == len(k) and len(scores) > 1:
+        half = NORMAL * scores.std(0, ddof=1) / math.sqrt(len(scores))
+    return StepCurve(k, Measured(solved, low, high), Measured(score, score - half, score + half))
+
+
+def _caption(runs: Sequence[Run], groups: Sequence[Group], shaded: bool, start: bool) -> str:
     samples = sorted({f"{run.facts.puzzles} {run.facts.split} puzzles" for run in runs})
     units = sorted({"seeds" if len(group.runs) > 1 else "puzzles" for group in groups})
-    bands = f"bands: 95 % interval over {' or '.join(units)}"
-    return label("; ".join(samples)) + ", " + bands + (", shaded: trained depth" if shaded else "")
+    notes = [*samples, f"bands: 95 % interval over {' or '.join(units)}"]
+    notes += ["step 0: before any step"] if start else []
+    return label("; ".join(notes + (["shaded: trained depth"] if shaded else [])))
 
 
 def describe_improvement(run: Run) -> str:
@@ -107,8 +151,8 @@ def draw_difficulty(figure: SubFigure, run: Run) -> None:
     for axis in (solved, dead):
         step_axis(axis, int(table["k"].max()), run.facts.trained_steps)
     percent_axis(solved, "solved (verifier)")
-    percent_axis(dead, "dead steps")
-    legend_below(figure, min(5, len(strata)), title=label(run.facts.rating_name))
+    percent_axis(dead, "puzzles for which the step is dead")
+    legend_below(figure, min(4, len(strata)), title=f"difficulty: {label(run.facts.rating_name)}")
 
 
 def _stratum(rows: Table) -> str:
@@ -134,62 +178,3 @@ def describe_difficulty(run: Run) -> str:
 def _ratings(run: Run, table: Table, row: int) -> str:
     ratings = between(table["rating_low"][row], table["rating_high"][row])
     return f"{run.facts.rating_name} {ratings}"
-
-
-def _statistics_height(run: Run) -> float:
-    return 0.8 + 1.75 * -(-len(run.facts.statistics) // COLUMNS)
-
-
-@one_row_per_run(_statistics_height)
-def draw_statistics(figure: SubFigure, run: Run) -> None:
-    """Draws every statistic of the ledger against the step, for all, solved and failed puzzles."""
-    table = run.required(PER_STEP)
-    lines = {"all puzzles": (table, INK, 1.8)}
-    outcomes = run.table(PER_OUTCOME)
-    if outcomes is not None:
-        for outcome, colour in (("solved", SOLVED), ("failed", FAILED)):
-            rows = outcomes.where(outcomes["outcome"] == outcome)
-            if len(rows):
-                lines[f"{outcome} puzzles"] = (rows, colour, 1.2)
-    defined = {name for name in table.columns if not np.isnan(table[name]).all()}
-    statistics = [each for each in run.facts.statistics if each.name in defined]
-    marker = "o" if len(table) <= MARKED else ""
-    rows_needed = max(1, -(-len(statistics) // COLUMNS))
-    axes = figure.subplots(rows_needed, COLUMNS, squeeze=False).ravel()
-    for axis, statistic in zip(axes, statistics, strict=False):
-        for name, (rows, colour, width) in lines.items():
-            style = {"color": colour, "linewidth": width, "marker": marker, "markersize": 2}
-            axis.plot(rows["k"], rows[statistic.name], label=name, **style)
-        step_axis(axis, int(table["k"][-1]), run.facts.trained_steps)
-        axis.set_xlabel("")
-        axis.set_title(label(statistic.name.replace("_", " ")), fontsize=9)
-        axis.yaxis.set_major_locator(MaxNLocator(4))
-        if np.isnan(table[statistic.name]).all():
-            axis.text(0.5, 0.5, "undefined", transform=axis.transAxes, ha="center", color=MUTED)
-            axis.set_yticks([])
-        elif statistic.unit.startswith("share"):
-            percent_axis(axis, "")
-        axis.set_ylabel(label(statistic.unit), fontsize=7, color=MUTED)
-        axis.tick_params(labelsize=7)
-        axis.yaxis.get_offset_text().set_fontsize(7)
-    for axis in axes[len(statistics) :]:
-        axis.set_axis_off()
-    figure.supxlabel("improvement step k", fontsize=9)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-
-
-def describe_statistics(run: Run) -> str:
-    """Says how much the policy still moves at the trained depth, for solved and failed puzzles."""
-    outcomes = run.table(PER_OUTCOME)
-    if outcomes is None:
-        outcomes = run.required(PER_STEP)
-        outcomes.columns["outcome"] = np.full(len(outcomes), "all")
-    trained = run.at_trained_depth(outcomes)
-    moves = [
-        f"{number(kl)} nats per cell on {outcome} puzzles"
-        for outcome, kl in zip(trained["outcome"], trained["kl"], strict=True)
-    ]
-    return (
-        f"{len(run.facts.statistics)} statistics at every step; at step {trained['k'][0]:.0f} the "
-        f"policy still moves by {listed(moves)} (KL)."
-    )

@@ -13,6 +13,9 @@ from pir.notation.drawing import CELL_INCHES, draw_picture, extent
 from pir.notation.picture import Picture
 from pir.runs.folder import write_atomically
 
+CAPTION_INCHES = 0.3
+"""Height of the caption above a frame."""
+
 STEP_SECONDS, LAST_SECONDS = 0.9, 2.5
 
 
@@ -43,9 +46,10 @@ def save_animation(pictures: Sequence[Picture], captions: Sequence[str], out: Pa
     inches = (max(2.4, CELL_INCHES * width), max(1.2, CELL_INCHES * height) + 0.4)
     frames = []
     for picture, caption in zip(pictures, captions, strict=True):
-        figure, axis = plt.subplots(figsize=inches, dpi=100)
+        figure = plt.figure(figsize=inches, dpi=100)
+        # a place of its own, so that frames with other captions do not move it
+        axis = figure.add_axes((0.02, 0.02, 0.96, 0.96 - CAPTION_INCHES / inches[1]))
         draw_picture(picture, axis, caption)
-        figure.set_layout_engine("constrained")
         figure.canvas.draw()
         pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
         plt.close(figure)

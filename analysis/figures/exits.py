@@ -1,16 +1,36 @@
 """Figure of when to stop: solved against the mean forward passes, for every rule."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.transforms import ScaledTranslation
 from pir.analysis.figures.layout import percent_axis, rows
 from pir.analysis.figures.style import COLOURS, INK, MUTED
-from pir.analysis.reading.runs import EXITS, Group, Run, Table, group_by_seed
+from pir.analysis.reading.groups import Group, group_by_seed
+from pir.analysis.reading.runs import EXITS, Run, Table
 from pir.analysis.words import label, number, percent
 
 FIXED, ORACLE = "fixed", "oracle"
+
+RULES = (
+    "entropy",
+    "kl",
+    "predicted_gain",
+    "state_change",
+    "verifier",
+    "halt_head",
+    "exit_gate",
+)
+"""Rules of `pir`, one per colour; a rule of somebody else has one of these colours, dashed."""
+
+STAR, STAR_INCHES = 11, 0.14
+"""Size of a star in points, and how far two of them are apart at least."""
+
+BOX_INCHES = (6.6, 3.1)
+"""About the size of the axes."""
 
 MARKED = 25
 """Lines of more points have no marks."""
@@ -33,24 +53,50 @@ def _paint(figure: SubFigure, group: Group) -> None:
     axis = figure.subplots()
     found = dict.fromkeys(rule for table in tables for rule in table.distinct("rule"))
     rules = [rule for rule in found if rule not in (FIXED, ORACLE)]
-    for index, rule in enumerate([*rules, ORACLE, FIXED]):
+    stars: dict[str, np.ndarray] = {}
+    for rule in [*rules, ORACLE, FIXED]:
         parts = [part for table in tables if len(part := table.where(table["rule"] == rule))]
         if not parts:
             continue
-        style = _rule_style(rule, index)
+        style = rule_style(rule)
         passes, solved = mean_line([_line(part) for part in parts])
         style |= {"marker": ""} if len(passes) > MARKED else {}
         axis.plot(passes, solved, label=label(rule_name(rule)), **style)
-        stars = [_line(part.where(part["chosen"] > 0)) for part in parts]
-        stars = [star for star in stars if len(star[0]) and rule != ORACLE]
-        if stars:
-            axis.plot(*np.mean(np.concatenate(stars, 1), 1), "*", markersize=13,
-                      color=style["color"], markeredgecolor=INK, zorder=4)  # fmt: skip
+        chosen = [_line(part.where(part["chosen"] > 0)) for part in parts]
+        chosen = [point for point in chosen if len(point[0])]
+        if chosen and rule != ORACLE:
+            stars[rule] = np.mean(np.concatenate(chosen, 1), 1)
     axis.plot([], [], "*", color="none", markeredgecolor=INK, markersize=11,
               label="chosen on validation")  # fmt: skip
+    axis.set_xlim(left=0)
     axis.set_xlabel("forward passes per puzzle, mean")
     percent_axis(axis, "solved (verifier)")
+    _draw_stars(axis, stars)
     figure.legend(loc="outside right center")
+
+
+def _draw_stars(axis: Axes, stars: Mapping[str, np.ndarray]) -> None:
+    """Draws the chosen points; those that would cover each other stand in a column.
+
+    One has its place, a thin line leads from the others to it.
+    """
+    limits = np.array([axis.get_xlim(), axis.get_ylim()])
+    inches = np.array(BOX_INCHES) / np.maximum(np.diff(limits)[:, 0], 1e-12)
+    taken: list[np.ndarray] = []
+    for rule, point in sorted(stars.items(), key=lambda star: star[1].tolist()):
+        # towards the middle, where there is room
+        way = STAR_INCHES if point[1] < limits[1].mean() else -STAR_INCHES
+        aside, place = 0.0, point * inches
+        while any(np.abs(place - other).max() < 0.99 * STAR_INCHES for other in taken):
+            aside, place = aside + way, place + np.array([0, way])
+        taken.append(place)
+        if aside:
+            axis.annotate("", point, (0, 72 * aside), textcoords="offset points",
+                          arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.6})  # fmt: skip
+        up = ScaledTranslation(0, aside, axis.figure.dpi_scale_trans)
+        axis.plot(*point, "*", markersize=STAR, color=rule_style(rule)["color"],
+                  markeredgecolor=INK, markeredgewidth=0.7, zorder=4, clip_on=False,
+                  transform=axis.transData + up)  # fmt: skip
 
 
 def _line(table: Table) -> Line:
@@ -79,13 +125,16 @@ def rule_name(rule: str) -> str:
     return "oracle (a bound)" if rule == ORACLE else rule.replace("_", " ")
 
 
-def _rule_style(rule: str, index: int) -> dict[str, Any]:
+def rule_style(rule: str) -> dict[str, Any]:
+    """Returns how to draw the line of a rule: a colour of its own in every figure."""
     if rule == FIXED:
         return {"color": INK, "linewidth": 2, "marker": "s", "markersize": 4}
     if rule == ORACLE:
         return {"color": MUTED, "linestyle": ":", "marker": "D", "markersize": 5, "linewidth": 1.6}
-    colour, dashes = COLOURS[index % 6], ("-", "--")[index // 6 % 2]
-    return {"color": colour, "linestyle": dashes, "marker": "o", "markersize": 3, "linewidth": 1.3}
+    known = RULES.index(rule) if rule in RULES else sum(rule.encode()) % len(RULES)
+    dashes = "-" if rule in RULES else "--"
+    return {"color": COLOURS[known], "linestyle": dashes, "marker": "o", "markersize": 3,
+            "linewidth": 1.3}  # fmt: skip
 
 
 def describe_exits(run: Run) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pir.analysis.figures import curves, exits, latents, passes, sweeps, waste
-from pir.analysis.figures.layout import Drawing
+from matplotlib.figure import Figure
+from pir.analysis.figures import curves, exits, latents, passes, statistics, sweeps, waste
+from pir.analysis.figures.layout import TITLE, Drawing
 from pir.analysis.figures.style import save_figure
 from pir.analysis.reading.runs import (
     CELLS,
@@ -21,6 +22,10 @@ from pir.analysis.reading.runs import (
     STRATA,
     Run,
 )
+from pir.analysis.words import label, listed
+
+TITLE_INCHES = 0.3
+"""Height of a figure's title."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,27 @@ class Kind:
         draw: makes the figure of one or several runs.
         describe: says in one sentence what it shows of a run, from the data.
         files: what it needs in the run folder.
+        grouped: whether runs that differ in their seed only are drawn as one.
     """
 
     title: str
     draw: Drawing
     describe: Callable[[Run], str]
     files: tuple[str, ...]
+    grouped: bool = False
+
+    def figure(self, runs: Sequence[Run], title: str | None = None) -> Figure:
+        """Draws runs under a title, by default the puzzle and what is shown.
+
+        Raises:
+            UserError: if a run cannot be read.
+        """
+        figure = self.draw(runs)
+        envs = [*dict.fromkeys(run.facts.env for run in runs)]
+        own = f"{listed(envs)}: {self.title[0].lower()}{self.title[1:]}"
+        figure.suptitle(label(title or own), **TITLE)
+        figure.set_figheight(figure.get_figheight() + TITLE_INCHES)
+        return figure
 
     def missing(self, run: Run) -> list[str]:
         """Returns the needed files that the run folder lacks."""
@@ -50,12 +70,21 @@ KINDS = {
         curves.draw_improvement,
         curves.describe_improvement,
         (FACTS, PER_STEP),
+        grouped=True,
+    ),
+    "loss": Kind(
+        "What training minimises",
+        passes.draw_loss,
+        passes.describe_loss,
+        (FACTS, METRICS),
+        grouped=True,
     ),
     "passes": Kind(
         "What training costs",
         passes.draw_passes,
         passes.describe_passes,
         (FACTS, IMPROVEMENT, METRICS),
+        grouped=True,
     ),
     "waterfall": Kind(
         "What every step gains",
@@ -92,6 +121,7 @@ KINDS = {
         exits.draw_exits,
         exits.describe_exits,
         (FACTS, EXITS),
+        grouped=True,
     ),
     "latents": Kind(
         "Where the steps take the latent state",
@@ -107,8 +137,8 @@ KINDS = {
     ),
     "statistics": Kind(
         "Every statistic of the ledger",
-        curves.draw_statistics,
-        curves.describe_statistics,
+        statistics.draw_statistics,
+        statistics.describe_statistics,
         (FACTS, PER_STEP),
     ),
 }
@@ -121,4 +151,4 @@ def save_kind(kind: str, folders: Sequence[Path], out: Path) -> None:
     Raises:
         UserError: if a run cannot be read or the figure cannot be written.
     """
-    save_figure(KINDS[kind].draw([Run(folder) for folder in folders]), out)
+    save_figure(KINDS[kind].figure([Run(folder) for folder in folders]), out)

@@ -24,12 +24,10 @@ def read_latents(run: Run) -> tuple[np.ndarray, np.ndarray]:
     content = run.required_arrays(LATENTS, "latents", "solved")
     latents, solved = content["latents"].astype(float), content["solved"].astype(bool)
     if latents.ndim != 3 or min(latents.shape[1:]) < 2 or solved.shape != latents.shape[:1]:
-        raise UserError(
-            f"{run.folder / LATENTS} is damaged: its arrays have shapes that do not fit"
-        )
+        raise UserError(f"{run.path(LATENTS)} is damaged: its arrays have shapes that do not fit")
     finite = np.isfinite(latents).all((1, 2))
     if not finite.any():
-        raise UserError(f"{run.folder / LATENTS} has no puzzle whose latent states are all finite")
+        raise UserError(f"{run.path(LATENTS)} has no puzzle whose latent states are all finite")
     return latents[finite], solved[finite]
 
 
@@ -52,10 +50,10 @@ LONG = 32
 """Paths of more steps are drawn as pixels, so that a page stays small."""
 
 
-@one_row_per_run(7.4)
+@one_row_per_run(7.8)
 def draw_latents(figure: SubFigure, run: Run) -> None:
     """Draws where steps take the latent states, how far, and what slots and steps share."""
-    upper, lower = parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.9, 3.5))[:, 0]
+    upper, lower = parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.9, 3.9))[:, 0]
     for part in parts:
         part.set_facecolor("none")
     _draw_paths(upper, run)
@@ -101,8 +99,7 @@ def _distances(axis: Axes, latents: np.ndarray, solved: np.ndarray) -> None:
             axis.fill_between(k, low, high, color=colour, alpha=0.18, linewidth=0)
             text = f"{name} puzzles ({mask.sum()}), median and quartiles"
             axis.plot(k, middle, color=colour, marker="o", markersize=3, label=text)
-    percent_axis(axis, "move of the state, share of its size")
-    axis.set_ylim(bottom=0)
+    percent_axis(axis, "how far the step moves the state,\nshare of the state's size", broken=1)
 
 
 def describe_latents(run: Run) -> str:

@@ -8,12 +8,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from pir.analysis.figures.style import COLOURS, INK
+from pir.analysis.figures.style import COLOURS, INK, MUTED
+from pir.analysis.reading.groups import run_names
 from pir.analysis.reading.runs import Run
-from pir.analysis.words import label
+from pir.analysis.words import label, percent
 
 WIDTH = 9.5
 """Inches of every figure."""
+
+LINE_INCHES = 0.19
+"""Height of a line of a legend."""
+
+TITLE: dict[str, Any] = {"fontsize": 11, "weight": "bold"}
+"""How the title of a figure is written."""
+
+BROKEN = 0.5
+"""Shares that are all above this are drawn on an axis that does not begin at 0, and says so."""
 
 Item = TypeVar("Item")
 
@@ -31,7 +41,7 @@ def one_row_per_run(height: float | Callable[[Run], float]) -> Callable[[Painter
     def decorate(paint: Painter) -> Drawing:
         def draw(runs: Sequence[Run]) -> Figure:
             heights = [height(run) if callable(height) else height for run in runs]
-            return rows(paint, runs, [run.name for run in runs], heights)
+            return rows(paint, runs, run_names(runs), heights)
 
         draw.__doc__ = paint.__doc__
         return draw
@@ -56,19 +66,43 @@ def rows(
     return figure
 
 
-def step_axis(axis: Axes, last: int, trained: int | None) -> None:
-    """Makes x the improvement step from 1 to `last`, and shades the trained depth."""
+def step_axis(axis: Axes, last: int, trained: int | None, first: int = 1) -> None:
+    """Makes x the improvement step from `first` to `last`, and shades the trained depth."""
     if trained is not None:
         axis.axvspan(0.5, trained + 0.5, color=INK, alpha=0.06, linewidth=0)
-    axis.set_xlim(0.5, last + 0.5)
+    axis.set_xlim(first - 0.5, last + 0.5)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("improvement step k")
 
 
-def percent_axis(axis: Axes, text: str) -> None:
-    """Makes y a share in per cent."""
+def percent_axis(axis: Axes, text: str, *beside: Axes, broken: float = BROKEN) -> None:
+    """Makes y a share in per cent, once everything is drawn.
+
+    The axis begins at 0; only where all shares are high it does not, and its label says so.
+
+    Args:
+        axis: the axis.
+        text: what is measured.
+        beside: axes with the same scale.
+        broken: shares that are all above this are high; 1 for never.
+    """
+    drawn = np.array([each.dataLim.intervaly for each in (axis, *beside)])
+    found = drawn[np.isfinite(drawn)]
+    low, high = (found.min(), found.max()) if len(found) else (0.0, 1.0)
+    bottom = 0.0
+    if low > broken:
+        bottom = max(0.0, min(low - 0.05 * (1 - low), 0.99))
+        text += f"\n(axis begins at {percent(bottom)})"
+    top = min(high, 1.0) + 0.04 * max(min(high, 1.0) - bottom, 0.01) if high <= 1 else 1.04 * high
+    axis.set_ylim(bottom, top)
     axis.set_ylabel(text)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+
+
+def score_axis(axis: Axes, text: str) -> None:
+    """Makes y a score from 0 to 1."""
+    axis.set_ylim(0, 1.04)
+    axis.set_ylabel(text)
 
 
 def plain_ticks(axis: Axes) -> None:
@@ -91,4 +125,5 @@ def step_colours(count: int) -> np.ndarray:
 
 def legend_below(figure: SubFigure | Figure, columns: int, **options: object) -> None:
     """Puts the legend of all axes under them."""
-    figure.legend(loc="outside lower center", ncols=columns, **options)
+    legend = figure.legend(loc="outside lower center", ncols=columns, **options)
+    legend.get_title().set(color=MUTED, fontsize=9)

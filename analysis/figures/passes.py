@@ -1,4 +1,4 @@
-"""Figure of what training costs: solved on validation against the forward passes of training."""
+"""Figures of training: its loss, and solved on validation against its forward passes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
-from pir.analysis.figures.layout import WIDTH, legend_below, line_style, percent_axis
+from pir.analysis.figures.layout import (
+    LINE_INCHES,
+    WIDTH,
+    legend_below,
+    line_style,
+    percent_axis,
+)
 from pir.analysis.figures.style import INK, MUTED
-from pir.analysis.reading.runs import IMPROVEMENT, METRICS, Group, Run, group_by_seed
+from pir.analysis.reading.groups import Group, group_by_seed
+from pir.analysis.reading.runs import IMPROVEMENT, METRICS, Run
 from pir.analysis.statistics.compare import refuse_unlike
 from pir.analysis.statistics.resampling import ROUNDING
 from pir.analysis.words import label, millions, number, percent
@@ -78,7 +85,7 @@ def draw_passes(runs: Sequence[Run]) -> Figure:
     refuse_unlike(runs, "env")
     curves = [training_curve(group) for group in group_by_seed(runs)]
     share = float(curves[0].mean[-1])
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.0 + LINE_INCHES * len(curves)), layout="constrained")
     axis = figure.subplots()
     axis.axhline(share, color=MUTED, linewidth=0.9, linestyle="--")
     for index, curve in enumerate(curves):
@@ -92,12 +99,11 @@ def draw_passes(runs: Sequence[Run]) -> Figure:
             axis.plot(curve.passes[reached], curve.mean[reached], "D", color=line["color"],
                       markeredgecolor=INK, markersize=8, zorder=4)  # fmt: skip
     _passes_axis(axis)
-    percent_axis(axis, "solved (validation, trained depth)")
+    percent_axis(axis, "solved (validation puzzles, trained depth)")
     caption = f"dashed: what {curves[0].group.label} ends with; diamonds: first evaluation there"
     if any(len(curve.solved) > 1 for curve in curves):
         caption += "; bands: least to most over seeds"
-    figure.suptitle(label(caption), fontsize=9, color=MUTED)
-    legend_below(figure, min(3, len(curves)))
+    legend_below(figure, 1, title=label(caption))
     return figure
 
 
@@ -119,3 +125,89 @@ def describe_passes(run: Run) -> str:
     if before is None or before == len(curve.passes) - 1:
         return f"{text}no evaluation before it solved as many."
     return f"{text}the first evaluation to solve as many came after {number(curve.passes[before])}."
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of runs that differ in their seed only, at the rows that all of them logged.
+
+    Attributes:
+        steps: optimizer steps, of shape (R,).
+        loss: of shape (seeds, R), nats; what is not known is nan.
+        terms: the weighted terms by name, mean over seeds, of shape (R,) each.
+    """
+
+    steps: np.ndarray
+    loss: np.ndarray
+    terms: dict[str, np.ndarray]
+
+
+def loss_curve(group: Group) -> Loss:
+    """Reads the loss of a group.
+
+    Raises:
+        UserError: if its runs share no row, or have no loss.
+    """
+    tables = [run.required(METRICS) for run in group.runs]
+    shared = set.intersection(*(set(table["optimizer_step"]) for table in tables))
+    if not shared:
+        raise UserError(f"{group.label}: no step of training that all its runs logged")
+    at = np.array(sorted(shared))
+    rows = [table.where(np.isin(table["optimizer_step"], at)) for table in tables]
+    names = [name for name in tables[0].columns if name.startswith(TERM)]
+    common = [name for name in names if all(name in table for table in tables)]
+    terms = {name: np.mean([table[name] for table in rows], 0) for name in common}
+    return Loss(at, np.stack([table["loss"] for table in rows]), terms)
+
+
+TERM = "loss_"
+"""What the name of a weighted term of the loss begins with."""
+
+STEEP = 20
+"""From this ratio of the largest to the smallest loss on, its axis is logarithmic."""
+
+
+def draw_loss(runs: Sequence[Run]) -> Figure:
+    """Draws what training minimises against its steps, one line per group of runs.
+
+    Lines are means over seeds, bands go from the least seed to the most. Of one group whose loss is
+    a sum, its weighted terms are drawn too.
+    """
+    groups = group_by_seed(runs)
+    figure = Figure(figsize=(WIDTH, 3.5 + LINE_INCHES * len(groups)), layout="constrained")
+    axis = figure.subplots()
+    drawn = []
+    for index, group in enumerate(groups):
+        curve, line = loss_curve(group), line_style(index)
+        axis.fill_between(curve.steps, curve.loss.min(0), curve.loss.max(0), color=line["color"],
+                          alpha=0.18, linewidth=0)  # fmt: skip
+        axis.plot(curve.steps, curve.loss.mean(0), label=label(group.label), **line)
+        drawn.append(curve.loss.ravel())
+        if len(groups) == 1 and len(curve.terms) > 1:
+            for at, (name, values) in enumerate(curve.terms.items(), start=1):
+                text = label(f"term {name.removeprefix(TERM)}".replace("_", " "))
+                axis.plot(curve.steps, values, label=text, **line_style(at) | {"linestyle": "--"})
+                drawn.append(values)
+    known = np.concatenate(drawn)
+    known = known[np.isfinite(known)]
+    if len(known) and known.min() > 0 and known.max() > STEEP * known.min():
+        axis.set_yscale("log")
+    elif len(known) and known.min() >= 0:
+        axis.set_ylim(bottom=0)
+    axis.set_xlim(left=0)
+    axis.set_xlabel("optimizer step")
+    axis.set_ylabel("loss, nats (mean since the last point)")
+    many = any(len(group.runs) > 1 for group in groups)
+    legend_below(figure, 1, title="bands: least to most over seeds" if many else None)
+    return figure
+
+
+def describe_loss(run: Run) -> str:
+    """Says where the loss begins and ends."""
+    curve = loss_curve(Group(run.name, (run,)))
+    first, last = curve.loss[0, 0], curve.loss[0, -1]
+    return (
+        f"The loss falls from {number(first)} to {number(last)} nats"
+        if last < first
+        else f"The loss does not fall: {number(first)} nats at first, {number(last)} at the end"
+    ) + f" (optimizer steps {curve.steps[0]:,.0f} to {curve.steps[-1]:,.0f})."

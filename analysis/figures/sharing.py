@@ -33,6 +33,9 @@ FEWEST_FOR_RANKS = 4
 FEW = 8
 """Up to so many groups, what they capture is written as numbers too."""
 
+TICKS = 5
+"""Of more groups so many have their number beside them, with room between."""
+
 CAPTURE_SCALE = LinearSegmentedColormap.from_list(
     "capture", [to_rgba(COLOURS[0], 0.03), to_rgba(COLOURS[0], 0.75)]
 )
@@ -59,9 +62,7 @@ def read_slots(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
     depth = run.facts.trained_steps
     if not fits or slots.size == 0 or steps.size < 2 or min(depth, steps[-1]) not in steps[1:]:
-        raise UserError(
-            f"{run.folder / LATENTS} is damaged: its slots and their numbers do not fit"
-        )
+        raise UserError(f"{run.path(LATENTS)} is damaged: its slots and their numbers do not fit")
     # the start is the same for every puzzle in most reasoners: nothing varies
     return slots[:, 1:].astype(float), steps[1:].astype(int), index.astype(int)
 
@@ -154,18 +155,21 @@ def draw_sharing(figure: SubFigure, shared: Sharing, trained: int) -> None:
     before = "the step before" if (np.diff(k) == 1).all() else "the last step kept before it"
     marked = {"marker": "o", "markersize": 3}
     lines.plot(k[1:], shared.by_previous, color=COLOURS[0], **marked,
-               label=f"in the subspace of {before}")  # fmt: skip
+               label=f"variance of the step in the subspace of {before}")  # fmt: skip
     lines.plot(k, np.diagonal(shared.by_step), color=COLOURS[5], linestyle=":", **marked,
-               label="in its own, the most there can be")  # fmt: skip
-    lines.plot(k, shared.dead, color=COLOURS[4], linestyle="--", **marked, label="dead")
+               label="variance of the step in its own subspace, the most there can be")  # fmt: skip
+    lines.plot(k, shared.dead, color=COLOURS[4], linestyle="--", **marked,
+               label="puzzles for which the step is dead")  # fmt: skip
     step_axis(lines, int(k[-1]), trained)
-    percent_axis(lines, "of the step's variance; of puzzles")
+    lines.set_title("Does a step open\nnew directions?")
+    percent_axis(lines, "share (see the legend)", broken=1)
     lines.set_ylim(0, 1.05)
-    legend_below(figure, 3)
+    legend_below(figure, 1)
 
 
 def _scores(capture: np.ndarray, score: float) -> str:
-    return f"H_off {_decimal(mean_off_diagonal(capture))}, silhouette {_decimal(score)}"
+    shared = percent(mean_off_diagonal(capture), 0)
+    return f"shared {shared}, silhouette {_decimal(score)}"
 
 
 def _decimal(value: float) -> str:
@@ -179,11 +183,11 @@ def _heat_map(axis: Axes, capture: np.ndarray, names: np.ndarray, group: str) ->
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     count = len(names)
-    places = np.arange(0, count, math.ceil(count / FEW))
+    places = np.arange(0, count, math.ceil(count / (FEW if count <= FEW else TICKS)))
     axis.set_xticks(places, names[places])
     axis.set_yticks(places, names[places])
-    axis.set_xlabel(f"variance of {group}")
-    axis.set_ylabel(f"in the subspace of {group}")
+    axis.set_xlabel(f"variance of {group} ...")
+    axis.set_ylabel(f"... in the subspace of {group}")
     if count <= FEW:
         for (i, j), share in np.ndenumerate(capture):
             text = NONE if math.isnan(share) else f"{100 * share:.0f}"

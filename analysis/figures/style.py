@@ -14,8 +14,11 @@ from pir.errors import UserError
 from pir.notation.drawing import BLUE, ORANGE
 from pir.runs.folder import write_atomically
 
-COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, in an order that keeps neighbours apart."""
+COLOURS = (
+    BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#000000",
+)  # fmt: skip
+"""Okabe and Ito's palette in an order that keeps neighbours apart; wine and olive are of Paul Tol's
+muted one."""
 
 SOLVED, FAILED = COLOURS[0], COLOURS[1]
 """Puzzles that are solved after the trained depth, and those that are not."""
@@ -32,6 +35,7 @@ plt.rcParams.update(
     {
         "font.family": "sans-serif",
         "font.size": 10,
+        "text.hinting": "none",  # with it small bold letters look as if they had serifs
         "text.color": INK,
         "figure.facecolor": PAPER,
         "axes.facecolor": PAPER,

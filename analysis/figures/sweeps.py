@@ -3,10 +3,18 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-from pir.analysis.figures.layout import one_row_per_run, percent_axis, step_colours
+from pir.analysis.figures.layout import (
+    legend_below,
+    one_row_per_run,
+    percent_axis,
+    step_colours,
+)
 from pir.analysis.figures.style import INK, MUTED
 from pir.analysis.reading.runs import GUIDANCE, OPTIMALITY, STEP_SIZE, Run, Table
 from pir.analysis.words import number, percent
+
+NAMED = 9
+"""Of very many lines so many are named."""
 
 
 @one_row_per_run(3.4)
@@ -22,14 +30,15 @@ def draw_guidance(figure: SubFigure, run: Run) -> None:
     percent_axis(axes[0], "solved (verifier)")
     if labelled:
         _lines_per_step(axes[1], table, "w", "nll", run)
-        axes[1].set_ylabel("-log p(y*), nats per cell")
+        axes[1].set_ylabel("-log p(right answer), nats per cell")
+        axes[1].set_ylim(bottom=0)
     if tokens is not None:
         _lines_per_step(axes[-1], tokens, "w", "solved", run, band=True)
         axes[-1].set_title("from any to good answers")
         percent_axis(axes[-1], "solved (verifier)")
     for axis in axes:
-        axis.set_xlabel("guidance w (1: the policy as trained)")
-    _step_legend(figure, axes[0])
+        axis.set_xlabel("guidance w (0: before the step, 1: after it)")
+    step_legend(figure, axes[0])
 
 
 @one_row_per_run(3.4)
@@ -42,8 +51,8 @@ def draw_step_size(figure: SubFigure, run: Run) -> None:
     for axis, title in zip(axes, ("every step scaled", "only step k scaled"), strict=True):
         axis.set_title(title)
         axis.set_xlabel("step size (1: as trained)")
-    percent_axis(axes[0], "solved (verifier)")
-    _step_legend(figure, axes[0])
+    percent_axis(axes[0], "solved (verifier)", axes[1])
+    step_legend(figure, axes[0])
 
 
 def _lines_per_step(
@@ -65,12 +74,15 @@ def _lines_per_step(
         axis.plot(rows[x], rows[y], marker="o", markersize=3, label=name, **style)
 
 
-def _step_legend(figure: SubFigure, axis: Axes) -> None:
-    """Names a few of the lines: the first, the last, the trained depth."""
+def step_legend(figure: SubFigure, axis: Axes) -> None:
+    """Names the lines of steps: all of them, of very many some, evenly spread."""
     handles, names = axis.get_legend_handles_labels()
-    named = [i for i, name in enumerate(names) if i in (0, len(names) - 1) or "(" in name]
-    figure.legend([handles[i] for i in named], [names[i] for i in named],
-                  loc="outside lower center", ncols=len(named))  # fmt: skip
+    spread = set(np.linspace(0, len(names) - 1, NAMED).round().astype(int).tolist())
+    named = [i for i, name in enumerate(names) if i in spread or "(" in name]
+    if len(names) <= NAMED + 1:
+        named = [*range(len(names))]
+    legend_below(figure, min(6, len(named)), handles=[handles[i] for i in named],
+                 labels=[names[i] for i in named])  # fmt: skip
 
 
 def describe_guidance(run: Run) -> str:

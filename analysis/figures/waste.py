@@ -40,7 +40,7 @@ REGIONS = {
     "under_sized": ("under-sized", COLOURS[0]),
 }
 NEARLY_STILL = 1e-4
-"""Nats of KL below which cells are drawn together at the left edge."""
+"""Nats of KL below which cells are not drawn: they stood still, and would lie in one heap."""
 
 FARTHEST = 30.0
 """Ratios of gain to KL beyond it are drawn at the edge."""
@@ -60,7 +60,7 @@ def draw_waterfall(figure: SubFigure, run: Run) -> None:
         _waterfall(axis, table)
         step_axis(axis, int(table["k"][-1]), run.facts.trained_steps)
         axis.set_title(label(title))
-    axes[0].set_ylabel("mean score in [0, 1]")
+    axes[0].set_ylabel("score (verifier), mean")
 
 
 def _waterfall(axis: Axes, table: Table) -> None:
@@ -119,7 +119,7 @@ def draw_dead_compute(figure: SubFigure, run: Run) -> None:
         axis.axhline(run.facts.trained_steps + 0.5, color=INK, linewidth=1, linestyle="--")
     training.set_ylim(0.5, last + 0.5)
     training.yaxis.set_major_locator(MaxNLocator(integer=True))
-    training.set_ylabel("improvement step k")
+    training.set_ylabel("improvement step k\n(dashed: trained depth)")
     present = np.unique(kinds)
     handles = [Patch(color=colours[i], label=list(STEP_KINDS)[i]) for i in present]
     puzzles.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0),
@@ -186,44 +186,59 @@ def draw_margins(figure: SubFigure, run: Run) -> None:
     plane are bands between -1, 0 and 1.
     """
     cells = run.required(CELLS)
-    gain, kl = cells["gain"], np.maximum(cells["kl"], NEARLY_STILL)
-    ratio = gain / np.where(gain >= 0, kl, np.maximum(cells["reverse_kl"], NEARLY_STILL))
+    still = {
+        name: percent(_share(cells.where(mask), "still"), 0)
+        for name, mask in _outcomes(cells).items()
+    }
+    counts = {name: int(mask.sum()) for name, mask in _outcomes(cells).items()}
+    drawn = cells.where(cells["kl"] >= NEARLY_STILL)
+    gain, kl = drawn["gain"], drawn["kl"]
+    ratio = gain / np.where(gain >= 0, kl, np.maximum(drawn["reverse_kl"], NEARLY_STILL))
     ratio = np.clip(ratio, -FARTHEST, FARTHEST)
     last = int(cells["k"].max())
-    colours = step_colours(last)[cells["k"].astype(int) - 1]
-    colours[cells["region"] == "still"] = IDLE
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    colours = step_colours(last)[drawn["k"].astype(int) - 1]
+    colours[drawn["region"] == "still"] = IDLE
+    present = [name for name in counts if counts[name]]
+    axes = figure.subplots(1, len(present), sharex=True, sharey=True, squeeze=False)[0]
     axes[0].set_xscale("log")
     plain_ticks(axes[0])
-    axes[0].set_xlim(NEARLY_STILL / 1.5, kl.max() * 2)
-    outcomes = {"solved": cells["solved"] > 0, "failed": cells["solved"] <= 0}
-    for axis, (name, mask) in zip(axes, outcomes.items(), strict=True):
-        _bands(axis, cells.where(mask))
+    axes[0].set_xlim(NEARLY_STILL / 1.5, kl.max() * 2 if len(kl) else 1)
+    regions = {name for name in REGIONS if (cells["region"] == name).any()}
+    for axis, name in zip(axes, present, strict=True):
+        mask = _outcomes(drawn)[name]
+        _bands(axis, cells.where(_outcomes(cells)[name]), regions)
         if run.facts.idle_kl is not None:
             axis.axvline(run.facts.idle_kl, color=MUTED, linewidth=0.8, linestyle=":")
         axis.scatter(kl[mask], ratio[mask], c=colours[mask], s=7, alpha=0.6, linewidths=0,
                      rasterized=True)  # fmt: skip
-        still = percent(_share(cells.where(mask), "still"), 0)
-        axis.set_title(f"{name} puzzles: {mask.sum():,} cells, {still} still")
-        axis.set_xlabel("KL(c || u) of the step, nats (left of the dots: still)")
-    axes[0].set_ylabel("gain A over KL")
+        axis.set_title(f"{name} puzzles: {counts[name]:,} cells, {still[name]} still")
+        axis.set_xlabel("size of the step, KL(c || u) in nats")
+    axes[0].set_ylabel("gain A(y*) over KL")
     for k in sorted({1, (last + 1) // 2, last}):
         axes[0].scatter([], [], color=step_colours(last)[k - 1], s=14, label=f"step {k}")
-    legend_below(figure, 3)
+    note = f"left of the dots: still; cells below {NEARLY_STILL:g} nats are not drawn"
+    legend_below(figure, 3, title=note)
 
 
-def _bands(axis: Axes, cells: Table) -> None:
-    """Shades the regions and writes the share of the cells in each beside them."""
+def _outcomes(cells: Table) -> dict[str, np.ndarray]:
+    return {"solved": cells["solved"] > 0, "failed": cells["solved"] <= 0}
+
+
+def _bands(axis: Axes, cells: Table, regions: set[str]) -> None:
+    """Shades the regions that have cells, and writes the share of the cells in each beside them."""
     axis.set_yscale("symlog", linthresh=2, linscale=2.2)
     edge = 1.3 * FARTHEST
     bounds = (-edge, -1, 0, 1, edge)
-    axis.set_ylim(-edge, edge)
+    found = [at for at, name in enumerate(REGIONS) if name in regions] or [0, len(REGIONS) - 1]
+    axis.set_ylim(bounds[found[0]], bounds[found[-1] + 1])
     axis.set_yticks([-FARTHEST, -1, 0, 1, FARTHEST], [f"≤ -{FARTHEST:g}", "-1", "0", "1",
                                                       f"≥ {FARTHEST:g}"])  # fmt: skip
     beside: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "fontsize": 9}
     for low, high, middle, (name, (text, colour)) in zip(
         bounds[:-1], bounds[1:], (-5, -0.5, 0.5, 5), REGIONS.items(), strict=True
     ):
+        if name not in regions:
+            continue
         axis.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
         axis.text(1.02, middle, f"{text}\n{percent(_share(cells, name), 0)}", va="center", **beside)
 

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from pir.analysis.figures.layout import legend_below
+from pir.analysis.figures.layout import LINE_INCHES, TITLE, legend_below
 from pir.analysis.figures.style import COLOURS, MUTED
 from pir.analysis.statistics.compare import SIGNIFICANT, Comparison, Difference, Side
 from pir.analysis.statistics.resampling import FEW_SEEDS
-from pir.analysis.words import difference, label, number, quantity, unit_of_difference
+from pir.analysis.words import difference, label, number, quantity, scale, unit_of_difference
 
-BUDGETS_SHOWN = 8
+BUDGETS_SHOWN = 5
 
 
 def verdict(result: Comparison, change: Difference) -> str:
@@ -91,7 +91,9 @@ def as_text(result: Comparison) -> str:
 def _training(side: Side) -> str:
     """Writes what training cost, mean over seeds."""
     passes, seconds = side.cost("training_forward_passes"), side.cost("seconds")
-    return f"{side.group.label}: {number(passes)} forward passes, {number(seconds)} seconds"
+    runs = ", ".join(run.name for run in side.group.runs)
+    text = f"{side.group.label}: {number(passes)} forward passes, {number(seconds)} seconds"
+    return text if runs == side.group.label else f"{text} ({runs})"
 
 
 def _value(side: Side, budget: float) -> float:
@@ -146,9 +148,18 @@ def as_json(result: Comparison) -> dict[str, Any]:
     }
 
 
-def draw_comparison(result: Comparison) -> Figure:
-    """Draws the differences from the first group against the budget, with 95 % intervals."""
-    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+def draw_comparison(result: Comparison, title: str | None = None) -> Figure:
+    """Draws the differences from the first group against the budget, with 95 % intervals.
+
+    Args:
+        result: the comparison.
+        title: of the figure; by default the puzzle, and what the others are compared with.
+    """
+    lines = len(result.differences)
+    figure = Figure(figsize=(6.5, 3.6 + LINE_INCHES * lines), layout="constrained")
+    first = result.sides[0].group
+    env = first.runs[0].facts.env
+    figure.suptitle(label(title or f"{env}: difference from {first.label}"), **TITLE)
     axis = figure.subplots()
     axis.axhline(0, color=MUTED, linewidth=0.8)
     axis.axvline(result.budgets[result.common], color=MUTED, linewidth=0.8, linestyle=":")
@@ -157,16 +168,15 @@ def draw_comparison(result: Comparison) -> Figure:
         axis.fill_between(
             result.budgets, change.low, change.high, color=colour, alpha=0.18, linewidth=0
         )
-        name = f"{change.second.group.label} - {change.first.group.label}"
-        name += f", over {change.over}"
+        name = f"{change.second.group.label}, 95 % interval over {change.over}"
         axis.plot(result.budgets, change.difference, "o-", color=colour, markersize=3,
                   label=label(name))  # fmt: skip
     axis.set_xlabel("forward passes per puzzle (dotted: common budget)")
     name = result.statistic.name.replace("_", " ")
     if result.statistic.unit.startswith("share"):
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.3g}"))
-        axis.set_ylabel(label(f"difference in {name}, points"))
+        axis.set_ylabel(label(f"difference in {name}, points of 100"))
     else:
-        axis.set_ylabel(label(f"difference in {name}, {result.statistic.unit}"))
+        axis.set_ylabel(label(f"difference in {name} ({scale(result.statistic.unit)})"))
     legend_below(figure, 1)
     return figure

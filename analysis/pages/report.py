@@ -9,27 +9,53 @@ from pir.analysis.figures.kinds import KINDS
 from pir.analysis.pages import report_tables as tables
 from pir.analysis.pages.page import page
 from pir.analysis.pages.svg import inline_svg
-from pir.analysis.reading.runs import BREADTH, CELLS, INFO, PER_STEP, Run
+from pir.analysis.reading.runs import BREADTH, CELLS, CONFIG, EXAMPLES, INFO, PER_STEP, Run
+from pir.analysis.reading.settings import RunSettings
 from pir.analysis.words import NONE, number, percent
 
 from pir.errors import UserError
 from pir.runs.folder import write_text
 from pir.system.work import part
 
+SYMBOLS = (
+    ("k, K", "number of an improvement step, and of steps in all; step 0 is the start"),
+    ("u", "the policy before a step: for every cell a probability of every token"),
+    ("c", "the policy after the step"),
+    ("y*", "a right answer, the label"),
+    ("A(y*)", "gain of a step, log c(y*) - log u(y*), in nats; above 0 the step helped"),
+    ("KL(c || u)", "how far a step moves the policy, the mean of log c - log u under c, in nats"),
+    ("w", "guidance: the policy u^(1-w) c^w, made to sum to 1; 0 is u, 1 is c, more goes on"),
+    ("score", "what the verifier gives an answer, from 0 to 1, where 1 is solved"),
+    ("dead", "a step that does not raise the score; live otherwise"),
+    ("idle", "dead, and the policy hardly moved"),
+    ("busy", "dead, though the policy moved"),
+    ("overshoot", "dead, but a smaller step in the same direction would have helped"),
+    ("forward pass", "one evaluation of the network; every step costs the same number of them"),
+)
+"""What figures and tables write for short."""
 
-def write_report(folder: Path, out: Path) -> None:
+FRAMES = 8
+"""Answers that are shown of a puzzle, the first ones and the last."""
+
+
+def write_report(run: Run, out: Path, title: str | None = None) -> None:
     """Writes the page of a run.
+
+    Args:
+        run: the run.
+        out: the file.
+        title: of the page; by default puzzle, model and objective.
 
     Raises:
         UserError: if the run cannot be read or the page cannot be written.
     """
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"out={out}: the ending must be .html")
-    write_text(out, report(Run(folder)))
+    write_text(out, report(run, title))
 
 
-def report(run: Run) -> str:
-    """Returns the page of a run.
+def report(run: Run, title: str | None = None) -> str:
+    """Returns the page of a run; see `write_report`.
 
     Raises:
         UserError: if the run cannot be read.
@@ -44,8 +70,11 @@ def report(run: Run) -> str:
         *tables.statistics_tables(run),
     ]
     return page(
-        name=run.name,
-        env=run.facts.env,
+        title=title or _title(run),
+        symbols=[(term, meaning) for term, meaning in SYMBOLS],
+        started_by=run.started_by,
+        settings=_settings(run),
+        examples=_examples(run),
         subject=_subject(run),
         origin=_origin(run),
         headline=_headline(run),
@@ -54,6 +83,43 @@ def report(run: Run) -> str:
         command=run.command(*wanted.values()),
         tables=[table for table in found if table is not None],
     )
+
+
+def _title(run: Run) -> str:
+    """Names puzzle, model and objective, as far as they are known."""
+    facts = run.facts
+    return ", ".join(name for name in (facts.env, facts.model, facts.objective) if name)
+
+
+def _settings(run: Run) -> list[tuple[str, str]]:
+    """Every setting with its value."""
+    if not run.has(CONFIG):
+        return []
+    return sorted(RunSettings(run).settings.items())
+
+
+def _examples(run: Run) -> list[dict[str, Any]]:
+    """A few puzzles, each with its answers over the steps, thinned."""
+    table = run.table(EXAMPLES)
+    if table is None:
+        return []
+    found = []
+    for index in table.distinct("index"):
+        rows = table.where(table["index"] == index)
+        steps = [
+            {
+                "name": f"step {k:.0f}" if k else "the start",
+                "state": "solved" if solved else f"score {number(score)}",
+                "drawing": str(drawing),
+            }
+            for k, solved, score, drawing in zip(
+                rows["k"], rows["solved"], rows["score"], rows["drawing"], strict=True
+            )
+        ]
+        kept = [*steps[: FRAMES - 1], steps[-1]] if len(steps) > FRAMES else steps
+        found.append({"puzzle": str(rows["puzzle"][0]), "steps": kept,
+                      "left_out": len(steps) - len(kept)})  # fmt: skip
+    return found
 
 
 def _subject(run: Run) -> str:
@@ -72,6 +138,8 @@ def _origin(run: Run) -> list[tuple[str, str, str]]:
     gpus = info.get("gpus")
     machine = [str(gpu) for gpu in gpus] if gpus and isinstance(gpus, list) else machine[:1]
     origin = {
+        "run": run.name,
+        "evaluation": run.evaluation,
         "env": facts.env,
         "model": facts.model,
         "objective": facts.objective,
@@ -141,7 +209,10 @@ def _figure(run: Run, name: str) -> dict[str, Any]:
         "title": kind.title,
         "svg": svg,
         "sentence": sentence,
-        "command": f"pir plot run={shlex.quote(str(run.folder))} kind={name}",
+        "command": " ".join(
+            [f"pir plot run={shlex.quote(str(run.folder))} kind={name}"]
+            + ([f"eval={shlex.quote(run.evaluation)}"] if run.evaluation else [])
+        ),
     }
 
 

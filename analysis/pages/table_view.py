@@ -1,10 +1,12 @@
 """A table of runs as text, as Markdown and as JSON."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pir.analysis.pages.origins import as_line, minutes_text, origin
-from pir.analysis.reading.entries import FREE, INIT, Span
+from pir.analysis.reading.entries import Span
+from pir.analysis.reading.settings import FREE, INIT, short_keys
 from pir.analysis.statistics.table import Cell, RunTable, Settings
 from pir.analysis.words import NONE, listed, millions, number, percent
 
@@ -16,16 +18,63 @@ BAR = "\\|"
 NAMED = 3
 """Of the runs without the metric so many are named."""
 
+SETTINGS_NAMED = 6
+"""Of the settings in which runs differ so many are named."""
 
-def as_text(table: RunTable, command: str) -> str:
-    """Returns the table as text of fixed width; * marks the best of a column."""
+WIDTH = 80
+"""Characters of a line of text, if none are asked for."""
+
+WIDEST = 30
+"""Characters of the first column; longer names go on in the next line."""
+
+GAP = "  "
+
+
+def as_text(table: RunTable, command: str, width: int = WIDTH) -> str:
+    """Returns the table as text; * marks the best of a column.
+
+    Args:
+        table: the table.
+        command: that makes it.
+        width: characters of a line; columns that do not fit stand below the others.
+    """
     grid = _grid(table, str, lambda best: f"{best} *")
-    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    lines = [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in grid
+    first = min(WIDEST, max(len(row[0]) for row in grid))
+    others = [min(width - first - 2, max(map(len, c))) for c in [*zip(*grid, strict=True)][1:]]
+    blocks: list[list[int]] = []
+    for at, size in enumerate(others):
+        taken = first + sum(others[i] + len(GAP) for i in (blocks[-1] if blocks else []))
+        if not blocks or taken + len(GAP) + size > width:
+            blocks.append([])
+        blocks[-1].append(at)
+    lines = [table.title, ""] if table.title else []
+    for block in blocks:
+        for row in grid:
+            empty = {at for at, cell in enumerate(row[1:]) if cell == NONE}
+            if empty >= {*block} and len(empty) < len(others):
+                continue  # it has its values in another block
+            lines += _line([row[0], *(row[at + 1] for at in block)],
+                           [first, *(others[at] for at in block)])  # fmt: skip
+        lines.append("")
+    whole = {"break_long_words": False, "break_on_hyphens": False}  # folders can be copied
+    notes = [
+        line for note in _notes(table, str, "*") for line in textwrap.wrap(note, width, **whole)
     ]
-    return "\n".join([*lines, "", *_notes(table, str, "*"), f"{command}: {_origin(table)}"])
+    return "\n".join([*lines, *notes, f"{command}: {_origin(table)}"])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Returns a row as lines of text; cells that are too long go on, indented, in the next."""
+    parts = [
+        textwrap.wrap(cell, width, subsequent_indent="  ") or [""]
+        for cell, width in zip(cells, widths, strict=True)
+    ]
+    high = max(map(len, parts))
+    filled = zip(*(part + [""] * (high - len(part)) for part in parts), strict=True)
+    return [
+        GAP.join(f"{c:<{width}}" for c, width in zip(line, widths, strict=True)).rstrip()
+        for line in filled
+    ]
 
 
 def as_markdown(table: RunTable, command: str) -> str:
@@ -39,18 +88,22 @@ def as_markdown(table: RunTable, command: str) -> str:
         for row in (header, ["---"] * len(header), *body)
     ]
     notes = " ".join(_notes(table, _code, "bold"))
+    rows = [f"**{table.title}**", "", *rows] if table.title else rows
     lines = [*rows, "", notes, "", f"{_code(command)}: {_origin(table)}"]
     return "\n".join(lines + (_origins(table) if table.timed else []))
 
 
 def as_json(table: RunTable, command: str) -> dict[str, Any]:
     """Returns the table for other programs."""
+    names = row_names(table)
     return {
         "metric": table.metric,
+        **({"title": table.title} if table.title else {}),
         **({"share": table.wanted} if table.timed else {}),
         "command": command,
         "cells": [
             {
+                "label": names[i],
                 "row": table.rows[i],
                 "column": table.columns[j],
                 "mean": cell.mean,
@@ -73,6 +126,7 @@ def as_json(table: RunTable, command: str) -> dict[str, Any]:
             for j, column in enumerate(table.columns)
         ],
         "rows_differ_in": table.differing,
+        "seeds_differ_in": table.mixed,
         "lacking": table.lacking,
         "commits": table.commits,
     }
@@ -91,9 +145,9 @@ def _times(cell: Cell) -> dict[str, Any]:
 
 def _origins(table: RunTable) -> list[str]:
     """Returns a list in Markdown: the runs of every cell."""
-    lines = ["", "Every figure again:", ""]
+    lines, names = ["", "Every figure again:", ""], row_names(table, _code)
     for (i, j), cell in sorted(table.cells.items()):
-        place = f"{named(table.rows[i], _code, table.keys)}, {named(table.columns[j], _code)}"
+        place = f"{names[i]}, {named(table.columns[j], _code)}"
         lines += [f"* {place}", *(f"  * {as_line(entry)}" for entry in cell.entries)]
     return lines
 
@@ -116,8 +170,8 @@ def _grid(table: RunTable, code: Mark, mark: Mark) -> list[list[str]]:
     across = range(len(table.columns))
     keys = [key if _is_choice(key) else code(key) for key in table.keys]
     grid = [[", ".join(keys), *(named(column, code) for column in table.columns)]]
-    for i, row in enumerate(table.rows):
-        grid.append([named(row, code, table.keys), *(_cell(table, i, j, mark) for j in across)])
+    for i, name in enumerate(row_names(table, code)):
+        grid.append([name, *(_cell(table, i, j, mark) for j in across)])
     floors = [_between(table.floor(j), percent) for j in across]
     if any(floor != NONE for floor in floors):
         grid.append(["floor: random answers", *floors])
@@ -127,17 +181,34 @@ def _grid(table: RunTable, code: Mark, mark: Mark) -> list[list[str]]:
     return grid
 
 
-def named(settings: Settings, code: Mark = str, header: Sequence[str] = ()) -> str:
-    """Names a row or a column by its settings.
+def row_names(table: RunTable, code: Mark = str) -> list[str]:
+    """Names the rows: as the user does, or by the settings asked for and as few others as needed.
 
     Args:
-        settings: its settings.
+        table: the table.
+        code: marks settings whose key is written.
+    """
+    if table.labels is not None:
+        return [*table.labels]
+    further = table.shown[len(table.keys) :]
+    short = short_keys(further)
+    names = []
+    for row in table.rows:
+        given = {key: row[key] for key in further if row.get(key, NONE) != NONE}
+        parts = [v if _is_choice(key) else code(f"{short[key]}={v}") for key, v in given.items()]
+        names.append(", ".join([*(row[key] for key in table.keys), *parts]))
+    return names
+
+
+def named(column: Settings, code: Mark = str) -> str:
+    """Names a column by its settings.
+
+    Args:
+        column: its settings.
         code: marks those whose key is written.
-        header: keys that stand elsewhere.
     """
     return ", ".join(
-        value if key in header or _is_choice(key) else code(f"{key}={value}")
-        for key, value in settings.items()
+        value if _is_choice(key) else code(f"{key}={value}") for key, value in column.items()
     )
 
 
@@ -199,13 +270,19 @@ def _notes(table: RunTable, code: Mark, best: str) -> list[str]:
         parts.append(f"{best}: best of its column")
     notes = ["; ".join(parts) + "."]
     if table.differing:
-        notes.append(f"Rows differ also in {listed([*map(code, table.differing)])}.")
+        notes.append(f"Rows differ also in {_some(table.differing, SETTINGS_NAMED, code)}.")
+    if table.mixed:
+        some = _some(table.mixed, SETTINGS_NAMED, code)
+        notes.append(f"Seeds of a row differ in {some}, which no command names.")
     if table.lacking:
-        named = [*map(code, table.lacking[:NAMED])]
-        more = len(table.lacking) - len(named)
-        named += [f"{more} more"] if more else []
-        notes.append(f"Without {code(table.metric)}: {listed(named)}.")
+        notes.append(f"Without {code(table.metric)}: {_some(table.lacking, NAMED, code)}.")
     return notes
+
+
+def _some(names: Sequence[str], most: int, code: Mark) -> str:
+    """Lists names, of many the first ones."""
+    more = len(names) - most
+    return listed([*map(code, names[:most]), *([f"{more} more"] if more > 0 else [])])
 
 
 def _meaning(table: RunTable) -> str:

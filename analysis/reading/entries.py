@@ -1,22 +1,16 @@
-"""Runs by their settings: which values they have, and in which of them runs differ."""
+"""Runs with one of their numbers, by their settings."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pir.analysis.reading.hardware import short_hardware
 from pir.analysis.reading.minutes import MINUTES, SHARE, time_to_share
 from pir.analysis.reading.runs import FACTS, IMPROVEMENT, INFO, SUMMARY, TIMING, Run
-from pir.analysis.words import NONE, plain
+from pir.analysis.reading.settings import INIT, RunSettings, flat, text_of
+from pir.analysis.words import plain
 
 from pir.checks import suggest
 from pir.errors import UserError
-
-FREE = ("seed", "device", "logger", "trainer.threads", "trainer.max_minutes")
-"""What may differ between runs that are averaged: the seed, where they ran, the guard on time."""
-
-INIT = "init"
-"""The run that another began with; it has no parts, and still is no mere name of a choice."""
 
 HARDWARE = "hardware"
 """What a run trained on; runs of which minutes are averaged do not differ in it."""
@@ -33,7 +27,7 @@ EVALUATED = ("split", "puzzles", "improvement_steps", "samples")
 Span = tuple[float, float]
 
 
-class Entry:
+class Entry(RunSettings):
     """A run, its settings and one of its numbers.
 
     Args:
@@ -43,8 +37,7 @@ class Entry:
         share: of the validation puzzles, for that.
 
     Attributes:
-        settings: every setting by dotted key, as text; `objective` and the like are the choices,
-            and `hardware` stands among them.
+        settings: every setting by dotted key, as text; `hardware` stands among them.
         info: where the run comes from.
         summary: the numbers of summary.json.
         evaluation: those of eval.json.
@@ -56,15 +49,14 @@ class Entry:
 
     def __init__(self, run: Run, metric: str, share: float = SHARE) -> None:
         """Reads the files."""
-        self.run = run
+        super().__init__(run)
         self.info = run.content(INFO) or {}
         summary, evaluation = (flat(run.content(file) or {}) for file in (SUMMARY, FACTS))
         self.summary, self.evaluation = _numbers(summary), _numbers(evaluation)
-        settings = {key.removeprefix("choices."): v for key, v in flat(run.config).items()}
         if metric.startswith(EVALUATION):
-            settings |= {f"eval.{key}": v for key, v in evaluation.items() if key in EVALUATED}
-        self.settings = {key: _text(value) for key, value in settings.items()}
-        if settings.get(EXPERIMENT) is None and "env" in settings:
+            of_evaluation = {k: v for k, v in evaluation.items() if k in EVALUATED}
+            self.settings |= {f"eval.{k}": text_of(v) for k, v in of_evaluation.items()}
+        if self.settings.get(EXPERIMENT, "null") == "null" and "env" in self.settings:
             self.settings[EXPERIMENT] = f"env={self.settings['env']}"
         self.settings[HARDWARE] = short_hardware(self.info, self.device)
         self.timed = metric == MINUTES
@@ -98,9 +90,18 @@ class Entry:
         """Returns the numbers of the file that a metric is of."""
         return self.evaluation if metric.startswith(EVALUATION) else self.summary
 
-    def at(self, keys: Iterable[str]) -> tuple[str, ...]:
-        """Returns the values of settings, a dash for one that the run does not have."""
-        return tuple(self.settings.get(key, NONE) for key in keys)
+    def names(self, key: str) -> bool:
+        """Says whether a user gave a setting, of the training or of the evaluation."""
+        return key.startswith(EVALUATION) or super().names(key)
+
+    def has(self, key: str) -> bool:
+        """Says whether a setting is one of this run: without evaluation it has none of that."""
+        return bool(self.evaluation) or not key.startswith(EVALUATION)
+
+
+def alone(entries: Sequence[Entry]) -> set[str]:
+    """Returns what makes a difference by itself: where the metric is a time, the hardware too."""
+    return {INIT, HARDWARE} if any(entry.timed for entry in entries) else {INIT}
 
 
 Groups = dict[tuple[str, ...], list[Entry]]
@@ -112,30 +113,6 @@ def grouped(entries: Sequence[Entry], keys: Sequence[str]) -> Groups:
     for entry in entries:
         groups.setdefault(entry.at(keys), []).append(entry)
     return groups
-
-
-def differing(entries: Sequence[Entry]) -> list[str]:
-    """Returns the settings in which runs differ; where choices do, those stand for what they set.
-
-    A choice alone makes no difference: two recipes may set the same. Hardware makes one where the
-    metric is a time.
-    """
-    alone = {INIT, HARDWARE} if any(entry.timed for entry in entries) else {INIT}
-    keys = dict.fromkeys(key for entry in entries for key in entry.settings)
-    apart = [
-        key
-        for key in keys
-        if key not in FREE and not key.startswith("logger.") and len(_values(entries, key)) > 1
-    ]
-    set_by = {key.split(".")[0] for key in apart if "." in key}
-    chosen = [key for key in apart if key in set_by or key in alone]
-    return chosen + [key for key in apart if "." in key and key.split(".")[0] not in chosen]
-
-
-def _values(entries: Sequence[Entry], key: str) -> set[tuple[str, ...]]:
-    """Returns the values of a setting; a run without an evaluation has none of that."""
-    of_evaluation = key.startswith(EVALUATION)
-    return {entry.at([key]) for entry in entries if entry.evaluation or not of_evaluation}
 
 
 def refuse_unknown_settings(entries: Sequence[Entry], axis: str, keys: Sequence[str]) -> None:
@@ -184,21 +161,5 @@ def refuse_same_seed(entries: Sequence[Entry]) -> None:
             )
 
 
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested content by dotted keys."""
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        key = f"{prefix}{name}"
-        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return found
-
-
 def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in content.items() if isinstance(value, int | float)}
-
-
-def _text(value: Any) -> str:
-    """Writes a setting so that equal ones are equal: 1 and 1.0 are."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return plain(value if isinstance(value, str) else json.dumps(value, default=str))

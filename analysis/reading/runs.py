@@ -5,11 +5,9 @@ there is None, because evaluations write some files only on demand; a damaged on
 that names it.
 """
 
-import json
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from pir.runs.schema import (
     CELLS,
     COMMAND,
     CONFIG,
+    EXAMPLES,
     EXITS,
     FACTS,
     FILES,
@@ -43,6 +42,7 @@ from pir.runs.schema import (
     SUMMARY,
     TIMING,
     File,
+    place,
 )
 from pir.runs.typed import from_json, span
 from pir.system.stored import (
@@ -57,6 +57,8 @@ from pir.system.stored import (
 __all__ = [
     "BREADTH",
     "CELLS",
+    "CONFIG",
+    "EXAMPLES",
     "EXITS",
     "FACTS",
     "GUIDANCE",
@@ -73,10 +75,9 @@ __all__ = [
     "STRATA",
     "SUMMARY",
     "TIMING",
-    "Group",
     "Run",
     "Table",
-    "group_by_seed",
+    "without_seed",
 ]
 
 ON_DEMAND = {
@@ -128,25 +129,37 @@ class Run:
 
     Args:
         folder: the folder.
+        evaluation: the name of the evaluation that is read; None for the one without a name.
+
+    Attributes:
+        name: of the folder.
+        label: what the user calls the run; None for no such name.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, evaluation: str | None = None) -> None:
         """Reads nothing yet."""
-        self.folder = folder
+        self.folder, self.evaluation = folder, evaluation
         self.name = plain(folder.resolve().name)
+        self.label: str | None = None
+
+    def path(self, file: str) -> Path:
+        """Returns where a file of the schema lies, those of the evaluation in its folder."""
+        return self.folder / place(file, self.evaluation)
 
     def command(self, *files: str) -> str:
         """Returns the command that writes files into this folder, and again those on demand.
 
         An evaluation takes the place of the one before, with all its files.
         """
-        folder = shlex.quote(str(self.folder))
-        settings = [text for file, text in ON_DEMAND.items() if file in files or self.has(file)]
-        return " ".join([f"pir eval run={folder}", *settings])
+        words = [f"pir eval run={shlex.quote(str(self.folder))}"]
+        if self.evaluation is not None:
+            words.append(f"eval.name={shlex.quote(self.evaluation)}")
+        words += [text for file, text in ON_DEMAND.items() if file in files or self.has(file)]
+        return " ".join(words)
 
     def has(self, file: str) -> bool:
         """Says whether the file exists."""
-        return (self.folder / file).is_file()
+        return self.path(file).is_file()
 
     def table(self, file: str) -> Table | None:
         """Reads a CSV file.
@@ -154,7 +167,7 @@ class Run:
         Raises:
             UserError: if it is damaged.
         """
-        path = self.folder / file
+        path = self.path(file)
         if not path.is_file():
             return None
         header, rows = read_table(path)
@@ -175,7 +188,7 @@ class Run:
         """
         table = self.table(file)
         if table is None:
-            raise UserError(f"{self.folder / file} is missing: `{self.command(file)}` writes it")
+            raise UserError(f"{self.path(file)} is missing: `{self.command(file)}` writes it")
         return table
 
     def arrays(self, file: str, *names: str) -> dict[str, np.ndarray] | None:
@@ -184,7 +197,7 @@ class Run:
         Raises:
             UserError: if it is damaged or lacks one of them.
         """
-        path = self.folder / file
+        path = self.path(file)
         if not path.is_file():
             return None
         with open_archive(path) as archive:
@@ -205,7 +218,7 @@ class Run:
         """
         arrays = self.arrays(file, *names)
         if arrays is None:
-            raise UserError(f"{self.folder / file} is missing: `{self.command(file)}` writes it")
+            raise UserError(f"{self.path(file)} is missing: `{self.command(file)}` writes it")
         return arrays
 
     def step_values(self, *names: str) -> dict[str, np.ndarray]:
@@ -219,7 +232,7 @@ class Run:
         shape = shapes.pop() if shapes else ()
         rating = values.get("rating")
         if shapes or len(shape) != 2 or (rating is not None and rating.shape != shape[:1]):
-            raise UserError(f"{self.folder / STEPS} is damaged: its arrays differ in shape")
+            raise UserError(f"{self.path(STEPS)} is damaged: its arrays differ in shape")
         return values
 
     def content(self, file: str) -> dict[str, Any] | None:
@@ -228,7 +241,7 @@ class Run:
         Raises:
             UserError: if it is damaged, or a value is of another type than the schema has it.
         """
-        path, record = self.folder / file, FILES[file].record
+        path, record = self.path(file), FILES[file].record
         if not path.is_file():
             return None
         content = read_object(path)
@@ -240,21 +253,37 @@ class Run:
         return content
 
     @cached_property
-    def started_by(self) -> str:
-        """The command that started the run, without the path of its interpreter; "" if unknown.
+    def _words(self) -> list[str] | None:
+        """The words of command.txt; None if there is none, or they cannot be told apart.
 
         Raises:
             UserError: if command.txt is no such file.
         """
         if not self.has(COMMAND):
-            return ""
+            return None
         typed = read_bytes(self.folder / COMMAND, MOST_SETTINGS).decode(errors="replace").strip()
         try:
-            words = shlex.split(typed)
+            return shlex.split(typed)
         except ValueError:
-            return plain(typed)
-        start = words.index("train") if "train" in words else None
-        return plain(typed if start is None else shlex.join(["pir", *words[start:]]))
+            return [typed]
+
+    @property
+    def started_by(self) -> str:
+        """The command that started the run, without the path of its interpreter; "" if unknown."""
+        words = self._words or []
+        if "train" in words:
+            words = ["pir", *words[words.index("train") :]]
+        return plain(shlex.join(words) if len(words) > 1 else "".join(words))
+
+    @cached_property
+    def typed(self) -> dict[str, str] | None:
+        """The settings in that command by dotted key; None if it was no `pir train`."""
+        words = self._words or []
+        at = words.index("train") if "train" in words else 0
+        if not at or Path(words[at - 1]).name != "pir":
+            return None
+        parts = (word.partition("=") for word in words[at + 1 :] if not word.startswith("-"))
+        return {key.lstrip("+~").replace("/", "."): value for key, _, value in parts}
 
     @cached_property
     def facts(self) -> Facts:
@@ -268,7 +297,7 @@ class Run:
                 f"{self.folder} has no evaluation yet: let its training end, "
                 f"or `{self.command(FACTS)}`"
             )
-        return read_facts(self.folder / FACTS)
+        return read_facts(self.path(FACTS))
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -279,7 +308,7 @@ class Run:
         """
         settings = read_settings(self.folder / CONFIG)
         if settings.get("init") is not None:
-            settings["init"] = _without_seed(str(settings["init"]), settings.get("seed"))
+            settings["init"] = without_seed(str(settings["init"]), settings.get("seed"))
         return settings
 
     def at_trained_depth(self, table: Table) -> Table:
@@ -287,42 +316,7 @@ class Run:
         return table.where(table["k"] == min(self.facts.trained_steps, np.max(table["k"])))
 
 
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ in their seed only; most groups have one run."""
-
-    label: str
-    runs: tuple[Run, ...]
-
-
-def group_by_seed(runs: Sequence[Run]) -> list[Group]:
-    """Puts runs together whose configs differ in their seed only, in the order given."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        config = {key: value for key, value in run.config.items() if key != "seed"}
-        key = json.dumps([config, run.facts.split], sort_keys=True, default=str)
-        seed = run.config.get("seed")
-        while any(other.config.get("seed") == seed for other in groups.get(key, [])):
-            key += "again"  # the same seed twice is no second seed
-        groups.setdefault(key, []).append(run)
-    labels = [_group_label(members) for members in groups.values()]
-    if len(set(labels)) < len(labels):
-        labels = [
-            plain(f"{members[0].folder.resolve().parent.name}/{members[0].name}")
-            for members in groups.values()
-        ]
-    return [Group(*pair) for pair in zip(labels, map(tuple, groups.values()), strict=True)]
-
-
-def _group_label(members: Sequence[Run]) -> str:
-    """Returns a run's name, or for several what is left of it without the seed."""
-    name = members[0].name
-    if len(members) == 1:
-        return name
-    return f"{_without_seed(name, members[0].config.get('seed'))} ({len(members)} seeds)"
-
-
-def _without_seed(name: str, seed: object) -> str:
+def without_seed(name: str, seed: object) -> str:
     """Returns a name without what names its seed: `seed=1`, or else the last bare 1."""
     number = rf"{re.escape(str(seed))}(?!\d)"
     found = re.search(rf"[,_-]*seed[=_-]?{number}", name)

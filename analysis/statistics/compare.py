@@ -13,14 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from pir.analysis.reading.runs import (
-    PER_PUZZLE,
-    PER_STEP,
-    SUMMARY,
-    Group,
-    Run,
-    group_by_seed,
-)
+from pir.analysis.reading.groups import Group, group_by_seed
+from pir.analysis.reading.runs import PER_PUZZLE, PER_STEP, SUMMARY, Run
 from pir.analysis.statistics.resampling import (
     bootstrap_interval,
     permutation_test,

@@ -1,8 +1,8 @@
 """Runs as a table: the mean over seeds of one of their numbers, by settings.
 
-No mean is taken over runs that differ in more than their seed: where runs of a cell do, their rows
-are parted, and named, by the settings that differ. Nor is one taken of the minutes of some runs
-where others of the cell never came to the share.
+No mean is taken over runs whose commands differ in more than the seed: where they do, rows are
+parted, and named, by the settings that the user varied. Nor is one taken of the minutes of some
+runs where others of the cell never came to the share.
 """
 
 import math
@@ -16,7 +16,7 @@ from pir.analysis.reading.entries import (
     Entry,
     Groups,
     Span,
-    differing,
+    alone,
     grouped,
     refuse_same_seed,
     refuse_unknown_metric,
@@ -24,6 +24,7 @@ from pir.analysis.reading.entries import (
 )
 from pir.analysis.reading.minutes import MINUTES, SHARE, TimeToShare, refuse_share
 from pir.analysis.reading.runs import Run
+from pir.analysis.reading.settings import PACKS, differing, fewest, varied_by_users
 from pir.analysis.words import NONE, are_numbers, plain
 
 from pir.evaluation.intervals import student_interval
@@ -105,7 +106,10 @@ class RunTable:
         cells: by index of row and column; where there are no runs there is none.
         entries: all runs.
         differing: settings in which runs of a column differ and which no row names.
+        mixed: settings in which runs of a cell differ, though no command names them.
         wanted: the share to reach, where the metric is the minutes to it.
+        labels: what the user calls the rows; None for their settings.
+        title: what the user calls the table.
     """
 
     metric: str
@@ -115,7 +119,10 @@ class RunTable:
     cells: dict[tuple[int, int], Cell]
     entries: list[Entry]
     differing: list[str]
+    mixed: list[str]
     wanted: float = SHARE
+    labels: tuple[str, ...] | None = None
+    title: str | None = None
 
     @property
     def timed(self) -> bool:
@@ -138,6 +145,11 @@ class RunTable:
         known = [mean for mean in means.values() if mean is not None]
         best = min if _name(self.metric) in COSTS else max
         return len(known) > 1 and means.get(row) == best(known)
+
+    @property
+    def shown(self) -> list[str]:
+        """The settings that tell the rows apart: those asked for, and as few others as do."""
+        return shown_keys(self.rows, self.keys)
 
     def floor(self, column: int) -> Span | None:
         """Returns what random answers solve, least and most over the runs of a column."""
@@ -201,8 +213,9 @@ def make_table(
         for at, cell in grouped(members, columns).items():
             refuse_same_seed(cell)
             cells[i, list(across).index(at)] = Cell(cell, limits)
-    named = {key for settings, _ in parted for key in settings}
-    apart = dict.fromkeys(key for column in across.values() for key in differing(column))
+    named = shown_keys([settings for settings, _ in parted], tuple(rows))
+    apart = _differing_within(across.values())
+    mixed = _differing_within(cell.entries for cell in cells.values())
     return RunTable(
         metric,
         tuple(rows),
@@ -210,24 +223,78 @@ def make_table(
         [dict(zip(columns, at, strict=True)) for at in across],
         cells,
         entries,
-        [key for key in apart if not {key, key.split(".")[0]} & named],
+        [key for key in apart if key not in mixed and not {key, key.split(".")[0]} & {*named}],
+        mixed,
         share,
     )
+
+
+def shown_keys(rows: Sequence[Settings], asked: Sequence[str]) -> list[str]:
+    """Returns the keys that rows are named by: those asked for, and as few others as needed."""
+    further = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in asked]
+    groups: dict[tuple[str, ...], list[Settings]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in asked), []).append(row)
+    needed = {key for group in groups.values() for key in fewest(group, further)}
+    return [*asked, *(key for key in further if key in needed)]
+
+
+def _differing_within(groups: Iterable[Sequence[Entry]]) -> list[str]:
+    """Returns the settings in which runs of one of the groups differ."""
+    return [*dict.fromkeys(key for group in groups for key in differing(group, alone(group)))]
 
 
 def _parted(
     entries: Sequence[Entry], keys: tuple[str, ...], columns: Sequence[str]
 ) -> list[tuple[Settings, list[Entry]]]:
-    """Returns rows by keys, and by the settings in which runs of one cell would still differ."""
+    """Returns rows by keys, and by what else the user varied among the runs of one cell."""
     parted = []
     for at, members in _ordered(grouped(entries, keys)).items():
-        cells = grouped(members, columns).values()
-        further = dict.fromkeys(key for cell in cells for key in differing(cell))
-        if further:
-            parted += _parted(members, (*keys, *further), columns)
-        else:
-            parted.append((dict(zip(keys, at, strict=True)), members))
+        parted += _further(dict(zip(keys, at, strict=True)), members, columns)
     return parted
+
+
+def _further(
+    settings: Settings, members: Sequence[Entry], columns: Sequence[str]
+) -> list[tuple[Settings, list[Entry]]]:
+    """Parts a row by the settings that a user varied in a cell of it.
+
+    Where a seed stands twice in a cell then, no user varied what tells its runs apart (another
+    version did, say), and it is parted by whatever does.
+    """
+    cells = [*grouped(members, columns).values()]
+
+    def not_yet(found: Iterable[str]) -> list[str]:
+        return [key for key in dict.fromkeys(found) if key not in settings]
+
+    varied = not_yet(key for cell in cells for key in varied_by_users(cell, alone(cell)))
+    others = [cell for cell in cells if len({e.at(["seed"]) for e in cell}) < len(cell)]
+    keys = varied or not_yet(key for cell in others for key in differing(cell, alone(cell)))
+    if not keys:
+        return [(settings, [*members])]
+    groups: Groups = {}
+    for cell in cells:
+        for entry in cell:
+            at = tuple(_given(entry, key, cell) if varied else entry.at([key])[0] for key in keys)
+            groups.setdefault(at, []).append(entry)
+    return [
+        row
+        for at, group in _ordered(groups).items()
+        for row in _further(settings | dict(zip(keys, at, strict=True)), group, columns)
+    ]
+
+
+def _given(entry: Entry, key: str, cell: Sequence[Entry]) -> str:
+    """Returns the value of a setting that a user gave; a dash if it is what runs have without."""
+    if key in PACKS:
+        return entry.at([key])[0] if key in (entry.run.typed or {}) else NONE
+    if "." not in key:
+        return entry.at([key])[0]
+    if not entry.names(key):
+        return NONE
+    value = entry.varied(key)
+    defaults = {other.at([key])[0] for other in cell if not other.names(key)}
+    return NONE if value in defaults else value
 
 
 def _ordered(groups: Groups) -> Groups:

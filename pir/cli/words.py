@@ -21,7 +21,7 @@ from pir.settings.schema import SCHEMAS
 from pir.system.stored import literal
 
 PATHS = ("run", "resume", "init", "puzzles", "out", "env.puzzles")
-RAW_KEYS = (*PATHS, "runs", "puzzle", "target")
+RAW_KEYS = (*PATHS, "runs", "puzzle", "target", "label", "title", "eval.name")
 """Keys whose value is taken literally, whatever characters it holds."""
 
 TEXT_KEYS = ("puzzle", "runs")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pir.components import Components
 from pir.evaluation.batch_size import fitting_batch
+from pir.evaluation.examples import AnswerSample
 from pir.evaluation.exit_sweep import run_rule
 from pir.evaluation.plan import Plan
 from pir.evaluation.probes import (
@@ -72,7 +73,9 @@ class Pass:
         self.guidance = GuidanceSweep(puzzle, plan.guidance, num_steps)
         self.optimality = OptimalitySweep(reasoner, puzzle, plan.guidance, num_steps)
         self.step_size = StepSizeProbe(reasoner, puzzle, plan.step_size, num_steps)
-        self.cells, self.policy = CellSample(), PolicySample(self.depth)
+        self.cells, self.policy, self.answers = (
+            CellSample(), PolicySample(self.depth), AnswerSample(),
+        )  # fmt: skip
         self.latents = LatentSample(reasoner, num_steps, self.depth)
         self.result = self.evaluate(
             sample,
@@ -83,6 +86,7 @@ class Pass:
                 self.cells,
                 self.latents,
                 self.policy,
+                self.answers,
             ),
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pir.evaluation.breadth import breadth
 from pir.evaluation.cost import flops_per_step
+from pir.evaluation.examples import EXAMPLES, changes, most_instructive
 from pir.evaluation.exit_sweep import ExitSweep
 from pir.evaluation.floors import look_up, masked_random, one_blank
 from pir.evaluation.measured import Measured, Pass
@@ -23,6 +24,7 @@ from pir.evaluation.sampling import sample_rollouts
 from pir.exits.rules import FixedDepth
 from pir.ledger.cells import IDLE_KL
 from pir.ledger.statistics import LIVE_GAIN, STATISTICS, describe
+from pir.notation.picture import as_text
 from pir.runs import schema
 from pir.runs.records import BestExit, Cost, ExitPoint, Floor, OneBlank, PathIndependence
 
@@ -138,6 +140,30 @@ def latents(run: Pass) -> Measured:
     states = run.latents.arrays
     solved = run.outcome[: len(states["latents"])]
     return Measured(schema.LATENTS, arrays=states | {"solved": solved})
+
+
+def examples(run: Pass) -> Measured:
+    """The answers to a few puzzles, drawn after every step that changes them."""
+    seen, last = run.answers, run.depth
+    answers, solved = seen.answers[:, : last + 1], seen.solved[:, : last + 1]
+    score, changed = seen.score, changes(answers)
+    rows = []
+    for index in most_instructive(answers, solved)[:EXAMPLES]:
+        question = run.sample["question"][index].cpu()
+        for k in range(last + 1):
+            if k not in (0, last) and not changed[index, k - 1]:
+                continue
+            rows.append(
+                {
+                    "index": index,
+                    "puzzle": run.puzzle.format_question(question),
+                    "k": k,
+                    "solved": int(solved[index, k]),
+                    "score": float(score[index, k]),
+                    "drawing": as_text(run.puzzle.picture(question, answers[index, k])),
+                }
+            )
+    return Measured(schema.EXAMPLES, tuple(rows))
 
 
 def guidance(run: Pass) -> Measured:
@@ -340,6 +366,7 @@ MEASUREMENTS: tuple[Callable[[Pass], Measured], ...] = (
     steps,
     cells,
     latents,
+    examples,
     guidance,
     optimality,
     step_size,

@@ -341,7 +341,7 @@ def ece(cells: Cells) -> Tensor:
 
 @statistic("probability", width=BINS, finish=_total)
 def answer_ece(cells: Cells) -> Tensor:
-    """The same of whole answers: their probability under c against whether they are solved."""
+    """Expected calibration error of answers: probability under c against being solved, 10 bins."""
     probability = cells.sum(cells.log_confidence).exp()
     each = torch.arange(len(probability), device=probability.device)
     return _binned(probability, probability - cells.step.after.solved.float(), each, len(each))

@@ -7,6 +7,10 @@ Role = Literal["given", "answer", "wrong", "blank", "wall", "light", "dark"]
 empty; or a background (a wall, a light or a dark square)."""
 
 
+ROW = 16
+"""Cells of a row where nothing says how cells lie."""
+
+
 class Cell(NamedTuple):
     """A unit square with a text in it, its upper left corner at (x, y); y grows downwards."""
 

@@ -31,7 +31,7 @@ from pir.errors import UserError
 from pir.runs import schema
 from pir.runs.folder_lock import FolderLock, refuse_lost, remove
 from pir.runs.records import read_manifest
-from pir.runs.schema import FILE_EVALUATIONS, LOCK
+from pir.runs.schema import LOCK, NAMED
 from pir.settings.schema import TrainConfig
 from pir.system.stored import literal, read_object, read_settings, refuse
 
@@ -125,9 +125,10 @@ class RunFolder:
 
     Args:
         path: the folder.
+        evaluation: the name of the evaluation meant; None for the one without a name.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, evaluation: str | None = None) -> None:
         """Names the files; touches nothing."""
         self.path = Path(path)
         self.config = self.path / schema.CONFIG
@@ -140,7 +141,7 @@ class RunFolder:
         self.last = self.path / schema.LAST
         self.best = self.path / schema.BEST
         self.end = self.path / schema.END
-        self.evaluation = self.path / schema.EVALUATION
+        self.evaluation = self.path / schema.place(schema.EVALUATION, evaluation)
         self.figures = self.path / schema.FIGURES
         self.report = self.path / schema.REPORT
         self.manifest = self.path / schema.MANIFEST
@@ -152,7 +153,7 @@ class RunFolder:
         return self.manifest.is_file()
 
     def evaluated(self, file: str) -> Path:
-        """Returns the place of a file of the evaluation, which may be one on a file of puzzles."""
+        """Returns the place of a file of the evaluation."""
         return self.evaluation / file.removeprefix(schema.EVALUATION)
 
     @cached_property
@@ -264,7 +265,7 @@ class RunFolder:
         lock, inside = self.path / LOCK, self.path.resolve()
         if lock.exists() and not lock.is_symlink() and not lock.is_file():
             raise UserError(f"{lock} is no regular file")
-        folders = (self.path, self.path / FILE_EVALUATIONS)
+        folders = (self.path, self.path / NAMED)
         for entry in (entry for f in folders if f.is_dir() for entry in f.iterdir()):
             if entry.is_symlink() and (entry.name == LOCK or not entry.is_file()):
                 target = entry.resolve()
@@ -363,12 +364,13 @@ def processor() -> str:
     return platform.processor()
 
 
-def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
+def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = None) -> list[Path]:
     """Returns the run folders that a path or blank-separated patterns name, sorted.
 
     Args:
         patterns: as the user typed them.
         evaluated: only runs with an evaluation, which training writes when it ends.
+        evaluation: the name of that evaluation.
 
     Raises:
         UserError: if a pattern matches no such run.
@@ -378,15 +380,18 @@ def find_runs(patterns: str, evaluated: bool = False) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in [patterns] if Path(patterns).exists() else patterns.split():
         found_by = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
-        runs = [run for run in map(RunFolder, found_by) if run.config.is_file() or run.exported]
+        folders = (RunFolder(match, evaluation) for match in found_by)
+        runs = [run for run in folders if run.config.is_file() or run.exported]
         for run in runs:
             run.require()
         chosen = [r for r in runs if not evaluated or r.evaluated(schema.FACTS).is_file()]
         if not chosen:
             reason = "there is no run"
             if runs:
-                command = f"pir eval run={shlex.quote(str(runs[0].path))}"
-                reason = f"none of its runs has an evaluation; make one with `{command}`"
+                named = "" if evaluation is None else f" eval.name={shlex.quote(evaluation)}"
+                command = f"pir eval run={shlex.quote(str(runs[0].path))}{named}"
+                which = "an evaluation" if evaluation is None else f"the evaluation {evaluation}"
+                reason = f"none of its runs has {which}; make one with `{command}`"
             raise UserError(f"runs={pattern}: {reason}")
         found |= dict.fromkeys(run.path for run in chosen)
     return list(found)

@@ -83,15 +83,17 @@ def working_folder(name: str | Path) -> RunFolder:
     return own
 
 
-def chosen_runs(run: str | None, runs: str | None, evaluated: bool = False) -> list[Path]:
-    """Returns the run folders that the settings `run` or `runs` name, see `working_folder`.
+def chosen_runs(
+    run: str | None, runs: str | None, evaluated: bool = False, evaluation: str | None = None
+) -> list[Path]:
+    """Returns the run folders that the settings `run` or `runs` name; see `find_runs`, `working_folder`.
 
     Raises:
         UserError: if both or neither is given, or there is no such run.
     """
     if (run is None) == (runs is None):
         raise UserError("give either run=DIR or runs='DIR DIR ...' (patterns such as 'runs/*')")
-    names = [str(run)] if runs is None else find_runs(runs, evaluated)
+    names = [str(run)] if runs is None else find_runs(runs, evaluated, evaluation)
     return [working_folder(name).path for name in names]
 
 

@@ -32,12 +32,13 @@ PER_PUZZLE = "eval/per_puzzle.csv"
 STEPS = "eval/steps.npz"
 CELLS = "eval/cells.csv"
 LATENTS = "eval/latents.npz"
+EXAMPLES = "eval/examples.csv"
 GUIDANCE = "eval/guidance.csv"
 OPTIMALITY = "eval/optimality.csv"
 STEP_SIZE = "eval/step_size.csv"
 BREADTH = "eval/breadth.csv"
 EXITS = "eval/exits.csv"
-FILE_EVALUATIONS = "eval_files/"
+NAMED = "evals/"
 FIGURES = "figures/"
 REPORT = "report.html"
 TENSORBOARD = "tensorboard/"
@@ -184,7 +185,7 @@ FILES: dict[str, File] = {
     END: File(
         "the same, if the evaluation at a budget's end was the best; a resumed run removes it"
     ),
-    EVALUATION: File("the last evaluation: at the end of training, or by `pir eval`"),
+    EVALUATION: File("the last evaluation without a name: at the end of training, or `pir eval`"),
     FACTS: File("what was evaluated, and single numbers", dict(columns_of(Facts)), record=Facts),
     PER_STEP: File("the ledger, one row per step", {**_K, **_PASSES}, True, _BOUNDS),
     PER_OUTCOME: File(
@@ -246,6 +247,17 @@ FILES: dict[str, File] = {
             "solved": Column("bool (M,)", "whether the answer after the trained depth is right"),
         },
     ),
+    EXAMPLES: File(
+        "up to three puzzles whose answers change in most steps and end solved",
+        {
+            "index": Column(Total, "number of the puzzle, from 0"),
+            "puzzle": Column(str, "its text"),
+            "k": Column(Total, "improvement step, 0 for the start; only those that change it"),
+            "solved": Column(Flag, "1 if the answer then is right"),
+            "score": Column(float, "of the answer then"),
+            "drawing": Column(str, "the answer then as lines of text, `!` behind wrong cells"),
+        },
+    ),
     GUIDANCE: File("with `eval.guidance`: what the policies guided by w answer", _GUIDED),
     OPTIMALITY: File(
         "with `eval.guidance` and an optimality token: the same between the policy of any answer "
@@ -290,8 +302,9 @@ FILES: dict[str, File] = {
             "seconds": Column(Amount | None, "of all puzzles, for chosen rules that can be run"),
         },
     ),
-    FILE_EVALUATIONS: File(
-        "`NAME/` with the files of `eval/` for each file of puzzles (`pir eval env.puzzles=FILE`)"
+    NAMED: File(
+        "`NAME/` with the files of `eval/` for each evaluation with a name: `pir eval "
+        "eval.name=NAME`, or the name of the file of `pir eval env.puzzles=FILE`"
     ),
     FIGURES: File("`improvement.png`, the improvement curve, and what `pir plot` drew"),
     REPORT: File("written by `pir report`"),
@@ -308,3 +321,10 @@ FILES: dict[str, File] = {
     WEIGHTS: File("of an exported model: its averaged weights"),
 }
 """Every file by its place in the run folder; one row of a CSV file has all columns of it."""
+
+
+def place(file: str, evaluation: str | None) -> str:
+    """Returns where a file of the schema lies if the evaluation meant is the one of this name."""
+    if evaluation is None or not file.startswith(EVALUATION):
+        return file
+    return f"{NAMED}{evaluation}/{file.removeprefix(EVALUATION)}"

@@ -55,6 +55,7 @@ class TrainConfig:
 class EvalSettings:
     """See configs/eval.yaml."""
 
+    name: str | None = None
     improvement_steps: int | None = None
     puzzles: int | None = None
     split: str = MISSING
@@ -110,6 +111,9 @@ class PlotConfig:
     run: str | None = None
     runs: str | None = None
     kind: str = MISSING
+    eval: str | None = None
+    label: str | None = None
+    title: str | None = None
     out: str | None = None
 
 
@@ -118,6 +122,8 @@ class ReportConfig:
     """The settings of `pir report`."""
 
     run: str = MISSING
+    eval: str | None = None
+    title: str | None = None
     out: str | None = None
 
 
@@ -139,6 +145,9 @@ class CompareConfig:
 
     runs: str = MISSING
     metric: str = MISSING
+    eval: str | None = None
+    label: str | None = None
+    title: str | None = None
     output: str = MISSING
     out: str | None = None
 
@@ -152,6 +161,9 @@ class TableConfig:
     columns: Any = MISSING
     metric: str = MISSING
     share: float = MISSING
+    eval: str | None = None
+    label: str | None = None
+    title: str | None = None
     output: str = MISSING
     out: str | None = None
 
@@ -212,7 +224,7 @@ class GifConfig:
     """The settings of `pir gif`."""
 
     run: str = MISSING
-    index: int = MISSING
+    index: int | None = None
     split: str = MISSING
     puzzle: str | None = None
     improvement_steps: int | None = None

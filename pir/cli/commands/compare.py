@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_name
 from pir.runs.folder import as_json, find_runs
 from pir.system.terminal import say
 
@@ -15,13 +15,17 @@ def run(config: DictConfig) -> None:
 
     from pir.analysis.figures.style import save_figure
     from pir.analysis.pages import compare_view
+    from pir.analysis.reading.groups import give_labels
     from pir.analysis.reading.runs import Run
     from pir.analysis.statistics.compare import compare
 
-    folders = find_runs(config.runs, evaluated=True)
-    result = compare([Run(folder) for folder in folders], config.metric)
+    check_name("eval", config.eval)
+    folders = find_runs(config.runs, evaluated=True, evaluation=config.eval)
+    runs = [Run(folder, config.eval) for folder in folders]
+    give_labels(runs, config.label, grouped=True)
+    result = compare(runs, config.metric)
     if config.out is not None:
-        save_figure(compare_view.draw_comparison(result), Path(config.out))
+        save_figure(compare_view.draw_comparison(result, config.title), Path(config.out))
         say(config.out, error=True)
     if config.output == "json":
         say(as_json(compare_view.as_json(result)))

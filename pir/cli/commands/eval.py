@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_name
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, as_json
 from pir.runs.names import chosen_runs
-from pir.runs.records import Facts
-from pir.runs.schema import FILE_EVALUATIONS
+from pir.runs.records import Facts, read_facts
+from pir.runs.schema import FACTS
 from pir.runs.typed import to_json
 from pir.settings.catalog import choices, load_choice
 from pir.system.terminal import paragraph, say
@@ -28,6 +28,7 @@ POINTS_SHOWN = 3
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/eval.yaml for the settings."""
     check_choice("output", config.output, ("text", "json"))
+    check_name("eval.name", config.eval.name)
     folders = chosen_runs(config.run, config.runs)
 
     from pir.evaluation.batch_size import named_when_short
@@ -38,12 +39,12 @@ def run(config: DictConfig) -> None:
     plan = read_plan(config.eval)
     if config.env.puzzles is not None:
         plan.file = TestFile(config.env.puzzles, config.env.skip_faulty)
+    evaluation = config.eval.name or (plan.file.name if plan.file else None)
     results = []
     for folder in folders:
-        run = RunFolder(folder)
-        if plan.file:
-            run.evaluation = run.path / FILE_EVALUATIONS / plan.file.name
+        run = RunFolder(folder, evaluation)
         before = {path.name for path in run.evaluation.glob("*.csv")}
+        _tell_of_replaced(run)
         short = named_when_short("eval.batch_size", config.eval.batch_size)
         with View(f"pir eval {folder}"), short:
             result = evaluate_run(run, config.device, plan)
@@ -61,8 +62,23 @@ def run(config: DictConfig) -> None:
             say(f"written to {run.evaluation}")
     if config.output == "json":
         say(as_json(to_json(results[0] if config.run else results)))
-    elif len(results) > 1 and not plan.file:
-        say(over_seeds(folders))
+    elif len(results) > 1:
+        say(over_seeds(folders, evaluation))
+
+
+def _tell_of_replaced(run: RunFolder) -> None:
+    """Says which evaluation the new one takes the place of, while it can still be kept."""
+    file = run.evaluated(FACTS)
+    try:
+        facts = read_facts(file) if file.is_file() else None
+    except UserError:  # a damaged one is no loss
+        return
+    if facts is not None:
+        say(
+            f"replaces the evaluation in {run.evaluation} ({facts.puzzles} {facts.split} puzzles, "
+            f"{facts.improvement_steps} steps); eval.name=NAME keeps both",
+            error=True,
+        )
 
 
 def read_plan(settings: DictConfig) -> "Plan":
@@ -234,18 +250,23 @@ def improvement_table(result: Facts) -> str:
     return "\n".join(lines)
 
 
-def over_seeds(folders: Sequence[Path]) -> str:
+def over_seeds(folders: Sequence[Path], evaluation: str | None = None) -> str:
     """Sums up runs that differ in their seed only: mean at the trained depth, interval over seeds.
+
+    Args:
+        folders: of the runs.
+        evaluation: the name of the evaluation.
 
     The interval is a bootstrap over runs, which with few of them is too narrow, and says so.
     """
     import numpy as np
 
-    from pir.analysis.reading.runs import PER_STEP, Run, group_by_seed
+    from pir.analysis.reading.groups import group_by_seed
+    from pir.analysis.reading.runs import PER_STEP, Run
     from pir.analysis.statistics.resampling import FEW_SEEDS, bootstrap_interval
 
     lines = []
-    for group in group_by_seed([Run(folder) for folder in folders]):
+    for group in group_by_seed([Run(folder, evaluation) for folder in folders]):
         at_depth = [run.at_trained_depth(run.required(PER_STEP)) for run in group.runs]
         solved = np.array([rows["solved"][0] for rows in at_depth])
         text = f"{group.label}: solved {solved.mean():.1%} at the trained depth"

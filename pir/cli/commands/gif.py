@@ -13,43 +13,49 @@ from pir.system.view import View
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/gif.yaml for the settings."""
-    check_seed("index", config.index)
+    if config.index is not None:
+        check_seed("index", config.index)
     if config.improvement_steps is not None and config.improvement_steps < 1:
         raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
 
-    import torch
-    from tensordict import TensorDict
-
     from pir.analysis.figures.draw import save_animation
-    from pir.evaluation.rollouts import EVALUATION_SEED
-    from pir.noise import by_puzzle
-    from pir.puzzle import SPLITS
+    from pir.evaluation.examples import LOOKED_AT, AnswerSample, most_instructive
+    from pir.evaluation.rollouts import EVALUATION_SEED, evaluate, held_out
+    from pir.puzzle import SPLITS, instances
     from pir.puzzle_files.reader import only_puzzle
-    from pir.rollout import begin, improve
     from pir.runs.load import load_trained
 
     check_choice("split", config.split, SPLITS)
     parts, _, _ = load_trained(config.run, config.device, reads_puzzles=config.puzzle is None)
     puzzle, reasoner = parts.puzzle, parts.reasoner
-    if config.puzzle is None:
-        sample = puzzle.sample(1, config.split, seed=EVALUATION_SEED, start=config.index)
-        question = sample["question"][0]
+    if config.puzzle is not None:
+        question = only_puzzle(puzzle, config.puzzle)[None]
+        sample = instances(question, question).exclude("solution")
+    elif config.index is None:
+        sample = held_out(puzzle, config.split, LOOKED_AT)
     else:
-        question = only_puzzle(puzzle, config.puzzle)
-    pictures, captions = [puzzle.picture(question, question)], ["the question"]
-    with torch.no_grad(), by_puzzle(EVALUATION_SEED, parts.device):
-        batch = TensorDict({"question": question[None]}, batch_size=[1]).to(parts.device)
-        lanes = begin(reasoner, puzzle, batch)
-        count = config.improvement_steps or reasoner.improvement_steps
-        for _ in range(count):
-            lanes, step = improve(reasoner, puzzle, lanes)
-            pictures.append(puzzle.picture(question, step.after.answer[0].cpu()))
-            solved, score = bool(step.after.solved[0]), float(step.after.score[0])
-            captions.append(
-                f"step {int(step.k[0])}: {'solved' if solved else f'score {score:.2f}'}"
-            )
-    name = "puzzle" if config.puzzle else f"{config.split}{config.index}"
-    out = Path(config.out) if config.out else results_of(config.run).figures / f"{name}.gif"
+        sample = puzzle.sample(1, config.split, seed=EVALUATION_SEED, start=config.index)
+    seen = AnswerSample()
+    steps = config.improvement_steps or reasoner.improvement_steps
     with View("pir gif"):
+        evaluate(reasoner, puzzle, sample.to(parts.device), steps, observers=[seen])
+        row = most_instructive(seen.answers, seen.solved)[0]
+        question, answers = sample["question"][row], seen.answers[row]
+        pictures, captions = [puzzle.picture(question, question)], ["the question"]
+        for k in range(1, steps + 1):
+            pictures.append(puzzle.picture(question, answers[k]))
+            solved, score = bool(seen.solved[row, k]), float(seen.score[row, k])
+            captions.append(f"step {k}: {'solved' if solved else f'score {score:.2f}'}")
+        index = row if config.index is None else config.index
+        name = "puzzle" if config.puzzle else f"{config.split}{index}"
+        figures = results_of(config.run).figures
+        out = Path(config.out) if config.out else figures / f"{name}.gif"
         save_animation(pictures, captions, out)
+    if config.index is None and config.puzzle is None:
+        say(
+            f"puzzle {index} of the first {len(sample)}: its answer changes in most steps "
+            f"{'and ends solved' if bool(seen.solved[row, -1]) else '(none ends solved)'}; "
+            "index=N picks another",
+            error=True,
+        )
     say(out)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_name
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
 from pir.runs.names import chosen_runs
@@ -16,16 +16,19 @@ def run(config: DictConfig) -> None:
     """Runs the command; see configs/plot.yaml for the settings."""
     from pir.analysis.figures.kinds import KINDS
     from pir.analysis.figures.style import save_figure
+    from pir.analysis.reading.groups import give_labels
     from pir.analysis.reading.runs import Run
 
     check_choice("kind", config.kind, tuple(KINDS))
+    check_name("eval", config.eval)
     kind = KINDS[config.kind]
-    folders = chosen_runs(config.run, config.runs, evaluated=True)
+    folders = chosen_runs(config.run, config.runs, evaluated=True, evaluation=config.eval)
     if config.out is None and len(folders) > 1:
         raise UserError("several runs need out=FILE")
-    out = config.out or RunFolder(folders[0]).figures / f"{config.kind}.png"
+    name = config.kind if config.eval is None else f"{config.kind}-{config.eval}"
+    out = config.out or RunFolder(folders[0]).figures / f"{name}.png"
 
-    runs = [Run(folder) for folder in folders]
+    runs = [Run(folder, config.eval) for folder in folders]
     complete = [run for run in runs if not kind.missing(run)]
     lacking = [
         f"{run.folder} has no {file}, which kind={config.kind} needs: "
@@ -37,9 +40,10 @@ def run(config: DictConfig) -> None:
         raise UserError("\n".join(lacking))
     for line in lacking:
         say(f"left out: {line}", error=True)
+    give_labels(complete, config.label, kind.grouped)
     with View(f"pir plot kind={config.kind}"):
-        save_figure(kind.draw(complete), Path(out))
+        save_figure(kind.figure(complete, config.title), Path(out))
     say(out)
     for each in complete:
-        name = f"{each.name}: " if len(complete) > 1 else ""
-        say(f"{name}{kind.describe(each)}", error=True)
+        before = f"{each.name}: " if len(complete) > 1 else ""
+        say(f"{before}{kind.describe(each)}", error=True)

@@ -1,12 +1,14 @@
 """`pir table`: means over seeds of many runs, by settings in rows and columns; a figure too."""
 
 import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_name
 from pir.errors import UserError
 from pir.runs.folder import as_json, find_runs, write_text
 from pir.system.terminal import say
@@ -15,6 +17,7 @@ from pir.system.terminal import say
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/table.yaml for the settings."""
     check_choice("output", config.output, ("text", "markdown", "json"))
+    check_name("eval", config.eval)
     out = None if config.out is None else Path(config.out)
     if out is not None and out.suffix != ".md":  # text does without matplotlib
         from pir.analysis.figures.style import FORMATS
@@ -23,14 +26,19 @@ def run(config: DictConfig) -> None:
             raise UserError(f"out={out}: the ending must be one of .md, {', '.join(FORMATS)}")
 
     from pir.analysis.pages import table_view
+    from pir.analysis.pages.table_view import row_names
+    from pir.analysis.reading.groups import read_labels
     from pir.analysis.reading.runs import Run
     from pir.analysis.statistics.table import make_table
 
     rows, columns = _keys(config.rows), _keys(config.columns)
-    runs = [Run(folder) for folder in find_runs(config.runs)]
+    runs = [Run(folder, config.eval) for folder in find_runs(config.runs)]
     table = make_table(runs, rows, columns, config.metric, config.share)
+    labels = None if config.label is None else read_labels(config.label, row_names(table))
+    table = replace(table, labels=labels and tuple(labels), title=config.title)
     words = [f"runs={config.runs}", f"rows={_typed(rows)}", f"columns={_typed(columns)}"]
     words += [f"metric={config.metric}", *([f"share={config.share:g}"] if table.timed else [])]
+    words += [f"{key}={config[key]}" for key in ("eval", "label", "title") if config[key]]
     command = shlex.join(["pir", "table", *words])
     if out is not None:
         if out.suffix == ".md":
@@ -44,8 +52,9 @@ def run(config: DictConfig) -> None:
     if config.output == "json":
         say(as_json(table_view.as_json(table, command)))
     else:
-        write = table_view.as_text if config.output == "text" else table_view.as_markdown
-        say(write(table, command))
+        width = shutil.get_terminal_size((table_view.WIDTH, 1)).columns
+        text = table_view.as_text(table, command, width)
+        say(text if config.output == "text" else table_view.as_markdown(table, command))
 
 
 def _keys(value: Any) -> list[str]:
