@@ -444,7 +444,10 @@ def test_a_run_that_names_a_class_is_read_again_with_its_folder(tmp_path, capsys
     capsys.readouterr()
     solve = ["solve", f"run={run}", "puzzle=3 7 8 = 29"]
     assert main(solve) == 2
-    assert "--config-dir=FOLDER" in capsys.readouterr().err
+    named = f"this run was trained with --config-dir={tmp_path}: repeat the command with that"
+    assert named in capsys.readouterr().err  # named, and not used
+    assert main(["train", f"resume={run}", "trainer.max_optimizer_steps=2"]) == 2
+    assert named in capsys.readouterr().err
     assert main([*solve, f"--config-dir={tmp_path}"]) == 0
     (tmp_path / "run").mkdir()
     assert main([*solve, f"--config-dir={tmp_path}"]) == 2

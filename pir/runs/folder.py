@@ -32,6 +32,7 @@ from pir.runs import schema
 from pir.runs.folder_lock import FolderLock, refuse_lost, remove
 from pir.runs.records import read_manifest
 from pir.runs.schema import LOCK, NAMED
+from pir.settings import plugins
 from pir.settings.schema import TrainConfig
 from pir.system.stored import literal, read_object, read_settings, refuse
 
@@ -209,6 +210,7 @@ class RunFolder:
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         about = {"run_id": self.run_id, "seed": config.seed, "date": started}
+        about["config_dir"] = str(plugins.folders[0]) if plugins.folders else None
         write_json(self.info, run_info() | about | {"inputs": inputs or {}})
         write_text(self.command, shlex.join(command) + "\n")
         self.write_config(config)

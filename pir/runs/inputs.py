@@ -8,6 +8,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from pir.errors import UserError
 from pir.puzzle_files.source import STDIN
 from pir.runs.folder import RunFolder
 from pir.runs.names import absolute
+from pir.settings.plugins import NotImportedError
+from pir.system.terminal import one_line
 
 FILE_KEY = "puzzles"
 """A setting of a puzzle, ours or a plug-in's, that names a file."""
@@ -105,6 +108,25 @@ def refuse_changed_init(path: Path, folder: RunFolder) -> None:
     known = of_run(folder).get(INIT)
     if known is not None:
         _refuse_other(INIT, str(path), known, "begin a new run")
+
+
+@contextmanager
+def naming_config_dir(folder: RunFolder) -> Iterator[None]:
+    """Adds to the refusal of a class which `--config-dir` the run was trained with.
+
+    That folder is only named: what a run folder says makes no code run.
+    """
+    try:
+        yield
+    except NotImportedError as error:
+        known = folder.read_info().get("config_dir")
+        if not isinstance(known, str):
+            raise
+        option = one_line(f"--config-dir={shlex.quote(known)}", 1000)
+        raise UserError(
+            f"{error}; this run was trained with {option}: repeat the command with that added, if "
+            "you trust the code in that folder"
+        ) from error
 
 
 def _refuse_other(key: str, path: Any, known: Mapping[str, str], instead: str) -> None:

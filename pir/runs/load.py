@@ -12,7 +12,7 @@ from pir.errors import UserError
 from pir.reasoner import Reasoner
 from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
-from pir.runs.inputs import refuse_changed
+from pir.runs.inputs import naming_config_dir, refuse_changed
 from pir.runs.names import find_run
 from pir.runs.weights import read_weights
 from pir.system.device import prepare_cpu
@@ -76,7 +76,8 @@ def load_trained(
         refuse_changed(config, folder)
     config.device = device
     prepare_cpu(config.trainer.threads)
-    parts = Components.build(config)
+    with naming_config_dir(folder):
+        parts = Components.build(config)
     weights, depth, path = _trained(folder, parts.device)
     checkpoint.load_weights(parts.reasoner, weights, path)
     if depth > parts.reasoner.improvement_steps:

@@ -126,6 +126,7 @@ FILES: dict[str, File] = {
             "run_id": Column(str, "a random name of the run"),
             "seed": Column(int, "of the run"),
             "date": Column(str, "start, UTC"),
+            "config_dir": Column(str | None, "folder of `--config-dir`, absolute; only named"),
             "inputs": Column(dict[str, Any], "files that the run was made from, by setting"),
         },
     ),

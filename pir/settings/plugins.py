@@ -58,6 +58,10 @@ def config_packages() -> dict[str, str]:
     return found
 
 
+class NotImportedError(UserError):
+    """A class is of a module that settings may not name."""
+
+
 class PackagesOfSettings(SearchPathPlugin):
     """Puts the packages of settings behind our own, so that our names win."""
 
@@ -179,7 +183,7 @@ def _refuse_unknown(module: str, what: str) -> None:
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
             return
-    raise UserError(
+    raise NotImportedError(
         f"{what}: no such class ({top} is not imported: settings name classes of pir, torch.optim "
         "and installed plug-ins; those of a folder need --config-dir=FOLDER in every command)"
     )

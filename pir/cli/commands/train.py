@@ -20,6 +20,7 @@ from pir.runs.inputs import (
     Inputs,
     entry,
     make_absolute,
+    naming_config_dir,
     of_run,
     record,
     refuse_changed,
@@ -95,7 +96,7 @@ def _train(
 
     from pir.system.view import View
 
-    with View("pir train"):
+    with View("pir train"), naming_config_dir(folder):
         from pir.training.build import build_trainer
 
         trainer = build_trainer(config, folder, [*typed])

@@ -27,10 +27,10 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
 
     from pir.analysis.figures.kinds import save_kind
     from pir.cli.commands.eval import improvement_table
-    from pir.runs.load import best_checkpoint
     from pir.evaluation.batch_size import named_when_short
     from pir.evaluation.plan import Plan
     from pir.evaluation.run import evaluate_run
+    from pir.runs.load import best_checkpoint
     from pir.runs.records import Summary
     from pir.runs.typed import to_json
     from pir.system.view import View
@@ -126,9 +126,9 @@ def _examples(folder: RunFolder, device: str) -> str:
     import numpy as np
 
     from pir.cli.boards import Board, draw, has_board, is_tall, side_by_side
-    from pir.runs.load import load_trained
     from pir.evaluation.rollouts import EVALUATION_SEED
     from pir.evaluation.solve import solve
+    from pir.runs.load import load_trained
     from pir.runs.schema import STEPS
 
     parts, _, _ = load_trained(folder, device)
