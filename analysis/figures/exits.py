@@ -91,8 +91,9 @@ def _draw_stars(axis: Axes, stars: Mapping[str, np.ndarray]) -> None:
             aside, place = aside + way, place + np.array([0, way])
         taken.append(place)
         if aside:
-            axis.annotate("", point, (0, 72 * aside), textcoords="offset points",
-                          arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.6})  # fmt: skip
+            lead = {"arrowstyle": "-", "color": MUTED, "lw": 0.6}
+            x, y = point.tolist()
+            axis.annotate("", (x, y), (0, 72 * aside), textcoords="offset points", arrowprops=lead)
         up = ScaledTranslation(0, aside, axis.figure.dpi_scale_trans)
         axis.plot(*point, "*", markersize=STAR, color=rule_style(rule)["color"],
                   markeredgecolor=INK, markeredgewidth=0.7, zorder=4, clip_on=False,

@@ -93,8 +93,7 @@ def percent_axis(axis: Axes, text: str, *beside: Axes, broken: float = BROKEN) -
     if low > broken:
         bottom = max(0.0, min(low - 0.05 * (1 - low), 0.99))
         text += f"\n(axis begins at {percent(bottom)})"
-    top = min(high, 1.0) + 0.04 * max(min(high, 1.0) - bottom, 0.01) if high <= 1 else 1.04 * high
-    axis.set_ylim(bottom, top)
+    axis.set_ylim(bottom, bottom + 1.04 * max(high - bottom, 0.01))
     axis.set_ylabel(text)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
 

@@ -1,5 +1,6 @@
 """A comparison as text, as JSON and as a figure."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,12 @@ from pir.analysis.statistics.resampling import FEW_SEEDS
 from pir.analysis.words import difference, label, number, quantity, scale, unit_of_difference
 
 BUDGETS_SHOWN = 5
+
+TEXT_WIDTH = 80
+"""Characters of a line of text."""
+
+NAME_WIDTH = 30
+"""Characters before the numbers; longer names go on in the next line."""
 
 
 def verdict(result: Comparison, change: Difference) -> str:
@@ -72,19 +79,25 @@ def as_text(result: Comparison) -> str:
                 ("  to", change.high),
             )
         ]
-    width = max(len(name) for name, _ in rows)
+    width = min(NAME_WIDTH, max(len(name) for name, _ in rows))
     lines = [f"{statistic.name} ({statistic.unit}): {statistic.meaning}", ""]
     count = result.sides[0].count
     if count is not None:
         lines.insert(1, f"on the first {count:,} puzzles of each evaluation, which they share")
-    lines += [f"{name:<{width}}" + "".join(f"{v:>10}" for v in values) for name, values in rows]
+    for name, values in rows:
+        indent = " " * (len(name) - len(name.lstrip()))
+        first, *more = textwrap.wrap(name, width, initial_indent=indent, subsequent_indent="  ")
+        lines += [f"{first:<{width}}" + "".join(f"{v:>10}" for v in values), *more]
     steps = [
         f"{side.group.label} at step {side.step(result.budgets[common]) + 1}"
         for side in result.sides
     ]
-    lines += ["", f"At {result.budgets[common]:.0f} forward passes ({', '.join(steps)}):"]
-    lines += [f"  {verdict(result, change)}" for change in result.differences]
-    lines += ["", "Training:", *(f"  {_training(side)}" for side in result.sides)]
+    sentences = [f"At {result.budgets[common]:.0f} forward passes ({', '.join(steps)}):"]
+    sentences += [f"  {verdict(result, change)}" for change in result.differences]
+    sentences += ["", "Training:", *(f"  {_training(side)}" for side in result.sides)]
+    lines.append("")
+    for sentence in sentences:
+        lines += textwrap.wrap(sentence, TEXT_WIDTH, subsequent_indent="  ") or [""]
     return "\n".join(lines)
 
 

@@ -56,11 +56,13 @@ def as_text(table: RunTable, command: str, width: int = WIDTH) -> str:
             lines += _line([row[0], *(row[at + 1] for at in block)],
                            [first, *(others[at] for at in block)])  # fmt: skip
         lines.append("")
-    whole = {"break_long_words": False, "break_on_hyphens": False}  # folders can be copied
-    notes = [
-        line for note in _notes(table, str, "*") for line in textwrap.wrap(note, width, **whole)
-    ]
+    notes = [line for note in _notes(table, str, "*") for line in _wrapped(note, width)]
     return "\n".join([*lines, *notes, f"{command}: {_origin(table)}"])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Breaks text into lines; names of folders stay whole, so that they can be copied."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> list[str]:

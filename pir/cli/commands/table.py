@@ -34,8 +34,9 @@ def run(config: DictConfig) -> None:
     rows, columns = _keys(config.rows), _keys(config.columns)
     runs = [Run(folder, config.eval) for folder in find_runs(config.runs)]
     table = make_table(runs, rows, columns, config.metric, config.share)
-    labels = None if config.label is None else read_labels(config.label, row_names(table))
-    table = replace(table, labels=labels and tuple(labels), title=config.title)
+    if config.label is not None:
+        table = replace(table, labels=tuple(read_labels(config.label, row_names(table))))
+    table = replace(table, title=config.title)
     words = [f"runs={config.runs}", f"rows={_typed(rows)}", f"columns={_typed(columns)}"]
     words += [f"metric={config.metric}", *([f"share={config.share:g}"] if table.timed else [])]
     words += [f"{key}={config[key]}" for key in ("eval", "label", "title") if config[key]]
