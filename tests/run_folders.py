@@ -197,6 +197,14 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="tr
             for step in (100, 200, 300)
         ],
     )
+    write_csv(
+        folder / "eval/examples.csv",
+        [
+            {"index": 4, "puzzle": texts[4], "k": k, "solved": int(k == 9), "score": k / 9,
+             "drawing": f"1 2!\n3 {k}"}
+            for k in range(10)
+        ],
+    )  # fmt: skip
     if extra:
         _write_on_demand(folder)
     return folder

@@ -100,6 +100,21 @@ def test_the_numbers_are_those_of_the_run(page):
         assert words in text, words
 
 
+def test_it_has_a_title_the_command_the_settings_examples_and_symbols(page, content, folder):
+    assert "<title>countdown, trm, set_likelihood</title>" in content
+    assert "<title>Mine &amp; yours</title>" in report(Run(folder), "Mine & yours")
+    text = " ".join(page.text).replace("\xa0", " ")
+    assert "pir train env=countdown seed=" in text
+    assert "All settings" in text
+    assert "objective.name set_likelihood" in text
+    assert "<pre>1 2!\n3 0\n</pre><small>the start: score 0</small>" in content
+    assert "<pre>1 2!\n3 9\n</pre><small>step 9: solved</small>" in content
+    assert content.count("<pre>") == 8
+    assert "2 more before the last" in text
+    for symbol in ("KL(c || u)", "A(y*)", "y*", "overshoot"):
+        assert f"<dt>{symbol}</dt>" in content
+
+
 def test_the_page_stands_alone(page, content):
     assert len(content.encode()) < 3_000_000
     drawn_as_pixels = re.compile(r"data:image/png;base64,[^\"]*")

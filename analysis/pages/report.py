@@ -110,7 +110,7 @@ def _examples(run: Run) -> list[dict[str, Any]]:
             {
                 "name": f"step {k:.0f}" if k else "the start",
                 "state": "solved" if solved else f"score {number(score)}",
-                "drawing": str(drawing),
+                "drawing": str(drawing).splitlines(),
             }
             for k, solved, score, drawing in zip(
                 rows["k"], rows["solved"], rows["score"], rows["drawing"], strict=True
