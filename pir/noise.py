@@ -5,14 +5,20 @@ nothing else: not on the batch, its size or order, nor on the device. So a puzzl
 among others, or solved alone, has one rollout. Reasoners that draw numbers do it with `uniform`,
 `normal` and `tokens`.
 
+While training, the rows at hand may be a share of a larger batch: of the lanes of several
+processes, or of the lanes whose gradient is accumulated. Numbers are drawn for the whole batch
+then, and those of the rows at hand are taken (`drawn`, `choices`), so that a run draws the same
+however its batch is parted.
+
 Mixing: splitmix64 (Steele, Lea and Flood 2014), on int64, whose products wrap.
 """
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDict
@@ -32,6 +38,75 @@ _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _FACTORS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
 _BITS = 23
 """Of a uniform number; with the half that is added, float32 holds it exactly."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows of the whole batch are at hand: `count` from `first` on, of `whole`.
+
+    Tensors that hold K steps of every row have them step by step, so K * `count` rows.
+
+    Attributes:
+        first: number of the first row at hand.
+        count: rows at hand, at least 1.
+        whole: rows of the whole batch.
+        side_by_side: rows that all processes have at hand together.
+    """
+
+    first: int
+    count: int
+    whole: int
+    side_by_side: int
+
+    def of(self, numbers: Tensor) -> Tensor:
+        """Returns the rows at hand of numbers for the whole batch."""
+        steps = numbers.unflatten(0, (-1, self.whole))
+        return steps[:, self.first : self.first + self.count].flatten(0, 1)
+
+
+SHARE: ContextVar[Share | None] = ContextVar("rows at hand; None for all", default=None)
+
+
+@contextmanager
+def at_hand(share: Share | None) -> Iterator[None]:
+    """Has numbers drawn for the whole batch that `share` is a part of; None for all of it."""
+    token = SHARE.set(None if share is None or share.count == share.whole else share)
+    try:
+        yield
+    finally:
+        SHARE.reset(token)
+
+
+def drawn(draw: Callable[[int], Tensor], rows: int) -> Tensor:
+    """Returns the numbers of `rows` rows at hand, from torch's generator.
+
+    Args:
+        draw: draws for a number of rows.
+        rows: how many are at hand.
+    """
+    share = SHARE.get()
+    return draw(rows) if share is None else share.of(draw(rows // share.count * share.whole))
+
+
+def choices(weights: Tensor, count: int = 1) -> Tensor:
+    """Draws columns by their weights, with replacement, from torch's generator.
+
+    Args:
+        weights: float32 of shape (rows, ..., C).
+        count: how many are drawn of each.
+
+    Returns:
+        int64 of shape (rows, ..., count).
+    """
+    share, every = SHARE.get(), weights
+    if share is not None:  # rows elsewhere draw as many numbers, whatever their weights
+        here = weights.unflatten(0, (-1, share.count))
+        every = weights.new_ones(len(here), share.whole, *weights.shape[1:])
+        every[:, share.first : share.first + share.count] = here
+        every = every.flatten(0, 1)
+    numbers = every.flatten(0, -2).multinomial(count, replacement=True)
+    numbers = numbers.view(*every.shape[:-1], count)
+    return numbers if share is None else share.of(numbers)
 
 
 @contextmanager
@@ -67,7 +142,7 @@ def uniform(question: Tensor, purpose: str, *shape: int, k: Tensor | None = None
     """
     seed = SEED.get()
     if seed is None:
-        return torch.rand(len(question), *shape, device=question.device)
+        return drawn(lambda n: torch.rand(n, *shape, device=question.device), len(question))
     count = torch.arange(math.prod(shape), device=question.device)
     keys = _keys(question, f"{seed} {purpose}", k)[:, None] + count * _GOLDEN
     return uniform_of(keys).view(len(question), *shape)
@@ -92,9 +167,13 @@ def normal(
         k: see `uniform`.
     """
     if SEED.get() is None:
-        drawn = torch.empty(len(question), *shape, device=question.device)
         bound = cut * deviation
-        return nn.init.trunc_normal_(drawn, std=deviation, a=-bound, b=bound)
+
+        def draw(rows: int) -> Tensor:
+            numbers = torch.empty(rows, *shape, device=question.device)
+            return nn.init.trunc_normal_(numbers, std=deviation, a=-bound, b=bound)
+
+        return drawn(draw, len(question))
     within = math.erf(cut / math.sqrt(2))
     chance = uniform(question, purpose, *shape, k=k)
     return ((2 * chance - 1) * within).erfinv() * (deviation * math.sqrt(2))
@@ -115,10 +194,10 @@ def disturbed(
     """
 
     def changed(name: str, values: Tensor) -> Tensor:
-        drawn = normal(question, f"{purpose} {name}", *values.shape[1:], k=k)
+        added = normal(question, f"{purpose} {name}", *values.shape[1:], k=k)
         scale = values.float().flatten(1).square().mean(1).sqrt()
         scale = torch.where(scale > 0, scale, 1.0).view(-1, *[1] * (values.ndim - 1))
-        return (values + size * scale * drawn).to(values.dtype)
+        return (values + size * scale * added).to(values.dtype)
 
     return state.named_apply(changed)
 

@@ -31,12 +31,15 @@ class Term(ABC):
             then knows more than in use.
         whole_rollouts: whether it judges whole rollouts, and so needs `update="rollout"`.
         plain_inputs: whether it takes steps again that read nothing but question and latents.
+        whole_batch: whether it needs numbers of all lanes at once, such as the spread of their
+            advantages, so that their gradient cannot be accumulated part by part.
     """
 
     outputs: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     whole_rollouts: bool = False
     plain_inputs: bool = False
+    whole_batch: bool = False
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
         """Returns what the term needs to know of new puzzles; first dimension B."""

@@ -244,6 +244,13 @@ def refill(lanes: Lanes, fresh: Lanes) -> Lanes:
     return cast(Lanes, lanes.apply(merged, fresh))
 
 
+def lane_numbers(step: Rollout) -> Tensor:
+    """Returns the numbers of a step's lanes, int64 (B,): from 0 on, over all processes."""
+    share = noise.SHARE.get()
+    first = 0 if share is None else share.first
+    return torch.arange(first, first + len(step.k), device=step.k.device)
+
+
 def lanes_of(content: dict[str, Any]) -> Lanes:
     """Takes lanes back from `Lanes.to_dict`, as a checkpoint keeps them."""
     size = content["k"].shape
@@ -312,7 +319,7 @@ def look_ahead(reasoner: Reasoner, step: Rollout) -> Policy:
 
 @dataclass
 class StepCounter:
-    """Counts improvement steps of single lanes.
+    """Counts improvement steps of single lanes, those of all processes that train together.
 
     Attributes:
         lane_steps: steps taken so far.
@@ -337,8 +344,10 @@ def counted(counter: StepCounter) -> Iterator[None]:
 def _take_step(
     reasoner: Reasoner, question: Tensor, state: TensorDict, k: Tensor, condition: TensorDict
 ) -> TensorDict:
+    share = noise.SHARE.get()
+    taken = len(k) if share is None else len(k) // share.count * share.side_by_side
     for counter in _COUNTERS.get():
-        counter.lane_steps += len(k)
+        counter.lane_steps += taken
     return reasoner.improve(question, state, k, condition)
 
 
@@ -354,8 +363,7 @@ def draw_tokens(
     """
     if noise.SEED.get() is not None:
         return noise.tokens(question, purpose, policy, count, k)
-    drawn = policy.flatten(0, 1).multinomial(count, replacement=True)
-    return drawn.view(*policy.shape[:2], count)
+    return noise.choices(policy, count)
 
 
 def sample_answers(

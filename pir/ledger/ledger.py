@@ -14,6 +14,7 @@ from torch import Tensor
 from pir.errors import UserError
 from pir.ledger.statistics import STATISTICS, finish, parts, puzzle_statistics
 from pir.rollout import Rollout
+from pir.system import processes
 
 OUTCOMES = ("failed", "solved")
 """How a rollout may end."""
@@ -113,6 +114,10 @@ class Ledger:
         counts, sums = self.counts.sum(0)[:num_steps], self.sums.sum(0)[:num_steps]
         total = float(counts.sum())
         return float(finish(sums)[name].sum()) / total if total else 0.0
+
+    def add_up(self) -> None:
+        """Adds the sums of the other processes that train this run, if any."""
+        self.counts, self.sums = processes.total(self.counts), processes.total(self.sums)
 
     def clear(self) -> None:
         """Forgets the rollouts that have ended."""

@@ -6,11 +6,12 @@ in the activations' dtype.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pir.errors import UserError
 from pir.puzzle import Puzzle
@@ -270,11 +271,16 @@ class Network(nn.Module):
         sandwich: whether blocks normalise before their sub-layers too, see `Block`.
         related: whether attention is biased by the relations that the puzzle states.
 
+    Attributes:
+        recompute: whether the backward pass computes what is inside of a block once more, so that
+            it need not be kept (`trainer.checkpoint_activations`).
+
     Raises:
         UserError: if a setting is out of range.
     """
 
     relations: Tensor
+    recompute: bool = False
 
     def __init__(
         self,
@@ -340,16 +346,27 @@ class Network(nn.Module):
             # one copy here instead of two in every product with the sets
             x = x.transpose(0, 1).contiguous()
             for block in self.blocks:
-                x = block(x)
+                x = self._through(block, x)
             return x.transpose(0, 1)
         biases = self.bias(x.dtype) if bias is None else bias
         for layer, block in enumerate(self.blocks):
             if self.attends:
                 known = None if memory is None else memory[layer]
-                x = block(x, _extended(biases[layer], x.shape[1]), known, kept)
+                x = self._through(block, x, _extended(biases[layer], x.shape[1]), known, kept)
             else:
-                x = block(x)
+                x = self._through(block, x)
         return x
+
+    def _through(self, block: nn.Module, x: Tensor, *seen: Any) -> Tensor:
+        """Passes tokens through a block, whose insides are kept for the backward pass or not."""
+        lists = any(isinstance(each, list) for each in seen)  # it would be given everything twice
+        if not (self.recompute and torch.is_grad_enabled()) or lists:
+            result: Tensor = block(x, *seen)
+            return result
+        return cast(
+            Tensor,
+            checkpoint(block, x, *seen, use_reentrant=False, preserve_rng_state=False),  # type: ignore[no-untyped-call]
+        )
 
 
 def _extended(bias: Tensor | None, length: int) -> Tensor | None:

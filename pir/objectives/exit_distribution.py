@@ -15,6 +15,7 @@ from pir.objectives.halting import exit_log_probs
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout
+from pir.system import processes
 
 
 class ExitDistribution(Term):
@@ -54,6 +55,7 @@ class ExitImprovement(Term):
     """
 
     outputs = ("halt_logit",)
+    whole_batch = True
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over the steps after the first, in nats."""
@@ -65,5 +67,6 @@ class ExitImprovement(Term):
             goes_on = worth_going_on((before - after).clamp(min=0))
         losses = F.binary_cross_entropy_with_logits(-logit, goes_on, reduction="none")
         later = steps.k > 1
-        loss: Tensor = torch.where(later, losses, 0.0).sum() / later.sum().clamp(min=1)
+        count = processes.mean(later.sum()).clamp(min=1 / processes.size())
+        loss: Tensor = torch.where(later, losses, 0.0).sum() / count
         return loss

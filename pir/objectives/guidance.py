@@ -5,6 +5,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
+from pir.noise import drawn
 from pir.objective import Term, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
 from pir.reasoner import Optimality, Reasoner
@@ -48,9 +49,9 @@ class OptimalityGuidance(Term):
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
         """Draws what every rollout learns, right or wrong answers, and its token."""
-        good = torch.rand(len(puzzles)) >= self.negatives
+        good = drawn(torch.rand, len(puzzles)) >= self.negatives
         token = torch.where(good, Optimality.GOOD, Optimality.BAD)
-        unconditional = torch.rand(len(puzzles)) < self.unconditional
+        unconditional = drawn(torch.rand, len(puzzles)) < self.unconditional
         return {
             "learns_good": good,
             "optimality": torch.where(unconditional, Optimality.NONE, token),
@@ -88,11 +89,17 @@ class OptimalityGuidance(Term):
 def corrupted(puzzle: Puzzle, question: Tensor, solution: Tensor) -> Tensor:
     """Returns solutions with one written cell, drawn evenly, holding another allowed token."""
     written = puzzle.written(question)
-    cell = torch.rand(written.shape, device=written.device).where(written, -1.0).argmax(1)
+    cell = _even(written)
     lane = torch.arange(len(cell), device=cell.device)
     mask = puzzle.slot_mask.to(cell.device)[cell]
     others = mask.scatter(1, solution[lane, cell].long()[:, None], False)
-    drawn = torch.rand(others.shape, device=cell.device).where(others, -1.0).argmax(1)
     result = solution.clone()
-    result[lane, cell] = drawn.to(result.dtype)
+    result[lane, cell] = _even(others).to(result.dtype)
     return result
+
+
+def _even(among: Tensor) -> Tensor:
+    """Draws one column per row, evenly among those that are set: int64 (N,), for bool (N, C)."""
+    columns, device = among.shape[1], among.device
+    chance = drawn(lambda rows: torch.rand(rows, columns, device=device), len(among))
+    return chance.where(among, -1.0).argmax(1)

@@ -6,6 +6,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
+from pir.noise import choices, drawn
 from pir.objective import right_answers
 from pir.objectives.deep_supervision import DeepSupervision
 from pir.puzzle import Puzzle
@@ -42,10 +43,10 @@ class InputCurriculum(DeepSupervision):
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
         """Draws answer and times of every rollout, and whether it is shown its own draws."""
         answers, valid = right_answers(puzzle, puzzles, self.limit)
-        drawn = torch.multinomial(valid.float(), 1)[:, 0]
-        times = torch.rand(len(puzzles), num_steps).sort(1).values
-        own = torch.rand(len(puzzles)) < self.pseudo_target
-        answer = answers[torch.arange(len(answers)), drawn]
+        chosen = choices(valid.float())[:, 0]
+        times = drawn(lambda rows: torch.rand(rows, num_steps), len(puzzles)).sort(1).values
+        own = drawn(torch.rand, len(puzzles)) < self.pseudo_target
+        answer = answers[torch.arange(len(answers)), chosen]
         return {"times": times, "shown_own": own, "answer": answer}
 
     def target(self, rollout: Rollout) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pir.errors import UserError
 from pir.ledger.guidance import guided_log_policy, margin
+from pir.noise import drawn
 from pir.objective import Term, mean_over_written, token_log_probs
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
@@ -31,7 +32,8 @@ class GuidedLikelihood(Term):
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over lanes, in nats per cell."""
         low, high = self.scales
-        w = low + (high - low) * torch.rand(*rollout.shape, 1, device=rollout.k.device)
+        chance = drawn(lambda rows: torch.rand(rows, device=rollout.k.device), rollout.numel())
+        w = low + (high - low) * chance.view(*rollout.shape, 1)
         before, after = rollout.before.logits, rollout.after.logits
         guided = guided_log_policy(before, after, w.expand_as(rollout.written))
         return -mean_over_written(token_log_probs(guided, rollout.puzzles["solution"]), rollout)

@@ -16,6 +16,7 @@ from pir.objective import Term
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout, sample_answers
+from pir.system import processes
 
 
 class PPO(Term):
@@ -37,6 +38,7 @@ class PPO(Term):
 
     outputs = ("value",)
     whole_rollouts = True
+    whole_batch = True
 
     def __init__(
         self,
@@ -103,11 +105,12 @@ class PPO(Term):
         advantage, target = generalized_advantage_estimate(
             self.gamma, self.lmbda, *columns, time_dim=0
         )
-        spread = advantage.std(correction=0).clamp(min=1e-4)
+        everywhere = processes.gathered(advantage, 1)
+        spread = everywhere.std(correction=0).clamp(min=1e-4)
         return {
             "action": torch.stack(actions),
             "action_log_prob": torch.stack(log_probs),
-            "advantage": (advantage - advantage.mean()) / spread,
+            "advantage": (advantage - everywhere.mean()) / spread,
             "value_target": target,
         }
 

@@ -8,6 +8,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.checks import check_choice
+from pir.noise import drawn
 from pir.puzzle import PAD, Puzzle
 
 Order = Literal["random", "solver"]
@@ -72,7 +73,8 @@ class NestedEdits(TargetGenerator):
         first = _draft(puzzle, question) if draft else torch.full_like(question, PAD)
         first = puzzle.clamp(question, first)
         wrong = first != solution
-        turn = torch.randint(TIES, question.shape, device=question.device)
+        length, device = puzzle.length, question.device
+        turn = drawn(lambda n: torch.randint(TIES, (n, length), device=device), len(question))
         if self.order == "solver":
             turn += TIES * puzzle.solution_order(question, solution)
         places = turn.masked_fill(~wrong, torch.iinfo(turn.dtype).max).argsort(1)
@@ -91,5 +93,5 @@ def _draft(puzzle: Puzzle, question: Tensor) -> Tensor:
     place = torch.arange(puzzle.length, device=question.device)
     keeps = allowed[place, question.long()] > 0
     allowed[allowed.sum(1) == 0, PAD] = 1  # positions that are never written
-    drawn = torch.multinomial(allowed, len(question), replacement=True).T.to(question.dtype)
-    return torch.where(keeps, question, drawn)
+    filled = drawn(lambda n: allowed.multinomial(n, replacement=True).T, len(question))
+    return torch.where(keeps, question, filled.to(question.dtype))

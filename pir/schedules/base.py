@@ -12,6 +12,9 @@ from pir.rollout import Rollout
 class LaneSchedule(ABC):
     """Says which lanes take a new puzzle, and when.
 
+    Several processes that train together have a schedule each, which sees the lanes of its process
+    (`pir.rollout.lane_numbers` says which these are).
+
     Args:
         num_steps: K, the improvement steps of a rollout.
         device: where the lanes are.

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pir.rollout import Rollout
+from pir.rollout import Rollout, lane_numbers
 from pir.schedules.base import LaneSchedule
+from pir.system import processes
 
 WORTH, DYING = Fraction(1, 3), Fraction(1, 6)
 """Shares of puzzles that a step must improve: to be taken from now on, and to go on being taken."""
@@ -48,8 +49,8 @@ class ByLedger(LaneSchedule):
         As with staggered lanes each step refills a share of them, so that all steps are trained
         side by side; of the scouts a smaller share, for they go one step farther.
         """
-        lane = torch.arange(len(step.k), device=step.k.device)
-        scout = (lane % SCOUTS == SCOUTS - 1) | (lane == min(len(lane), SCOUTS) - 1)
+        lane, lanes = lane_numbers(step), len(step.k) * processes.size()
+        scout = (lane % SCOUTS == SCOUTS - 1) | (lane == min(lanes, SCOUTS) - 1)
         longest = torch.where(scout, min(self.depth + 1, self.num_steps), self.depth)
         place = torch.where(scout, lane // SCOUTS, lane)
         chosen = (place % longest == steps_so_far % longest) | (step.k >= longest)
@@ -59,8 +60,13 @@ class ByLedger(LaneSchedule):
     def _observe(self, step: Rollout) -> None:
         """Counts the puzzles that a step improved, and decides anew from time to time."""
         gained = step.after.score > step.before.score
-        self.improved.index_add_(0, step.k - 1, gained.float())
-        self.taken.index_add_(0, step.k - 1, torch.ones_like(step.after.score))
+        counts = torch.zeros(2, self.num_steps, device=gained.device)
+        counts.index_add_(
+            1, step.k - 1, torch.stack([gained, gained.new_ones(len(gained))]).float()
+        )
+        improved, taken = processes.total(counts)
+        self.improved += improved
+        self.taken += taken
         self.seen += 1
         following = min(self.depth, self.num_steps - 1)
         if self.seen >= DECIDE_EVERY and float(self.taken[following]) >= DECIDE_BY:

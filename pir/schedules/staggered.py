@@ -1,9 +1,8 @@
 """Every step a K-th of the lanes takes new puzzles, so that every update sees all steps k."""
 
-import torch
 from torch import Tensor
 
-from pir.rollout import Rollout
+from pir.rollout import Rollout, lane_numbers
 from pir.schedules.base import LaneSchedule
 
 
@@ -12,5 +11,4 @@ class Staggered(LaneSchedule):
 
     def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
         """See `LaneSchedule.finished`."""
-        lane = torch.arange(len(step.k), device=step.k.device)
-        return lane % self.num_steps == steps_so_far % self.num_steps
+        return lane_numbers(step) % self.num_steps == steps_so_far % self.num_steps

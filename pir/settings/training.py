@@ -6,6 +6,7 @@ from pir.errors import UserError
 
 AT_LEAST_ONE = (
     "batch_size",
+    "micro_batches",
     "replay_size",
     "late_steps",
     "log_every",
@@ -31,6 +32,8 @@ CHANGEABLE = (
     "trainer.patience",
     "trainer.test_puzzles",
     "trainer.eval_batch_size",
+    "trainer.micro_batches",
+    "trainer.checkpoint_activations",
     "trainer.threads",
     "trainer.compile",
     "logger",
@@ -47,7 +50,12 @@ class TrainerSettings:
     or `patience`; None for no such budget. Totals count over resumes.
 
     Attributes:
-        batch_size: lanes B, puzzles improved at once; every update learns from one step of each.
+        batch_size: lanes B, puzzles improved at once, over all processes that train together; every
+            update learns from one step of each.
+        micro_batches: parts that a process takes its lanes in, one after another, where the memory
+            does not hold the gradients of all at once; changes memory and time, nothing else.
+        checkpoint_activations: keep nothing of a cycle of the network for the backward pass, and
+            compute it again then: less memory, more time, the same losses.
         replay_share: share of the puzzles entering the lanes that are drawn from those failed
             last; 0 for none.
         replay_size: the most failed puzzles that are kept for it.
@@ -84,6 +92,8 @@ class TrainerSettings:
     """
 
     batch_size: int = 768
+    micro_batches: int = 1
+    checkpoint_activations: bool = False
     replay_share: float = 0.0
     replay_size: int = 10_000
     late_share: float = 0.0

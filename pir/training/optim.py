@@ -112,7 +112,7 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
 
 
 class Updates:
-    """Updates the weights of a run by the gradients of its losses.
+    """Updates the weights of a run by the gradients of its losses, and keeps these.
 
     Args:
         state: the run, whose weights, optimizer, average and progress change.
@@ -126,20 +126,21 @@ class Updates:
         self.unread: list[tuple[int, list[str], Tensor]] = []
 
     def update(self, losses: Mapping[str, Tensor]) -> None:
-        """Updates the weights by the gradient of the losses' sum.
+        """Updates the weights by their gradient.
+
+        Args:
+            losses: what the gradient is of, by name, and their sum, `loss`.
 
         Raises:
             NonFiniteLossError: see `read`; on a CPU, where nobody waits, at once.
         """
         state, settings = self.state, self.settings
-        total = torch.stack(list(losses.values())).sum()
-        total.backward()  # type: ignore[no-untyped-call]
         weights = list(state.reasoner.parameters())
         norm = clip_grad_norm_(weights, settings.max_grad_norm)
-        named = {**losses, "loss": total, "norm": norm}
+        named = {**losses, "norm": norm}
         values = torch.stack([value.detach().float() for value in named.values()])
         self.unread.append((state.progress.optimizer_step, list(named), values))
-        if total.device.type == "cpu":
+        if norm.device.type == "cpu":
             self.read()
         else:  # until somebody reads that a gradient is not finite, the weights stay so
             for weight in weights:

@@ -19,7 +19,9 @@ from pir.runs.inputs import of_run, without_files
 from pir.runs.row_file import RowFile
 from pir.schedules import LaneSchedule
 from pir.settings.training import CHANGEABLE
+from pir.system import processes
 from pir.system.terminal import one_line, say
+from pir.training.parallel import gathered, shared_out
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer
@@ -81,7 +83,7 @@ def _row_files(trainer: "Trainer") -> dict[str, RowFile]:
 def snapshot(trainer: "Trainer") -> dict[str, Any]:
     """Returns the content of a checkpoint (`checkpoint.CONTENT`): plain tensors and numbers."""
     return {
-        **trainer.state.state_dict(),
+        **gathered(trainer, trainer.state.state_dict()),
         "config": json.dumps(trainer.record),
         "run": {
             "id": folder_of(trainer).run_id,
@@ -134,7 +136,8 @@ def resume(trainer: "Trainer") -> bool:
         lost = file.resume(saved["run"]["rows"][name], reached)
         if lost:
             say(f"warning: {lost}", error=True)
-    remove(folder.end)
+    if processes.rank() == 0:
+        remove(folder.end)
     _say_other_machine(saved["run"]["machine"], machine(trainer))
     return True
 
@@ -153,7 +156,7 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
         _try_hard_puzzles(trainer, saved["hard_puzzles"])
         checkpoint.refuse_other_weights(state.reasoner, saved["weights"], path)
         checkpoint.refuse_other_weights(state.average, saved["average"], path)
-        state.load_state_dict(saved)
+        state.load_state_dict(shared_out(trainer, saved))
     except UserError:
         raise
     except Exception as error:  # torch and torchrl raise many kinds for a state of another kind
@@ -223,7 +226,9 @@ def _refuse_misfit(trainer: "Trainer", saved: dict[str, Any], path: Path) -> Non
     faults = [*_count_faults(trainer, saved), *_lane_faults(trainer, saved["lanes"])]
     state = trainer.state
     if saved["ledger"]["names"] == list(state.ledger.names):  # the ledger itself says if not
-        faults += differences(saved["ledger"], state.ledger.state_dict(), "ledger")
+        own = state.ledger.state_dict()
+        whole = own["under_way"].new_zeros(trainer.measured, *own["under_way"].shape[1:])
+        faults += differences(saved["ledger"], own | {"under_way": whole}, "ledger")
     faults += differences(saved["schedule"], state.schedule.state_dict(), "schedule")
     if faults:
         raise UserError(f"{path} does not fit this run: {'; '.join(faults[:3])}")

@@ -68,18 +68,26 @@ class Progress(StepCounter):
 
 
 class RandomState:
-    """torch's global random generators, of the CPU and of all CUDA devices."""
+    """torch's global random generators, of the CPU and of the CUDA device that computes.
+
+    Args:
+        device: where the run computes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Keeps the device."""
+        self.device = device
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the states of all generators."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        """Returns the states of the generators."""
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts the generators back; those of CUDA only if there are as many devices."""
+        """Puts the generators back; that of CUDA only where there was one and is one."""
         torch.set_rng_state(state["cpu"].cpu())
-        if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        if state["cuda"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"][0].cpu(), self.device)
 
 
 class TrainState:
@@ -109,7 +117,7 @@ class TrainState:
         self.average: AveragedModel = averaged(reasoner, ema_decay)
         self.progress = Progress(best_depth=reasoner.improvement_steps)
         self.watch = Stopwatch()
-        self.random = RandomState()
+        self.random = RandomState(next(reasoner.parameters()).device)
         self.lanes: Lanes | None = None
 
     def parts(self) -> dict[str, Stateful]:

@@ -1,6 +1,6 @@
 """Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,11 @@ from pir.errors import NonFiniteLossError
 from pir.evaluation.batch_size import fitting_batch, named_when_short
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
 from pir.ledger.ledger import Ledger
+from pir.noise import at_hand
 from pir.objective import Objective
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
-from pir.rollout import Lanes, Rollout, begin, counted, gradient_in, improve, refill, stack
+from pir.rollout import Lanes, Rollout, begin, counted, gradient_in, improve, stack
 from pir.runs import checkpoint
 from pir.runs.checkpoint_content import not_finite
 from pir.runs.folder import RunFolder
@@ -26,14 +27,15 @@ from pir.runs.load import take_weights
 from pir.runs.loggers import Logger, NoLogger
 from pir.schedules import LaneSchedule, Staggered, Synchronous
 from pir.settings.training import TrainerSettings
+from pir.system import processes
 from pir.system.device import DeviceTime, own_random_stream, prepare_cpu
-from pir.system.interrupt import postponed, requested, stoppable
+from pir.system.interrupt import postponed, requested
 from pir.system.memory import require_memory
-from pir.training import report, sizing
+from pir.training import parallel, report, sizing
 from pir.training.compiled import chosen_mode, compile_networks
+from pir.training.filling import fill_lanes
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
-from pir.training.late_starts import start_late
 from pir.training.optim import MuonAdamW, Updates, averaged
 from pir.training.progress import LONGEST_WAIT, ProgressView
 from pir.training.resume import described, open_folder, resume, snapshot
@@ -95,6 +97,8 @@ class Trainer:
         prepare_cpu(self.settings.threads)
         self.device = next(reasoner.parameters()).device
         self.num_steps = self.reasoner.improvement_steps
+        if self.settings.checkpoint_activations:
+            parallel.recompute(reasoner)
         if optimizer is None:
             optimizer = MuonAdamW(reasoner.trained_parameters())
         if schedule is None:
@@ -105,18 +109,20 @@ class Trainer:
             group["initial_lr"] = group["lr"]
         self.rates = [group["lr"] for group in optimizer.param_groups]
         batch = self.settings.batch_size
+        self.share = parallel.own_share(self.settings, objective)
         self.one_lane = self._one_lane()
         size = sum(leaf.nbytes for leaf in self.one_lane.now.to_tensordict().values(True, True))
-        require_memory(batch * size, f"trainer.batch_size={batch}")
+        require_memory(self.share.count * size, f"trainer.batch_size={batch}")
         # Lanes are alike, so a share of them measures the same at a share of the cost.
         self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_DIVISOR))
         random_depth = self.objective.depth
         longest = self.num_steps if random_depth is None else random_depth.longest(self.num_steps)
+        self.measured_here = parallel.measured_here(self.share, self.measured)
         self.state = TrainState(
             self.reasoner,
             optimizer,
             schedule,
-            Ledger(self.measured, longest, self.reasoner.passes_per_step, self.device),
+            Ledger(self.measured_here, longest, self.reasoner.passes_per_step, self.device),
             HardPuzzles(self.settings.replay_share, self.settings.replay_size),
             self.settings.ema_decay,
         )
@@ -129,17 +135,17 @@ class Trainer:
         self.eval_batch: int | None = None
         self.best_checksum: str | None = None
         self.began_with: Path | None = None
-        self.rows = report.rows_of(folder)
+        self.rows = report.rows_of(folder if processes.rank() == 0 else None)
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
-        self.validation = held_out(self.puzzle, "val", count, self.device)
+        self.validation = parallel.part_of(held_out(self.puzzle, "val", count, self.device))
         puzzles = self.one_lane.puzzles
         refuse_misfit(self.objective, self.reasoner, schedule, puzzles, self.settings)
 
     def _one_lane(self) -> Lanes:
         """Puts a single puzzle into a lane: what the lanes of this run are made of."""
         with own_random_stream(self.device):
-            return self._begin(self.puzzle.sample(1, "train", seed=self.seed))
+            return self.begin(self.puzzle.sample(1, "train", seed=self.seed))
 
     # ---------------------------------------------------------------- the loop
 
@@ -149,7 +155,7 @@ class Trainer:
         Returns:
             Whether the run ended by itself; if not, it was interrupted and can be resumed.
         """
-        if self.folder:
+        if self.folder and processes.rank() == 0:
             open_folder(self, self.folder)
             self.logger.open(self.folder.path, self.progress.optimizer_step)
         self.view = None if self.title is None else ProgressView(self.title)
@@ -157,87 +163,80 @@ class Trainer:
             if self.progress.evaluated_at < 0:
                 self._validate()
             while not self._budget_spent():
-                with counted(self.progress):
+                with counted(self.progress), at_hand(self.share):
                     if not self._fill_lanes():
                         self._save_last()
                         return False
                     self._improve_lanes()
                 self._report()
-                if requested():
+                if processes.any_of(requested()):
                     self._save_last()
                     return False
             self._save_last()
             if self.progress.evaluated_at < self.progress.optimizer_step:
                 end = self.folder.end if self.folder else None
                 self._keep_if_best(self._evaluate_validation(), end)
-            return not requested()  # a signal may have come while the last weights were evaluated
+            return not processes.any_of(
+                requested()
+            )  # a signal may have come while the last weights were evaluated
 
     def _improve_lanes(self) -> None:
         """Improves the answers in all lanes, and learns from every step, or from whole rollouts."""
-        reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
-        schedule, progress, lanes = self.state.schedule, self.progress, self.state.lanes
+        objective, schedule, progress = self.objective, self.state.schedule, self.progress
+        parts, random, lanes = self.settings.micro_batches, self.state.random, self.state.lanes
         assert lanes is not None
-        length, backprop = self._rollout_length(), objective.backprop_steps
+        length = self._rollout_length()
         num_steps = length if schedule.whole_rollouts else 1
-        steps: list[Rollout] = []
-        for k in range(1, num_steps + 1):
-            condition = objective.condition(lanes, progress.optimizer_step)
-            with gradient_in(k, num_steps, backprop):
-                lanes, step = improve(reasoner, puzzle, lanes, condition, through_time=backprop > 1)
-            steps.append(step)
-            progress.improvement_step += 1
-            if objective.update == "rollout" and k < num_steps:
-                continue
-            rollout, steps = stack(steps), []
-            for losses in objective.losses(rollout, puzzle, reasoner, progress.optimizer_step):
-                self.updates.update(losses)
+        per_update = num_steps if objective.update == "rollout" else 1
+        for _ in range(num_steps // per_update):
+            of_parts = parallel.parts_of(lanes, self.share, parts)
+            takers = [(share, self._take_steps(part, per_update)) for share, part in of_parts]
+            for _ in range(objective.epochs):
+                losses, taken = parallel.accumulate(takers, random)
+                self.updates.update(parallel.average(self.reasoner, losses))
+            lanes, rollout = parallel.joined(taken)
             for step in rollout.unbind(0):
+                progress.improvement_step += 1
                 lanes.finished = schedule.finished(step, progress.improvement_step, length)
                 self._record(step, lanes.finished)
             if self.settings.replay_share > 0:
-                self.state.hard_puzzles.add(lanes.puzzles, lanes.finished & ~lanes.now.solved)
+                failed = lanes.finished & ~lanes.now.solved
+                self.state.hard_puzzles.add(*parallel.everywhere(lanes.puzzles, failed))
         self.state.lanes = lanes.detach()
+
+    def _take_steps(self, lanes: Lanes, num_steps: int) -> Iterator[parallel.Taken]:
+        """Takes steps in lanes; yields the losses of every update by them, lanes and steps."""
+        reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
+        optimizer_step, backprop = self.progress.optimizer_step, objective.backprop_steps
+        steps: list[Rollout] = []
+        for k in range(1, num_steps + 1):
+            condition = objective.condition(lanes, optimizer_step)
+            with gradient_in(k, num_steps, backprop):
+                lanes, step = improve(reasoner, puzzle, lanes, condition, through_time=backprop > 1)
+            steps.append(step)
+        rollout = stack(steps)
+        for losses in objective.losses(rollout, puzzle, reasoner, optimizer_step):
+            yield losses, lanes, rollout
 
     def _rollout_length(self) -> int:
         """Returns how many improvement steps the next rollouts have: K, or a number drawn."""
         random_depth = self.objective.depth
         return self.num_steps if random_depth is None else random_depth.draw(self.num_steps)
 
-    def _begin(self, puzzles: TensorDict) -> Lanes:
+    def begin(self, puzzles: TensorDict) -> Lanes:
         """Puts freshly sampled puzzles into lanes of their own."""
         puzzles = self.objective.prepare(self.puzzle, puzzles, self.num_steps).to(self.device)
         return begin(self.reasoner, self.puzzle, puzzles)
 
     def _fill_lanes(self) -> bool:
-        """Puts new puzzles into the finished lanes; returns False if a signal stops it.
-
-        Generation may take long, so a signal ends it at once, as if it had not begun.
-        """
-        state, progress = self.state, self.progress
-        lanes = state.lanes
-        count = self.settings.batch_size if lanes is None else int(lanes.finished.sum())
-        if count == 0:
-            return True
-        before = state.random.state_dict()
-        again = state.hard_puzzles.draws(count)
-        start = progress.puzzles_seen
-        try:
-            with stoppable():
-                puzzles = self.puzzle.sample(count - again, "train", seed=self.seed, start=start)
-        except KeyboardInterrupt:
-            state.random.load_state_dict(before)
-            return False
-        if again:
-            puzzles = torch.cat([puzzles, state.hard_puzzles.draw(again)])
-        fresh = start_late(self.reasoner, self.puzzle, self._begin(puzzles), self.settings)
-        state.lanes = fresh if lanes is None else refill(lanes, fresh)
-        progress.puzzles_seen += count - again
-        return True
+        """Puts new puzzles into the finished lanes; returns False if a signal stops it."""
+        return fill_lanes(self)
 
     def _record(self, step: Rollout, finished: Tensor) -> None:
         """Has the ledger record a step, and keeps the time that it takes."""
         with self.ledger_time:
-            self.state.ledger.record(step[: self.measured], finished[: self.measured])
+            if self.measured_here:
+                self.state.ledger.record(step[: self.measured_here], finished[: self.measured_here])
 
     # ---------------------------------------------------------------- budgets and reports
 
@@ -253,9 +252,8 @@ class Trainer:
 
     def _budget_spent(self) -> bool:
         patience = self.settings.patience
-        if patience is not None and self.progress.evaluations_since_best >= patience:
-            return True
-        return max(self.budget_shares()) >= 1
+        spent = patience is not None and self.progress.evaluations_since_best >= patience
+        return processes.any_of(spent or max(self.budget_shares()) >= 1)
 
     def totals(self) -> dict[str, Any]:
         """Returns the totals of the run so far, for the summary."""
@@ -279,6 +277,7 @@ class Trainer:
         report.show(self)
         if step >= progress.logged_at + self.settings.log_every:
             self.look()
+            self.state.ledger.add_up()
             report.log_interval(self)
             self.state.ledger.clear()
             progress.interval, progress.interval_updates = {}, 0
@@ -303,6 +302,7 @@ class Trainer:
             result = evaluate(
                 self.trained, self.puzzle, self.validation, self.num_steps, self.eval_batch
             )
+        result.ledger.add_up()
         report.log_validation(self, result.ledger)
         return result
 
@@ -365,14 +365,14 @@ class Trainer:
             UserError: if the file cannot be written.
         """
         self.look()
-        content = snapshot(self)
+        content = snapshot(self)  # by all processes together
         where = not_finite(content)
         if where:
             what = self.updates.diverged(
                 where, "infinite or not a number", self.progress.optimizer_step
             )
             raise NonFiniteLossError(what)
-        return checkpoint.save(path, content)
+        return checkpoint.save(path, content) if processes.rank() == 0 else ""
 
     def warm_start(self, folder: RunFolder) -> str:
         """Begins with the weights of another run; see `take_weights`."""

@@ -1,0 +1,61 @@
+"""New puzzles for the lanes that are finished."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pir.noise import Share, at_hand
+from pir.rollout import refill
+from pir.system import processes
+from pir.system.interrupt import stoppable
+from pir.training.late_starts import start_late
+
+if TYPE_CHECKING:
+    from pir.training.trainer import Trainer
+
+
+def fill_lanes(trainer: "Trainer") -> bool:
+    """Puts new puzzles into the finished lanes; returns False if a signal stops it.
+
+    Finished lanes take the next puzzles in order, over all processes: each knows from the number of
+    lanes that are finished in the others which puzzles are its own. Generation may take long, so a
+    signal ends it at once, as if it had not begun.
+    """
+    state, progress = trainer.state, trainer.progress
+    lanes = state.lanes
+    count = trainer.share.count if lanes is None else int(lanes.finished.sum())
+    counts = processes.gathered(torch.tensor([count])).tolist()
+    wanted = sum(counts)
+    if wanted == 0:
+        return True
+    # A process that needs none draws one all the same, so that random states stay equal.
+    rows = max(1, count)
+    first = min(sum(counts[: processes.rank()]), wanted - rows)
+    before = state.random.state_dict()
+    again = state.hard_puzzles.draws(wanted)
+    fresh = wanted - again
+    low, high = min(first, fresh), min(first + rows, fresh)
+    stopped = False
+    try:
+        with stoppable():
+            start = progress.puzzles_seen + low
+            puzzles = trainer.puzzle.sample(
+                max(1, high - low), "train", seed=trainer.seed, start=start
+            )[: high - low]
+    except KeyboardInterrupt:
+        stopped = True
+    if processes.any_of(stopped):
+        state.random.load_state_dict(before)
+        return False
+    if again:
+        failed = state.hard_puzzles.draw(again)[
+            max(first - fresh, 0) : max(first + rows - fresh, 0)
+        ]
+        puzzles = torch.cat([puzzles, failed])
+    with at_hand(Share(first, rows, wanted, wanted)):
+        begun = trainer.begin(puzzles)
+        new = start_late(trainer.reasoner, trainer.puzzle, begun, trainer.settings)
+    if count:
+        state.lanes = new if lanes is None else refill(lanes, new)
+    progress.puzzles_seen += fresh
+    return True

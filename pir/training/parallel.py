@@ -1,0 +1,194 @@
+"""Training in parts: by several processes side by side, or by parts of the lanes one after another.
+
+N processes (`torchrun`) hold B / N lanes each, by index. Each keeps weights, optimizer, random
+states and progress as a single process would, for gradients and losses are means over all of them
+and random numbers are drawn for the whole batch (`pir.noise.drawn`). Only lanes and the ledger's
+sums are different; a checkpoint holds those of all processes, as if one had made it.
+
+With `trainer.micro_batches` = M a process takes its lanes in M parts, adds up their gradients, and
+updates the parameters once.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from pir.errors import UserError
+from pir.noise import Share, at_hand
+from pir.objective import Objective
+from pir.rollout import Lanes, Rollout
+from pir.runs.checkpoint_content import with_tensors
+from pir.settings.training import TrainerSettings
+from pir.system import processes
+from pir.training.state import RandomState
+
+if TYPE_CHECKING:
+    from pir.training.trainer import Trainer
+
+Taken = tuple[dict[str, Tensor], Lanes, Rollout]
+"""Losses by name, the lanes after their steps, and the steps as a rollout (K, B)."""
+
+
+def own_share(settings: TrainerSettings, objective: Objective) -> Share:
+    """Returns which of the lanes are those of this process.
+
+    Raises:
+        UserError: if the lanes cannot be shared out evenly, or the objective forbids their parts.
+    """
+    whole, many, parts = settings.batch_size, processes.size(), settings.micro_batches
+    count, rest = divmod(whole, many)
+    if rest:
+        raise UserError(
+            f"trainer.batch_size={whole}: {many} processes hold equal shares of the lanes, so a "
+            f"multiple of {many} is allowed; or start another number of processes"
+        )
+    if count % parts:
+        raise UserError(
+            f"trainer.micro_batches={parts}: must divide the {count} lanes of a process"
+        )
+    if settings.val_puzzles < many:
+        raise UserError(
+            f"trainer.val_puzzles={settings.val_puzzles}: {many} processes share them, so at "
+            f"least {many}"
+        )
+    for name, term in objective.used_terms().items():
+        if parts > 1 and term.whole_batch:
+            raise UserError(
+                f"trainer.micro_batches={parts}: objective.terms.{name} compares all lanes with "
+                "one another, so its gradient is no sum over parts; 1 is allowed"
+            )
+    return Share(processes.rank() * count, count, whole, whole)
+
+
+def measured_here(share: Share, measured: int) -> int:
+    """Returns how many of this process's lanes are among the first `measured` of the batch."""
+    return min(share.count, max(0, measured - share.first))
+
+
+def part_of(rows: Any) -> Any:
+    """Returns this process's part of rows, of which every process has the same; nearly even."""
+    bounds = [len(rows) * place // processes.size() for place in range(processes.size() + 1)]
+    return rows[bounds[processes.rank()] : bounds[processes.rank() + 1]]
+
+
+def everywhere(puzzles: TensorDict, chosen: Tensor) -> tuple[TensorDict, Tensor]:
+    """Returns questions and solutions of the lanes of all processes, and which are chosen."""
+    if processes.size() == 1:
+        return puzzles, chosen
+    rows = {name: processes.gathered(puzzles[name]) for name in ("question", "solution")}
+    chosen = processes.gathered(chosen)
+    return TensorDict(rows, batch_size=chosen.shape), chosen
+
+
+def recompute(reasoner: nn.Module) -> None:
+    """Has the networks of a reasoner keep less for the backward pass (`Network.recompute`).
+
+    Raises:
+        UserError: if none of its parts can.
+    """
+    parts = [module for module in reasoner.modules() if hasattr(module, "recompute")]
+    if not parts:
+        raise UserError("trainer.checkpoint_activations=true: this model has no part that can")
+    for part in parts:
+        part.recompute = True
+
+
+# ---------------------------------------------------------------- one update by several parts
+
+
+def parts_of(lanes: Lanes, share: Share, parts: int) -> list[tuple[Share, Lanes]]:
+    """Returns equal parts of the lanes, with their places in the whole batch."""
+    if parts == 1:
+        return [(share, lanes)]
+    count = share.count // parts
+    return [
+        (Share(share.first + i * count, count, share.whole, count * processes.size()), part)
+        for i, part in enumerate(lanes.split(count))
+    ]
+
+
+def accumulate(
+    takers: Sequence[tuple[Share, Iterator[Taken]]], random: RandomState
+) -> tuple[dict[str, Tensor], list[Taken]]:
+    """Lets every part of the lanes take its steps, and adds up the gradients of their losses.
+
+    All parts draw the same random numbers, those of the whole batch, and take their own.
+
+    Returns:
+        The mean losses by name and their sum, `loss`, without gradient; and what the parts gave.
+    """
+    before = random.state_dict() if len(takers) > 1 else None
+    means: dict[str, Tensor] = {}
+    taken = []
+    for share, taker in takers:
+        if before is not None:
+            random.load_state_dict(before)
+        with at_hand(share):
+            given = next(taker)
+            losses = given[0]
+            total = torch.stack(list(losses.values())).sum() / len(takers)
+            total.backward()  # type: ignore[no-untyped-call]
+        taken.append(given)
+        for name, loss in {"loss": total, **losses}.items():
+            scale = 1 if name == "loss" else len(takers)
+            means[name] = means.get(name, 0.0) + loss.detach() / scale
+    return means, taken
+
+
+def joined(taken: Sequence[Taken]) -> tuple[Lanes, Rollout]:
+    """Returns the lanes and the steps of all parts side by side."""
+    if len(taken) == 1:
+        return taken[0][1:]
+    lanes = torch.cat([cast(Any, lanes.detach()) for _, lanes, _ in taken])
+    rollout = torch.cat([cast(Any, rollout.detach()) for _, _, rollout in taken], dim=1)
+    return cast(Lanes, lanes), cast(Rollout, rollout)
+
+
+def average(module: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Makes gradients the means over all processes, and returns the means of the losses."""
+    if processes.size() == 1:
+        return losses
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    both = [*gradients, *losses.values()]
+    means = processes.mean(torch.cat([part.float().flatten() for part in both]))
+    parts = means.split([part.numel() for part in both])
+    for gradient, part in zip(gradients, parts, strict=False):
+        gradient.copy_(part.view_as(gradient))
+    values = [part.view(()) for part in parts[len(gradients) :]]
+    return dict(zip(losses, values, strict=True))
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def gathered(trainer: "Trainer", state: dict[str, Any]) -> dict[str, Any]:
+    """Returns a state (`TrainState.state_dict`) with the lanes and sums of all processes."""
+    if processes.size() == 1:
+        return state
+    ledger, share = state["ledger"], trainer.share
+    own, here = ledger["under_way"], len(ledger["under_way"])
+    under_way = own.new_zeros(trainer.measured, *own.shape[1:])
+    under_way[share.first : share.first + here] = own
+    sums = {"under_way": under_way, "counts": ledger["counts"], "sums": ledger["sums"]}
+    return state | {
+        "lanes": with_tensors(state["lanes"], processes.gathered),
+        "ledger": ledger | {name: processes.total(part) for name, part in sums.items()},
+    }
+
+
+def shared_out(trainer: "Trainer", state: dict[str, Any]) -> dict[str, Any]:
+    """Returns a state with the lanes and sums of this process; sums so far go to rank 0."""
+    if processes.size() == 1:
+        return state
+    share, ledger = trainer.share, state["ledger"]
+    here = measured_here(share, trainer.measured)
+    factor = 1 if processes.rank() == 0 else 0
+    return state | {
+        "lanes": with_tensors(state["lanes"], lambda rows: rows[share.first :][: share.count]),
+        "ledger": ledger
+        | {"under_way": ledger["under_way"][share.first :][:here]}
+        | {name: ledger[name] * factor for name in ("counts", "sums")},
+    }
