@@ -15,6 +15,7 @@ from typing import Any
 from pir import __version__
 from pir.errors import UserError
 from pir.system import interrupt
+from pir.system.launch import label
 from pir.system.terminal import columns, one_line, say
 
 COMMANDS = {
@@ -92,7 +93,7 @@ def _answer(words: list[str]) -> int:
     except BrokenPipeError:
         return _write_no_more()
     except (UserError, OSError) as error:
-        say(f"{name}: {error}", error=True)
+        say(f"{name}{label()}: {error}", error=True)
         return USER_ERROR
 
 
@@ -142,7 +143,7 @@ def _run_hydra(command: str, words: list[str]) -> int:
         except BrokenPipeError:
             status = _write_no_more()
         except (UserError, OSError) as error:  # the other jobs of a sweep still run
-            say(f"pir {command}: {error}", error=True)
+            say(f"pir {command}{label()}: {error}", error=True)
             status = USER_ERROR
         except OmegaConfBaseException as error:
             say(f"pir {command}: {explain(error, command, prepared)}", error=True)

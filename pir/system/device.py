@@ -1,6 +1,7 @@
 """Where a run computes: device, threads, memory allocator."""
 
 import ctypes
+import os
 import sys
 import time
 from contextlib import AbstractContextManager
@@ -9,6 +10,7 @@ from functools import cache
 import torch
 
 from pir.errors import UserError
+from pir.system import processes
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 
@@ -22,20 +24,28 @@ MOST_THREADS = 1024
 def choose_device(name: str) -> torch.device:
     """Returns the device that a setting names; "auto" takes cuda, else mps, else cpu.
 
+    Of several processes that train together on one machine each takes a CUDA device of its own.
+
     Raises:
         UserError: if the name is no device or the device is not there.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda"
     kind, _, number = name.partition(":")
+    if kind == "cuda" and processes.size() > 1:
+        if number:
+            raise UserError(f"device={name}: processes take a device each, so name cuda alone")
+        name = f"cuda:{os.environ.get('LOCAL_RANK', processes.rank())}"
     if kind not in DEVICES or (kind == "cpu" and number not in ("", "0")):
         kinds = ", ".join(DEVICES)
         raise UserError(f"device={name}: not available; allowed are auto, {kinds} and cuda:1 ...")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
+        if device.index is not None and processes.size() > 1:
+            torch.cuda.set_device(device)  # NCCL looks there
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device={name}: not available here ({reason})") from error

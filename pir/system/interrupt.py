@@ -5,7 +5,8 @@ is no moment between two of them:
 
 * while a process of ours starts it ends at once, for nothing has been made yet;
 * inside `stoppable` KeyboardInterrupt is raised, so that what was made is taken back;
-* inside `postponed` the first signal is only remembered, and the second one raises.
+* inside `postponed` the first signal is only remembered, and the second one raises (not under
+  torchrun, where each may come twice).
 """
 
 import os
@@ -18,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from pir.errors import UserError
+from pir.system.launch import by_torchrun
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -111,7 +113,9 @@ def _handle(number: int, frame: FrameType | None) -> None:
     first, _State.received = _State.received is None, number
     if _State.act == "exit":
         os._exit(exit_status())
-    if not first or _State.act == "raise":
+    # torchrun passes on what the terminal has sent already, and kills who does not end in time
+    second = not first and not by_torchrun()
+    if second or _State.act == "raise":
         raise KeyboardInterrupt
 
 

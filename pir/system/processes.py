@@ -8,21 +8,19 @@ gloo, tensors on a CUDA device by NCCL.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from pir.errors import UserError
+from pir.system.launch import launched
+from pir.system.terminal import one_line
 
 
 class LostProcessError(UserError):
     """Another process of the run has ended before it was told to."""
-
-
-def launched() -> bool:
-    """Says whether torchrun, or what does as it does, has started this process."""
-    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
 def size() -> int:
@@ -46,11 +44,29 @@ def joined() -> Iterator[None]:
         yield
         return
     with _reached():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        store = _torchrun_store()
+        if store is not None:
+            # it may still hold the addresses of processes that were there before a restart
+            attempt = f"{os.environ['TORCHELASTIC_RESTART_COUNT']} of {os.environ['WORLD_SIZE']}"
+            store = dist.PrefixStore(attempt, store)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            store=store,
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
+        )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _torchrun_store() -> dist.Store | None:
+    """Returns the store of torchrun itself, which outlives a restart; None if there is none."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(address, port, is_master=False)
 
 
 @contextmanager
@@ -58,8 +74,9 @@ def _reached() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).split("\n")[0]
-        raise LostProcessError(f"another process of this run has ended ({reason})") from error
+        raise LostProcessError(
+            f"no longer with the other processes of this run ({one_line(str(error), 120)})"
+        ) from error
 
 
 def total(values: Tensor) -> Tensor:
@@ -96,6 +113,28 @@ def gathered(rows: Tensor, dim: int = 0) -> Tensor:
     with _reached():
         dist.all_gather(parts, as_bytes)
     return torch.cat([part.view(rows.dtype).view(rows.shape) for part in parts], dim)
+
+
+def kept(name: str, text: str | None = None) -> str | None:
+    """Keeps a text where it outlives a restart of all processes, which torchrun sees to.
+
+    Args:
+        name: of the text.
+        text: to keep; None to leave what is kept.
+
+    Returns:
+        What is kept, None if nothing is or if nothing here outlives a restart.
+    """
+    key = f"pir {os.environ.get('TORCHELASTIC_RUN_ID')} {name}"
+    with _reached():
+        store = _torchrun_store()
+        if store is None:
+            return None
+        if text is not None:
+            store.set(key, text.encode(errors="surrogateescape"))
+        if not store.check([key]):
+            return None
+        return cast(bytes, store.get(key)).decode(errors="surrogateescape")
 
 
 def told(text: str) -> str:

@@ -17,6 +17,7 @@ from pir.schedules import LaneSchedule
 from pir.settings.build import build
 from pir.settings.catalog import load_choice
 from pir.settings.training import TrainerSettings
+from pir.system import processes
 from pir.system.terminal import say
 from pir.training import sizing
 from pir.training.trainer import Trainer
@@ -44,6 +45,7 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
     field_names = [each.name for each in fields(TrainerSettings)]
     settings = TrainerSettings(**{name: config.trainer[name] for name in field_names})
     choices, named = config.choices, parts.reasoner.trained_parameters()
+    title = f"{choices.env} · {choices.model} · {choices.objective}"
     trainer = Trainer(
         puzzle,
         parts.reasoner,
@@ -54,7 +56,7 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
         seed=config.seed,
         folder=folder,
         logger=build(config.logger, "logger", Logger),  # type: ignore[type-abstract]
-        title=f"{choices.env} · {choices.model} · {choices.objective}",
+        title=title if processes.rank() == 0 else None,
         record=resolved(config),
     )
     config.trainer.compile = trainer.settings.compile

@@ -103,6 +103,7 @@ def machine(trainer: "Trainer") -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if cuda else f"{device.type} {processor()}",
         "dtype": str(getattr(trainer.reasoner, "dtype", torch.float32)).removeprefix("torch."),
         "torch": str(torch.__version__),
+        "processes": processes.size(),
     }
 
 
@@ -138,7 +139,7 @@ def resume(trainer: "Trainer") -> bool:
             say(f"warning: {lost}", error=True)
     if processes.rank() == 0:
         remove(folder.end)
-    _say_other_machine(saved["run"]["machine"], machine(trainer))
+        _say_other_machine(saved["run"]["machine"], machine(trainer))
     return True
 
 
@@ -376,6 +377,7 @@ def _try_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
 
 def _say_other_machine(then: dict[str, Any], now: dict[str, Any]) -> None:
     """Says if rounding differs from now on."""
+    then = {"processes": 1} | then
     changed = [
         f"{k} {describe(then.get(k))} -> {describe(now[k])}" for k in now if then.get(k) != now[k]
     ]

@@ -4,8 +4,10 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -31,6 +33,7 @@ from pir.runs.names import find_run
 from pir.settings.catalog import GROUPS, choices
 from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
+from pir.system.launch import is_first, launched
 from pir.system.load import OtherPrograms
 from pir.system.terminal import program, say
 
@@ -43,15 +46,31 @@ def run(config: DictConfig) -> None:
     if any(override.startswith("recipe=") for override in hydra.overrides.task):
         known = [row["name"] for row in choices("recipe")]
         check_choice("recipe", str(recipe), known)
-    resuming, same = config.resume is not None, False
-    if resuming and sweeping:
+    if config.resume is not None and sweeping:
         raise UserError("resume= goes on with one run; it cannot be swept with -m")
+    if not launched():
+        _run_one(config, hydra, sweeping)
+        return
+    if sweeping:
+        raise UserError("-m starts a run for every combination, and torchrun is for a single one")
+    from pir.system.processes import joined
+
+    with joined():
+        _run_one(config, hydra, sweeping)
+
+
+def _run_one(config: DictConfig, hydra: HydraConf, sweeping: bool) -> None:
+    """Trains one run, alone or with the processes that torchrun started: the first writes it."""
+    resuming, restarted, same = config.resume is not None, _begun(), False
     if resuming:
         folder = RunFolder(config.resume)
         before = folder.read_config()
         config = _with_changes(folder, config, hydra.overrides.task)
         same = config == before
         place = folder.claim()
+    elif restarted is not None:
+        resuming, folder = True, RunFolder(restarted)
+        config, place = folder.read_config(), folder.claim()
     else:
         if config.run is None:
             raise UserError("run=null: name a folder, or leave run= out")
@@ -60,17 +79,44 @@ def run(config: DictConfig) -> None:
         path = Path(hydra.runtime.output_dir if sweeping else config.run)
         named = any(_key(override) == "run" for override in hydra.overrides.task)
         place = new_run(path, numbered=not (named or sweeping), made_for_it=sweeping)
-    with place as folder:
+    with place if is_first() else nullcontext(RunFolder("")) as made:
+        folder = _agreed(made)
         try:
             with stoppable():
                 if not (same and say_finished(folder, config)):
                     _train(config, folder, resuming, map(_key, hydra.overrides.task))
         except KeyboardInterrupt:
             refuse_lost(folder.config)  # a run that is there now is another
-            if folder.config.exists():
+            if is_first() and folder.config.exists():
                 command = f"{program()} train resume={shlex.quote(str(folder.path))}"
                 say(f"interrupted; go on with: {command}", error=True)
             raise
+
+
+RUN = "run"
+"""Names the folder of the run among what outlives a restart by torchrun."""
+
+
+def _begun() -> str | None:
+    """Returns the folder of the run that this command began before torchrun started it again."""
+    if not launched():
+        return None
+    from pir.system.processes import kept, told
+
+    path = kept(RUN) if is_first() else None
+    return told(path if path and RunFolder(path).config.is_file() else "") or None
+
+
+def _agreed(folder: RunFolder) -> RunFolder:
+    """Tells all processes the folder that the first one has."""
+    if not launched():
+        return folder
+    from pir.system.processes import kept, told
+
+    folder = RunFolder(told(str(folder.path)))
+    if is_first():
+        kept(RUN, str(folder.path.absolute()))
+    return folder
 
 
 def _train(
@@ -96,38 +142,53 @@ def _train(
 
     from pir.system.view import View
 
-    with View("pir train"), naming_config_dir(folder):
+    with View("pir train") if is_first() else nullcontext(), naming_config_dir(folder):
         from pir.training.build import build_trainer
 
         trainer = build_trainer(config, folder, [*typed])
-    busy = others.warning(torch.get_num_threads())
-    if busy and trainer.device.type == "cpu":
-        say(busy, error=True)
+    if trainer.device.type == "cpu":
+        _tell(others.warning(torch.get_num_threads()))
     if not (resuming and trainer.resume()):
         if resuming:
-            say("there is no checkpoint yet: the run starts anew", error=True)
+            _tell("there is no checkpoint yet: the run starts anew")
         if config.init is not None:
-            say(trainer.warm_start(find_run(config.init)), error=True)
+            _tell(trainer.warm_start(find_run(config.init)))
         elif trainer.reasoner.needs_init:
             raise UserError("this model has parts that are never trained: set init=RUN")
-    if resuming:
-        if trainer.began_with is not None:
-            refuse_changed_init(trainer.began_with, folder)
-        folder.write_config(config)
-    else:
-        if trainer.began_with is not None:
-            files[INIT] = entry(trainer.began_with)
-        folder.create(config, sys.orig_argv, files)
-    say(f"run folder {folder.path}{' (resumed)' if resuming else ''}", error=True)
+    if is_first():
+        _write_settings(config, folder, files, trainer.began_with, resuming)
+    _tell(f"run folder {folder.path}{' (resumed)' if resuming else ''}")
     if config.trainer.compile != "none":
-        say("the network is compiled first: half a minute, less the next time", error=True)
+        _tell("the network is compiled first: half a minute, less the next time")
     if not trainer.train():
         raise KeyboardInterrupt
+    if not is_first():
+        return
     try:
         finish(folder, trainer)
     except KeyboardInterrupt:
         say("the run has ended and is saved; its test was interrupted", error=True)
         raise
+
+
+def _tell(text: str | None) -> None:
+    """Writes a message, if there is one, once for all processes."""
+    if text and is_first():
+        say(text, error=True)
+
+
+def _write_settings(
+    config: DictConfig, folder: RunFolder, files: Inputs, began_with: Path | None, resuming: bool
+) -> None:
+    """Writes the settings of a run that begins or goes on."""
+    if resuming:
+        if began_with is not None:
+            refuse_changed_init(began_with, folder)
+        folder.write_config(config)
+    else:
+        if began_with is not None:
+            files[INIT] = entry(began_with)
+        folder.create(config, sys.orig_argv, files)
 
 
 def _with_changes(folder: RunFolder, composed: DictConfig, overrides: list[str]) -> DictConfig:
@@ -150,7 +211,7 @@ def _with_changes(folder: RunFolder, composed: DictConfig, overrides: list[str])
         if key in files and isinstance(after, str):
             after = os.path.abspath(after)
         if before != after:
-            say(f"changed on resume: {key} {before} -> {after}", error=True)
+            _tell(f"changed on resume: {key} {before} -> {after}")
             OmegaConf.update(stored, key, after, merge=False)
     return stored
 
