@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pir.cli.main import NO_READER, main
+from pir.cli.main import main
 from pir.cli.words import quote
 from pir.runs.folder import RunFolder
+from pir.system.terminal import NO_READER
 from tests.conftest import TINY
 
 RUN_FILES = [

@@ -55,7 +55,7 @@ def test_the_engine_names_no_puzzle_and_no_figure():
         if "commands" in file.parts:
             continue
         assert "pir.analysis" not in text.replace("`", "") or file.name == "__init__.py", file
-        assert "pir.cli.commands" not in text or file.name == "main.py", file
+        assert "pir.cli.commands" not in text or file.name == "job.py", file
         for line in text.splitlines():
             if line.lstrip().startswith(("import ", "from ")):
                 assert "pir.envs" not in line, f"{file}: {line}"

@@ -14,7 +14,7 @@ from pir.analysis.statistics.table import make_table
 from pir.analysis.words import millions
 
 from pir.errors import UserError
-from pir.runs.folder import find_runs
+from pir.runs.names import find_runs
 from tests.run_folders import write_run
 
 

@@ -4,19 +4,18 @@ Hydra has no sub-commands, so the first word is taken off and names the primary 
 `pir.cli.words` prepares the others.
 """
 
-import importlib
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from typing import Any
 
 from pir import __version__
 from pir.errors import UserError
 from pir.system import interrupt
 from pir.system.launch import label
-from pir.system.terminal import columns, one_line, say
+from pir.system.terminal import USER_ERROR, columns, one_line, say, write_no_more
 
 COMMANDS = {
     "train": "train a reasoner on a puzzle, or go on with a run",
@@ -34,16 +33,6 @@ COMMANDS = {
     "check-env": "check a puzzle, yours or ours, against the laws of puzzles",
     "bench": "time generators, verifiers and views",
 }
-
-
-COMPUTING = ("train", "eval", "solve", "info", "show", "gif", "check-env", "bench")
-"""Commands that need torch, whose import takes seconds."""
-
-USER_ERROR = 2
-"""Exit status after a mistake that the user can mend."""
-
-NO_READER = 1
-"""Exit status when the reader of the output has seen enough, as `head` has."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,16 +80,10 @@ def _answer(words: list[str]) -> int:
         name = f"pir {command}"
         return _run_hydra(command, rest)
     except BrokenPipeError:
-        return _write_no_more()
+        return write_no_more()
     except (UserError, OSError) as error:
         say(f"{name}{label()}: {error}", error=True)
         return USER_ERROR
-
-
-def _write_no_more() -> int:
-    """Lets further output vanish, for nobody reads it, and returns the exit status."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return NO_READER
 
 
 def usage() -> str:
@@ -121,38 +104,14 @@ def usage() -> str:
 
 def _run_hydra(command: str, words: list[str]) -> int:
     """Composes a command's settings and runs it, once or (with -m) for every combination."""
-    from omegaconf.errors import OmegaConfBaseException
-
+    from pir.cli.job import Job, JobFailedError, of_job
     from pir.cli.words import PRINTING, known_keys, part, prepare, refuse_unfit, take_topic
     from pir.runs.sweep import place_of_sweep
     from pir.settings import plugins
     from pir.settings.catalog import GROUPS
     from pir.settings.explain import explain
     from pir.settings.schema import register_schemas
-    from pir.system.memory import is_out_of_memory, limited_memory
     from pir.system.surroundings import shut_out
-
-    composed, status = False, 0
-
-    def run(config: Any) -> None:
-        nonlocal composed, status
-        composed = True
-        try:
-            with limited_memory(), interrupt.stoppable():
-                _load(command).run(config)
-        except BrokenPipeError:
-            status = _write_no_more()
-        except (UserError, OSError) as error:  # the other jobs of a sweep still run
-            say(f"pir {command}{label()}: {error}", error=True)
-            status = USER_ERROR
-        except OmegaConfBaseException as error:
-            say(f"pir {command}: {explain(error, command, prepared)}", error=True)
-            status = USER_ERROR
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            say(f"pir {command}: out of memory ({one_line(str(error))})", error=True)
-            status = USER_ERROR
 
     settings, options = part(words)
     refuse_unfit(command, options)
@@ -173,28 +132,25 @@ def _run_hydra(command: str, words: list[str]) -> int:
 
             prepared = prepare(command, settings, {})
             say(page(command, prepared, topic, columns()))
-            return status
+            return 0
         prepared = prepare(command, settings, options)
         printing = bool(options.keys() & set(PRINTING))
-        with place_of_sweep(prepared, "--multirun" in options) as placed:
-            _hand_over(command, placed, run, printing)
+        sweeping = "--multirun" in options
+        with (
+            place_of_sweep(prepared, sweeping) as placed,
+            interrupt.stoppable() if sweeping else nullcontext(),
+        ):
+            job = Job(command, prepared)
+            _hand_over(command, placed, job, printing)
+    except JobFailedError as failed:
+        return failed.status
     except (UserError, BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:  # Hydra and its grammar raise many kinds
-        if composed:
+        if of_job(error):
             raise
         raise UserError(explain(error, command, prepared)) from error
-    return status
-
-
-def _load(command: str) -> Any:
-    """Imports a command, and torch with it where it will be needed, so that the wait is seen."""
-    from pir.system.view import View
-
-    if command in COMPUTING:
-        with View(f"pir {command}"):
-            importlib.import_module("torch")
-    return importlib.import_module(f"pir.cli.commands.{command.replace('-', '_')}")
+    return job.status
 
 
 def _hand_over(command: str, words: list[str], run: Callable[[Any], None], printing: bool) -> None:

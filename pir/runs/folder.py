@@ -364,36 +364,3 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor()
-
-
-def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = None) -> list[Path]:
-    """Returns the run folders that a path or blank-separated patterns name, sorted.
-
-    Args:
-        patterns: as the user typed them.
-        evaluated: only runs with an evaluation, which training writes when it ends.
-        evaluation: the name of that evaluation.
-
-    Raises:
-        UserError: if a pattern matches no such run.
-    """
-    if not patterns.strip():
-        raise UserError(f"runs={patterns!r}: names no folder")
-    found: dict[Path, None] = {}
-    for pattern in [patterns] if Path(patterns).exists() else patterns.split():
-        found_by = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
-        folders = (RunFolder(match, evaluation) for match in found_by)
-        runs = [run for run in folders if run.config.is_file() or run.exported]
-        for run in runs:
-            run.require()
-        chosen = [r for r in runs if not evaluated or r.evaluated(schema.FACTS).is_file()]
-        if not chosen:
-            reason = "there is no run"
-            if runs:
-                named = "" if evaluation is None else f" eval.name={shlex.quote(evaluation)}"
-                command = f"pir eval run={shlex.quote(str(runs[0].path))}{named}"
-                which = "an evaluation" if evaluation is None else f"the evaluation {evaluation}"
-                reason = f"none of its runs has {which}; make one with `{command}`"
-            raise UserError(f"runs={pattern}: {reason}")
-        found |= dict.fromkeys(run.path for run in chosen)
-    return list(found)

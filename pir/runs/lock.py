@@ -13,7 +13,7 @@ from pathlib import Path
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
 from pir.runs.folder_lock import FolderLock, refuse_lost
-from pir.runs.schema import LOCK
+from pir.runs.schema import LOCK, SWEEP
 from pir.system.interrupt import postponed
 
 ATTEMPTS = 20
@@ -73,7 +73,7 @@ def sweep_folder(path: Path, numbered: bool) -> Iterator[Path]:
             yield path
         finally:
             if lock.still_ours():
-                plan = path / "multirun.yaml"
+                plan = path / SWEEP
                 if made:
                     _take_back([], [job for job in path.glob("*") if job.is_dir()])
                 only_plan = {file.name for file in path.glob("*")} <= {plan.name, lock.name}

@@ -5,16 +5,18 @@ for one on the Hugging Face Hub. What is made of a model of the last two kinds, 
 evaluation, goes to a folder of the user's: `runs/zoo/NAME`, `runs/hf/OWNER/NAME`.
 """
 
+import glob
 import os
 import re
+import shlex
 from pathlib import Path
 
 from pir.checks import suggest
 from pir.errors import UserError
-from pir.runs.folder import RunFolder, as_yaml, find_runs, write_atomically, write_json, write_text
+from pir.runs.folder import RunFolder, as_yaml, write_atomically, write_json, write_text
 from pir.runs.folder_lock import remove
 from pir.runs.records import read_manifest
-from pir.runs.schema import FACTS, HUB, MODEL_NAMES, MOST_WEIGHTS, ZOO
+from pir.runs.schema import FACTS, HUB, MODEL_NAMES, MOST_WEIGHTS, SWEEP, ZOO
 from pir.system.stored import read_bytes
 
 SHIPPED = Path(__file__).parents[1] / "zoo"
@@ -83,10 +85,51 @@ def working_folder(name: str | Path) -> RunFolder:
     return own
 
 
+def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = None) -> list[Path]:
+    """Returns the run folders that a path or blank-separated patterns name, sorted.
+
+    The folder of a sweep stands for the runs in it.
+
+    Args:
+        patterns: as the user typed them.
+        evaluated: only runs with an evaluation, which training writes when it ends.
+        evaluation: the name of that evaluation.
+
+    Raises:
+        UserError: if a pattern matches no such run.
+    """
+    if not patterns.strip():
+        raise UserError(f"runs={patterns!r}: names no folder")
+    found: dict[Path, None] = {}
+    for pattern in [patterns] if Path(patterns).exists() else patterns.split():
+        found_by = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
+        places = [place for match in found_by for place in _jobs(Path(match))]
+        folders = (RunFolder(place, evaluation) for place in places)
+        runs = [run for run in folders if run.config.is_file() or run.exported]
+        for run in runs:
+            run.require()
+        chosen = [r for r in runs if not evaluated or r.evaluated(FACTS).is_file()]
+        if not chosen:
+            reason = "there is no run"
+            if runs:
+                named = "" if evaluation is None else f" eval.name={shlex.quote(evaluation)}"
+                command = f"pir eval run={shlex.quote(str(runs[0].path))}{named}"
+                which = "an evaluation" if evaluation is None else f"the evaluation {evaluation}"
+                reason = f"none of its runs has {which}; make one with `{command}`"
+            raise UserError(f"runs={pattern}: {reason}")
+        found |= dict.fromkeys(run.path for run in chosen)
+    return list(found)
+
+
+def _jobs(place: Path) -> list[Path]:
+    """Returns the folders of a sweep's jobs, or the folder itself where no sweep ran in it."""
+    return sorted(place.iterdir()) if (place / SWEEP).is_file() else [place]
+
+
 def chosen_runs(
     run: str | None, runs: str | None, evaluated: bool = False, evaluation: str | None = None
 ) -> list[Path]:
-    """Returns the run folders that the settings `run` or `runs` name; see `find_runs`, `working_folder`.
+    """Returns the folders that the settings `run` or `runs` name: `working_folder`, `find_runs`.
 
     Raises:
         UserError: if both or neither is given, or there is no such run.

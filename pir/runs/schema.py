@@ -47,6 +47,7 @@ MLFLOW = "mlflow/"
 LOCK = ".lock"
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
+SWEEP = "multirun.yaml"  # Hydra writes it into the folder of a sweep
 
 MOST_WEIGHTS = 1 << 34
 """Bytes of a file of weights that is read."""

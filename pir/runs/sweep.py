@@ -32,7 +32,7 @@ def place_of_sweep(settings: Sequence[str], sweeping: bool) -> Iterator[list[str
     Raises:
         UserError: if another sweep runs in the folder, or it cannot be made.
     """
-    OmegaConf.register_new_resolver("flat_name", flat_name, replace=True)
+    register_resolvers()
     if not sweeping:
         yield list(settings)
         return
@@ -41,6 +41,11 @@ def place_of_sweep(settings: Sequence[str], sweeping: bool) -> Iterator[list[str
     place = Path(named) if named else default
     with sweep_folder(place, numbered=named is None) as path:
         yield list(settings) if named else [f"{KEY}='{path}'", *settings]
+
+
+def register_resolvers() -> None:
+    """Makes known to OmegaConf what the names of a sweep's runs are written with."""
+    OmegaConf.register_new_resolver("flat_name", flat_name, replace=True)
 
 
 def flat_name(name: str) -> str:

@@ -11,6 +11,12 @@ import sys
 import textwrap
 import unicodedata
 
+USER_ERROR = 2
+"""Exit status after a mistake that the user can mend."""
+
+NO_READER = 1
+"""Exit status when the reader of the output has seen enough, as `head` has."""
+
 ESCAPED = ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")
 """Unicode categories that are shown as escapes: control and format characters (bidirectional marks,
 zero width), separators of lines, and what is no character."""
@@ -69,6 +75,20 @@ def program() -> str:
         return "pir"
     python = os.path.relpath(sys.executable)
     return f"{sys.executable if python.startswith('..') else python} -m pir"
+def write_no_more() -> int:
+    """Lets further output vanish, for nobody reads it, and returns the exit status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return NO_READER
+
+
+class Screen:
+    """What is known of the terminal; there is one per process.
+
+    Attributes:
+        shared: whether other processes write to it too, so that no live view can be drawn.
+    """
+
+    shared = False
 
 
 def _shown(character: str) -> str:

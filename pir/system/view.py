@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pir.system import work
 from pir.system.stopwatch import Stopwatch
-from pir.system.terminal import printable
+from pir.system.terminal import Screen, printable
 
 
 class View:
@@ -49,7 +49,7 @@ class View:
     def __enter__(self) -> Self:
         """Starts the live view in a terminal."""
         self.listening.enter_context(work.told_to(self.hear))
-        if self.console.is_terminal:
+        if self.console.is_terminal and not Screen.shared:
             self.live = Live(
                 get_renderable=self.render,
                 console=self.console,

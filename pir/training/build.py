@@ -60,7 +60,7 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
         record=resolved(config),
     )
     config.trainer.compile = trainer.settings.compile
-    for line in sizing.told(trainer, chosen) if chosen else ():
+    for line in sizing.told(trainer, chosen) if chosen and processes.size() == 1 else ():
         say(line, error=True)
     return trainer
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_name
-from pir.runs.folder import as_json, find_runs
+from pir.runs.folder import as_json
+from pir.runs.names import find_runs
 from pir.system.terminal import say
 
 

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, ListConfig
 
 from pir.checks import check_choice, check_name
 from pir.errors import UserError
-from pir.runs.folder import as_json, find_runs, write_text
+from pir.runs.folder import as_json, write_text
+from pir.runs.names import find_runs
 from pir.system.terminal import say
 
 

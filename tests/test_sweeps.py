@@ -1,0 +1,71 @@
+"""Sweeps whose jobs other processes run, and the folders that they leave."""
+
+import os
+import pickle
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from pir.cli.job import Job, JobFailedError
+from pir.runs.names import find_runs
+from pir.settings import plugins
+from pir.system.terminal import Screen
+from tests.conftest import TINY, compose_config
+
+ROWS = ("metrics.csv", "improvement.csv")
+PACKAGES = {"joblib": "joblib", "submitit_local": "submitit"}
+
+
+def elsewhere(job: Job, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """What another process makes of a job; that of the sweep is the parent of this one."""
+    monkeypatch.setattr(Screen, "shared", False)
+    monkeypatch.setattr(sys, "orig_argv", ["pir", "train", "-m"])
+    monkeypatch.setattr(job, "process", os.getppid())
+    content = pickle.dumps(job)
+    sys.orig_argv = ["loky"]
+    plugins.forget()
+    made: Job = pickle.loads(content)
+    return made
+
+
+def test_a_job_brings_along_what_its_process_must_know(monkeypatch, tmp_path):
+    plugins.open_folder(str(tmp_path), [])
+    try:
+        job = elsewhere(Job("train", ["seed=0,1"]), monkeypatch)
+        assert plugins.folders == [tmp_path]
+    finally:
+        plugins.forget()
+    assert (job.command, job.words, job.process) == ("train", ["seed=0,1"], os.getppid())
+    assert sys.orig_argv == ["pir", "train", "-m"]
+    assert Screen.shared
+
+
+def test_a_job_that_fails_elsewhere_tells_the_sweep(monkeypatch, capsys):
+    config = compose_config()
+    with pytest.raises(JobFailedError) as failed:
+        elsewhere(Job("eval", []), monkeypatch)(config)
+    assert failed.value.status == 2
+    assert "pir eval: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", PACKAGES)
+def test_other_processes_run_the_jobs_of_a_sweep(pir, pir_here, tmp_path, launcher):
+    if find_spec(f"hydra_plugins.hydra_{PACKAGES[launcher]}_launcher") is None:
+        pytest.skip("needs the extra [sweeps]")
+    words = ["env.numbers=9,3", *TINY]
+    pir("train", "-m", f"hydra/launcher={launcher}", *words, f"run={tmp_path / 'wide'}", code=2)
+    pir_here("train", "-m", *words, f"run={tmp_path / 'serial'}", code=2)
+    for name in ROWS:
+        wide, serial = (tmp_path / p / "env.numbers=3" / name for p in ("wide", "serial"))
+        assert wide.read_bytes() == serial.read_bytes()
+    command = (tmp_path / "wide/env.numbers=3/command.txt").read_text()
+    assert f"hydra/launcher={launcher}" in command
+
+
+def test_the_folder_of_a_sweep_stands_for_its_runs(tmp_path):
+    for file in ("multirun.yaml", "seed=1/config.yaml", "seed=0/config.yaml", "seed=2/.lock"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("")
+    assert find_runs(str(tmp_path)) == [tmp_path / "seed=0", tmp_path / "seed=1"]
