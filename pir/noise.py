@@ -60,8 +60,9 @@ class Share:
 
     def of(self, numbers: Tensor) -> Tensor:
         """Returns the rows at hand of numbers for the whole batch."""
-        steps = numbers.unflatten(0, (-1, self.whole))
-        return steps[:, self.first : self.first + self.count].flatten(0, 1)
+        steps = numbers.reshape(-1, self.whole, *numbers.shape[1:])
+        mine: Tensor = steps[:, self.first : self.first + self.count].flatten(0, 1)
+        return mine
 
 
 SHARE: ContextVar[Share | None] = ContextVar("rows at hand; None for all", default=None)
@@ -100,7 +101,7 @@ def choices(weights: Tensor, count: int = 1) -> Tensor:
     """
     share, every = SHARE.get(), weights
     if share is not None:  # rows elsewhere draw as many numbers, whatever their weights
-        here = weights.unflatten(0, (-1, share.count))
+        here = weights.reshape(-1, share.count, *weights.shape[1:])
         every = weights.new_ones(len(here), share.whole, *weights.shape[1:])
         every[:, share.first : share.first + share.count] = here
         every = every.flatten(0, 1)

@@ -11,8 +11,8 @@ import yaml
 
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, read_rows
-from pir.runs.names import find_runs
 from pir.runs.lock import new_run, sweep_folder
+from pir.runs.names import find_runs
 from pir.runs.sweep import flat_name
 from pir.system.interrupt import handled
 from tests.conftest import TINY, compose_config

@@ -363,10 +363,8 @@ class Network(nn.Module):
         if not (self.recompute and torch.is_grad_enabled()) or lists:
             result: Tensor = block(x, *seen)
             return result
-        return cast(
-            Tensor,
-            checkpoint(block, x, *seen, use_reentrant=False, preserve_rng_state=False),  # type: ignore[no-untyped-call]
-        )
+        again = checkpoint(block, x, *seen, use_reentrant=False, preserve_rng_state=False)
+        return cast(Tensor, again)
 
 
 def _extended(bias: Tensor | None, length: int) -> Tensor | None:

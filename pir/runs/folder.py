@@ -5,7 +5,6 @@ killed at any moment leaves a folder that can be read and resumed.
 """
 
 import csv
-import glob
 import io
 import json
 import math

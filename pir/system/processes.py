@@ -8,7 +8,7 @@ gloo, tensors on a CUDA device by NCCL.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,9 @@ from pir.errors import UserError
 from pir.system.launch import launched
 from pir.system.terminal import one_line
 
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
+
 
 class LostProcessError(UserError):
     """Another process of the run has ended before it was told to."""
@@ -25,12 +28,16 @@ class LostProcessError(UserError):
 
 def size() -> int:
     """Returns how many processes train together, N."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if _has_joined() else 1
 
 
 def rank() -> int:
     """Returns the number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _has_joined() else 0
+
+
+def _has_joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
@@ -40,15 +47,17 @@ def joined() -> Iterator[None]:
     Raises:
         LostProcessError: if they cannot be reached.
     """
-    if not launched() or dist.is_initialized():
+    if not launched() or _has_joined():
         yield
         return
+    from torch.distributed.distributed_c10d import PrefixStore
+
     with _reached():
         store = _torchrun_store()
         if store is not None:
             # it may still hold the addresses of processes that were there before a restart
             attempt = f"{os.environ['TORCHELASTIC_RESTART_COUNT']} of {os.environ['WORLD_SIZE']}"
-            store = dist.PrefixStore(attempt, store)
+            store = PrefixStore(attempt, store)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             store=store,
@@ -61,12 +70,12 @@ def joined() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _torchrun_store() -> dist.Store | None:
+def _torchrun_store() -> "Store | None":
     """Returns the store of torchrun itself, which outlives a restart; None if there is none."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(address, port, is_master=False)
+    return dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -131,10 +140,10 @@ def kept(name: str, text: str | None = None) -> str | None:
         if store is None:
             return None
         if text is not None:
-            store.set(key, text.encode(errors="surrogateescape"))
+            store.set(key, os.fsencode(text).hex())
         if not store.check([key]):
             return None
-        return cast(bytes, store.get(key)).decode(errors="surrogateescape")
+        return os.fsdecode(bytes.fromhex(store.get(key).decode()))
 
 
 def told(text: str) -> str:

@@ -75,6 +75,8 @@ def program() -> str:
         return "pir"
     python = os.path.relpath(sys.executable)
     return f"{sys.executable if python.startswith('..') else python} -m pir"
+
+
 def write_no_more() -> int:
     """Lets further output vanish, for nobody reads it, and returns the exit status."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -93,7 +93,7 @@ def recompute(reasoner: nn.Module) -> None:
     if not parts:
         raise UserError("trainer.checkpoint_activations=true: this model has no part that can")
     for part in parts:
-        part.recompute = True
+        part.recompute = cast(Any, True)
 
 
 # ---------------------------------------------------------------- one update by several parts
@@ -154,7 +154,7 @@ def average(module: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     both = [*gradients, *losses.values()]
     means = processes.mean(torch.cat([part.float().flatten() for part in both]))
-    parts = means.split([part.numel() for part in both])
+    parts = torch.split(means, [part.numel() for part in both])
     for gradient, part in zip(gradients, parts, strict=False):
         gradient.copy_(part.view_as(gradient))
     values = [part.view(()) for part in parts[len(gradients) :]]
