@@ -18,9 +18,12 @@ from pir.bench.contenders import Contender, PeerSteps, Shapes, Trained, peer_ste
 from pir.checks import check_choice
 from pir.components import Components
 from pir.evaluation.cost import training_flops_per_step
+from pir.settings.build import build
 from pir.settings.describe import composed
 from pir.settings.training import TrainerSettings
 from pir.system.device import time_on
+from pir.training.build import build_objective, build_schedule
+from pir.training.compiled import chosen_mode
 from pir.training.trainer import Trainer
 
 PAPER = ["env=sudoku9", "recipe=none", "recipe_pair=none", "objective=deep_supervision"]
@@ -125,8 +128,11 @@ def _trainer(config: DictConfig, batch_size: int | None) -> Trainer:
     torch.manual_seed(0)
     parts, node = Components.build(config), config.trainer
     names = [e.name for e in fields(TrainerSettings) if not OmegaConf.is_missing(node, e.name)]
+    given = TrainerSettings(**{name: node[name] for name in names})
+    question = torch.zeros(1, parts.puzzle.length, dtype=torch.uint8, device=parts.device)
     settings = replace(
-        TrainerSettings(**{name: node[name] for name in names}),
+        given,
+        compile=chosen_mode(given, parts.reasoner, question),
         batch_size=batch_size or node.batch_size,
         max_minutes=None,
         max_optimizer_steps=1,
@@ -134,12 +140,13 @@ def _trainer(config: DictConfig, batch_size: int | None) -> Trainer:
         eval_every=sys.maxsize,
         val_puzzles=1,
     )
+    named = parts.reasoner.trained_parameters()
     return Trainer(
         parts.puzzle,
         parts.reasoner,
-        parts.build_objective(config),
-        parts.build_optimizer(config),
-        parts.build_schedule(config),
+        build_objective(config.objective),
+        build(config.optim, "optim", torch.optim.Optimizer, params=named),
+        build_schedule(config, parts),
         settings,
     )
 
