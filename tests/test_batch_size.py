@@ -148,7 +148,7 @@ def test_a_puzzle_is_solved_alone_as_among_others_and_as_it_is_evaluated(kind):
     for other in (solved(items[::-1], 2), solved(items[4:5])):
         assert other.items() <= together.items()
     verdicts = evaluate(model, puzzle, sample, 4, 5).solved.tolist()
-    steps = [[step["solved"] for step in result["steps"]] for result in together.values()]
+    steps = [[step.solved for step in result["steps"]] for result in together.values()]
     assert steps == verdicts
     done = run_rule(model, puzzle, sample, exits.Verifier(), 1.0, 4, 2)
     firsts = [verdict.index(True) + 1 if True in verdict else 4 for verdict in verdicts]

@@ -275,7 +275,8 @@ def test_published_training_resumes_to_the_bit(tmp_path, objective):
     start(tmp_path / "parts", *words, "trainer.max_optimizer_steps=3").train()
     go_on(tmp_path / "parts", *words).train()
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
-    assert (whole.progress.improvement_step == 8 * 3) == (objective != "recurrent_depth")
+    if objective != "recurrent_depth":  # which draws the depth
+        assert whole.progress.improvement_step == 8 * 3
 
 
 def test_the_second_stage_trains_the_gate_alone(tmp_path):

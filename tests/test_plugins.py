@@ -92,7 +92,7 @@ def test_a_faulty_puzzle_is_named_in_plain_words(
     assert right in text
     module.write_text(text.replace(right, wrong))
     done = pir_here("check-env", "my_lights:LightsOut", code=2)
-    assert f"BROKEN  {law}" in done.stdout
+    assert f"BROKEN       {law}" in done.stdout
     assert reason in done.stdout
     assert "my_lights:LightsOut breaks" in done.stderr
 

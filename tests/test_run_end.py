@@ -56,7 +56,7 @@ def test_a_run_tells_how_it_ended(pir_here, tmp_path):
     assert summary["schedule_share"] == 12 / 1300
     assert 0.1 < summary["learning_rate_share"] < 0.13
     assert "by trainer.max_optimizer_steps=12" in done.stdout
-    assert max(map(len, done.stdout.split("solved 0")[0].splitlines())) <= 80
+    assert max(map(len, done.stdout.split("\nsolved ")[0].splitlines())) <= 80
     assert "failed, score 0." in done.stdout
     assert f"train resume={tmp_path / 'run'} trainer.max_optimizer_steps=1300" in done.stdout
     assert "puzzle='24 19 17 = 60'" in done.stdout

@@ -22,10 +22,10 @@ from pir.errors import UserError
 from pir.runs.folder import (
     RunFolder,
     as_yaml,
-    find_runs,
     write_atomically,
     write_text,
 )
+from pir.runs.names import find_runs
 from pir.runs.row_file import RowFile
 from pir.settings import plugins
 from pir.system import stored

@@ -129,11 +129,11 @@ def _trainer(config: DictConfig, batch_size: int | None) -> Trainer:
     parts, node = Components.build(config), config.trainer
     names = [e.name for e in fields(TrainerSettings) if not OmegaConf.is_missing(node, e.name)]
     given = TrainerSettings(**{name: node[name] for name in names})
+    given = replace(given, batch_size=batch_size or given.batch_size)
     question = torch.zeros(1, parts.puzzle.length, dtype=torch.uint8, device=parts.device)
     settings = replace(
         given,
         compile=chosen_mode(given, parts.reasoner, question),
-        batch_size=batch_size or node.batch_size,
         max_minutes=None,
         max_optimizer_steps=1,
         patience=None,

@@ -36,9 +36,11 @@ def has_board(puzzle: "Puzzle") -> bool:
     return puzzle.cell_text is not None
 
 
-def draw(puzzle: "Puzzle", question: "Tensor", answer: "Tensor") -> str:
-    """Draws an answer of shape (L,), as `pir.notation.picture.as_text`."""
-    return as_text(puzzle.picture(question.cpu(), answer.cpu()))
+def draw(puzzle: "Puzzle", question: "Tensor", answer: "Sequence[int] | Tensor") -> str:
+    """Draws an answer of L tokens, as `pir.notation.picture.as_text`."""
+    import torch
+
+    return as_text(puzzle.picture(question.cpu(), torch.as_tensor(answer, device="cpu")))
 
 
 def is_tall(board: Board) -> bool:

@@ -32,14 +32,14 @@ class StepAnswer(NamedTuple):
         answer: its text form.
         solved: whether the verifier accepts it.
         score: the verifier's graded value of it, in [0, 1].
-        tokens: the answer itself, uint8 of shape (L,).
+        tokens: the answer itself, its L tokens.
     """
 
     k: int
     answer: str
     solved: bool
     score: float
-    tokens: Tensor
+    tokens: tuple[int, ...]
 
 
 def solve(
@@ -86,7 +86,7 @@ def solve(
                             answer=puzzle.format_answer(batch[row], answers[place]),
                             solved=solved[place],
                             score=round(scores[place], 4),
-                            tokens=answers[place],
+                            tokens=tuple(answers[place].tolist()),
                         )
                     )
     return steps

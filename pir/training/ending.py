@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from omegaconf import DictConfig
 
+from pir.errors import UserError
 from pir.runs import checkpoint
-from pir.runs.folder import RunFolder
+from pir.runs.folder import RunFolder, resolved
 from pir.runs.records import Summary
 from pir.runs.typed import from_json
 from pir.settings.training import BUDGETS
 from pir.system.stored import read_object
 from pir.system.view import clock
 from pir.training.optim import learning_rate_factor
+from pir.training.resume import refuse_other_settings
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer
@@ -88,7 +91,7 @@ def to_the_end(summary: Summary, settings: Mapping[str, Any]) -> list[str]:
     return changes
 
 
-def already(folder: RunFolder, settings: Mapping[str, Any]) -> Summary | None:
+def already(folder: RunFolder, config: DictConfig) -> Summary | None:
     """Returns the summary of a run that has ended, if its budgets are spent as they are now.
 
     Raises:
@@ -100,7 +103,12 @@ def already(folder: RunFolder, settings: Mapping[str, Any]) -> Summary | None:
         summary: Summary = from_json(Summary, read_object(folder.summary))
     except ValueError:
         return None  # it will be written anew
-    progress = checkpoint.load(folder.last, torch.device("cpu"))["progress"]
+    saved = checkpoint.load(folder.last, torch.device("cpu"))
+    try:
+        refuse_other_settings(folder, saved["config"], resolved(config), folder.last)
+    except UserError:
+        return None  # what is wrong is said where the run goes on
+    settings, progress = config.trainer, saved["progress"]
     if (
         summary.stopped_by not in (*TOTALS, "patience")
         or summary.optimizer_steps != progress["optimizer_step"]

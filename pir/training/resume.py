@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,7 +149,7 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: if the checkpoint does not fit the trainer's config.
     """
-    _refuse_other_settings(trainer, saved["config"], path)
+    refuse_other_settings(folder_of(trainer), saved["config"], trainer.record, path)
     _refuse_misfit(trainer, saved, path)
     state = trainer.state
     try:
@@ -190,14 +190,21 @@ def _refuse_other_best(trainer: "Trainer", saved: dict[str, Any]) -> None:
         )
 
 
-def _refuse_other_settings(trainer: "Trainer", saved: str, path: Path) -> None:
+def refuse_other_settings(
+    folder: RunFolder, saved: str, record: Mapping[str, Any], path: Path
+) -> None:
     """Makes sure that config.yaml still says what the checkpoint was trained with.
+
+    Args:
+        folder: of the run.
+        saved: the settings in the checkpoint, as JSON.
+        record: the settings of the run now.
+        path: the checkpoint.
 
     Raises:
         UserError: naming the settings that differ.
     """
     free = {key.removeprefix("trainer.") for key in CHANGEABLE}
-    folder = folder_of(trainer)
     inputs = of_run(folder)
     try:
         then, now = (
@@ -206,7 +213,7 @@ def _refuse_other_settings(trainer: "Trainer", saved: str, path: Path) -> None:
                 **{key: config[key] for key in ("model", "objective", "optim", "seed")},
                 "trainer": {k: v for k, v in config["trainer"].items() if k not in free},
             }
-            for config in (json.loads(saved), json.loads(json.dumps(trainer.record)))
+            for config in (json.loads(saved), json.loads(json.dumps(record)))
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: its config cannot be read") from error

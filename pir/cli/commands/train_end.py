@@ -93,7 +93,7 @@ def say_finished(folder: RunFolder, config: DictConfig) -> bool:
 
     from pir.training import ending
 
-    summary = ending.already(folder, config.trainer)
+    summary = ending.already(folder, config)
     if summary is None:
         return False
     say(f"{folder.path} is finished: nothing is left to train, and it has been tested")
