@@ -92,7 +92,11 @@ def test_a_copy_is_not_compiled():
         ({}, "default"),
         ({"max_optimizer_steps": 100}, "none"),
         ({"max_minutes": 1.0}, "none"),
-        ({"max_minutes": None, "max_optimizer_steps": None, "max_forward_passes": 1}, "default"),
+        ({"max_minutes": None, "max_optimizer_steps": None, "max_forward_passes": 1}, "none"),
+        (
+            {"max_minutes": None, "max_optimizer_steps": None, "max_forward_passes": 10**8},
+            "default",
+        ),
         ({"compile": "none"}, "none"),
         ({"compile": "default", "max_optimizer_steps": 1}, "default"),
         ({"compile": "reduce-overhead"}, "reduce-overhead"),
@@ -103,6 +107,16 @@ def test_auto_compiles_long_runs(monkeypatch, settings, mode):
     puzzle = build_puzzle("countdown")
     question = torch.zeros(1, puzzle.length, dtype=torch.uint8)
     assert chosen_mode(TrainerSettings(**settings), TRM(puzzle), question) == mode
+
+
+def test_the_choice_draws_no_random_numbers(monkeypatch):
+    monkeypatch.setattr(compiled, "compiler_fault", lambda device: None)
+    puzzle = build_puzzle("countdown")
+    question = torch.zeros(1, puzzle.length, dtype=torch.uint8)
+    model = RecurrentDepth(puzzle, **SMALL)  # which draws its start
+    before = torch.get_rng_state()
+    chosen_mode(TrainerSettings(), model, question)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_without_a_compiler_auto_takes_none_and_default_is_refused(monkeypatch):

@@ -4,6 +4,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from pir.training.filling import fill_lanes
 from tests.training_runs import start
 
 
@@ -15,7 +16,7 @@ def modules_of_an_update(trainer) -> set[str]:
         if event == "call" and name.startswith("pir."):
             entered.add(name)
 
-    trainer._fill_lanes()
+    fill_lanes(trainer)
     before = sys.getprofile()
     sys.setprofile(look)
     try:

@@ -130,7 +130,7 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
 def _value(run: RunSettings, key: str) -> str:
     """Returns a setting: of a budget that the first command does not name, what it is now."""
     first = run.varied(key)
-    text = first if first in (run.run.typed or {}).values() else run.at([key])[0]
+    text = first if key in (run.run.typed or {}) else run.at([key])[0]
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 

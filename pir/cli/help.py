@@ -85,6 +85,7 @@ def _command_page(
 def _group_page(
     command: str, known: Composed, groups: Mapping[str, str], topic: str, width: int
 ) -> Iterator[str]:
+    topic = next((group for group, key in groups.items() if key == topic), topic)
     typed = groups.get(topic, topic)
     place = typed.replace("/", ".")
     keys = [key for key in known.settings() if f"{key}.".startswith(f"{place}.")]

@@ -95,7 +95,7 @@ class Job:
         return os.getpid() != self.process
 
 
-COMPUTING = ("train", "eval", "solve", "info", "show", "gif", "check-env", "bench")
+COMPUTING = ("train", "eval", "solve", "export", "info", "show", "gif", "check-env", "bench")
 """Commands that need torch, whose import takes seconds."""
 
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "show": "show a puzzle as text and as a figure",
     "gif": "animate an answer that improves step by step",
     "check-env": "check a puzzle, yours or ours, against the laws of puzzles",
-    "bench": "time generators, verifiers and views",
+    "bench": "time puzzles, and training steps",
 }
 
 

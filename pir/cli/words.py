@@ -21,7 +21,7 @@ from pir.settings.schema import SCHEMAS
 from pir.system.stored import literal
 
 PATHS = ("run", "resume", "init", "puzzles", "out", "env.puzzles")
-RAW_KEYS = (*PATHS, "runs", "puzzle", "target", "label", "title", "eval.name")
+RAW_KEYS = (*PATHS, "runs", "puzzle", "target", "label", "title", "eval.name", "eval", "push")
 """Keys whose value is taken literally, whatever characters it holds."""
 
 TEXT_KEYS = ("puzzle", "runs")
@@ -116,6 +116,8 @@ def take_topic(command: str, settings: list[str]) -> str | None:
     """
     names = [word for word in settings if "=" not in word and not word.startswith("~")]
     if command in FIRST_WORD:
+        if len(names) > 1:
+            raise UserError(f"--help {names[-1]}: `pir {command}` has no groups")
         return None
     if len(names) > 1:
         raise UserError(f"--help {' '.join(names)}: one name at a time")

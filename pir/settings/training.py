@@ -47,15 +47,15 @@ class TrainerSettings:
     """How to train; the defaults suit Countdown with three numbers on two CPU cores.
 
     A run ends when one budget is spent: `max_optimizer_steps`, `max_minutes`, `max_forward_passes`
-    or `patience`; None for no such budget. Totals count over resumes.
+    or `patience`; null for no such budget. Totals count over resumes.
 
     Attributes:
         batch_size: lanes B, puzzles improved at once, over all processes that train together; every
             update learns from one step of each.
         micro_batches: parts that a process takes its lanes in, one after another, where the memory
-            does not hold the gradients of all at once; changes memory and time, nothing else.
-        checkpoint_activations: keep nothing of a cycle of the network for the backward pass, and
-            compute it again then: less memory, more time, the same losses.
+            does not hold the gradients of all at once; changes memory, time and rounding alone.
+        checkpoint_activations: keep only what goes into each block of the network for the backward
+            pass, and compute the rest again then: less memory, more time, the same losses.
         replay_share: share of the puzzles entering the lanes that are drawn from those failed
             last; 0 for none.
         replay_size: the most failed puzzles that are kept for it.
@@ -79,9 +79,9 @@ class TrainerSettings:
         val_puzzles: held-out puzzles for validation.
         test_puzzles: held-out puzzles for the test at the end of `pir train`.
         eval_batch_size: held-out puzzles improved at once in validation and test; changes speed
-            and memory, nothing else (but the rounding of products); None for as many as fit into
+            and memory, nothing else (but the rounding of products); null for as many as fit into
             memory, at most 1000.
-        threads: processor threads, 1 to 1024; None for torch's choice (another number rounds
+        threads: processor threads, 1 to 1024; null for torch's choice (another number rounds
             otherwise).
         compile: whether the network runs under torch.compile, which rounds otherwise: none,
             default, reduce-overhead (with CUDA graphs), or auto for default where the run is long

@@ -11,6 +11,7 @@ import torch
 
 from pir.errors import UserError
 from pir.system import processes
+from pir.system.stopwatch import LONGEST_WAIT
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 
@@ -44,7 +45,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-        if device.index is not None and processes.size() > 1:
+        if kind == "cuda" and processes.size() > 1:
             torch.cuda.set_device(device)  # NCCL looks there
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
@@ -87,24 +88,27 @@ class DeviceTime:
 
     def __init__(self, device: torch.device) -> None:
         """Has spent nothing."""
-        self.device, self.seconds = device, 0.0
+        self.device, self.seconds, self.started = device, 0.0, 0.0
         self.marks: list[torch.cuda.Event] = []
 
     def __enter__(self) -> None:
         """Notes the beginning."""
-        self._mark(-1)
+        if self.device.type == "cuda":
+            self._mark()
+        else:
+            self.started = time_on(self.device)
 
     def __exit__(self, *_: object) -> None:
         """Notes the end."""
-        self._mark(1)
-
-    def _mark(self, sign: int) -> None:
         if self.device.type == "cuda":
-            mark = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            mark.record(torch.cuda.current_stream(self.device))
-            self.marks.append(mark)
-        else:
-            self.seconds += sign * time_on(self.device)
+            self._mark()
+        else:  # the clock may jump
+            self.seconds += min(max(0.0, time_on(self.device) - self.started), LONGEST_WAIT)
+
+    def _mark(self) -> None:
+        mark = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        mark.record(torch.cuda.current_stream(self.device))
+        self.marks.append(mark)
 
     def read(self) -> float:
         """Returns the seconds since the last reading, and waits until they are over."""

@@ -23,14 +23,16 @@ from pir.training import sizing
 from pir.training.trainer import Trainer
 
 
-def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] = ()) -> Trainer:
+def build_trainer(
+    config: DictConfig, folder: RunFolder, typed: Collection[str] | None = ()
+) -> Trainer:
     """Builds a trainer and its parts at optimizer step 0.
 
     Args:
         config: the resolved settings; those that nobody gave are chosen (`pir.training.sizing`),
             entered here, and said.
         folder: the run folder; it is made before training (`RunFolder.create`).
-        typed: settings of the command line, by key.
+        typed: settings of the command line, by key; None for a run that goes on: its model stays.
 
     Raises:
         UserError: if a setting is out of range, or settings do not fit together.
@@ -38,7 +40,7 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
     check_seed("seed", config.seed)
     torch.manual_seed(config.seed)
     puzzle = build_puzzle(config)
-    chosen = sizing.size_model(config, puzzle, typed)
+    chosen = {} if typed is None else sizing.size_model(config, puzzle, typed)
     parts = Components.build(config, puzzle)
     objective = build_objective(config.objective)
     chosen |= sizing.size_training(config, puzzle, parts.reasoner, objective)
@@ -60,8 +62,11 @@ def build_trainer(config: DictConfig, folder: RunFolder, typed: Collection[str] 
         record=resolved(config),
     )
     config.trainer.compile = trainer.settings.compile
-    for line in sizing.told(trainer, chosen) if chosen and processes.size() == 1 else ():
-        say(line, error=True)
+    if processes.rank() == 0 and trainer.settings.compile != "none":
+        say("the network is compiled first: half a minute, less the next time", error=True)
+    if processes.rank() == 0 and chosen:
+        for line in sizing.told(trainer, chosen):
+            say(line, error=True)
     return trainer
 
 

@@ -1,7 +1,8 @@
 """The networks of a reasoner under torch.compile: the same arithmetic, less traffic to memory.
 
-A compiled network rounds otherwise than a plain one, so what `auto` means is decided by settings
-alone, before training, and written to the run's config.yaml: a resumed run goes on as it began.
+A compiled network rounds otherwise than a plain one, so what `auto` means is decided before
+training, by the settings and by whether torch can compile in all processes, and written to the
+run's config.yaml: a resumed run goes on as it began.
 """
 
 import os
@@ -15,6 +16,8 @@ from pir.errors import UserError
 from pir.models.network import Network
 from pir.reasoner import Reasoner
 from pir.settings.training import TrainerSettings
+from pir.system import processes
+from pir.system.device import own_random_stream
 
 MODES = ("auto", "none", "default", "reduce-overhead")
 
@@ -47,7 +50,8 @@ def chosen_mode(settings: TrainerSettings, reasoner: Reasoner, question: torch.T
     device = question.device
     if mode == "auto":
         worth = _is_worth_it(settings, reasoner, question)
-        return "default" if worth and compiler_fault(device) is None else "none"
+        works = worth and not processes.any_of(compiler_fault(device) is not None)
+        return "default" if works else "none"
     if not networks:
         raise UserError(f"trainer.compile={mode}: this model has no network of pir's; take none")
     fault = compiler_fault(device)
@@ -68,17 +72,24 @@ def _is_worth_it(settings: TrainerSettings, reasoner: Reasoner, question: torch.
     minutes = settings.max_minutes
     if minutes is not None and minutes < SHORTEST[kind]:
         return False
-    largest = max(latent.numel() for latent in reasoner.start(question).values())
-    update = settings.batch_size * largest * reasoner.passes_per_step
+    with own_random_stream(question.device):  # some reasoners draw their start
+        largest = max(latent.numel() for latent in reasoner.start(question).values())
+    steps, passes = settings.max_optimizer_steps, settings.max_forward_passes
     worth = WORTH_ON_CPU if kind == "cpu" else WORTH_ON_CUDA
-    return settings.max_optimizer_steps is None or update * settings.max_optimizer_steps >= worth
+    work = [worth]
+    if steps is not None:
+        work.append(settings.batch_size * largest * reasoner.passes_per_step * steps)
+    if passes is not None:
+        work.append(largest * passes)
+    return min(work) >= worth
 
 
 def compiler_fault(device: torch.device) -> str | None:
     """Says why nothing can be compiled for a device here; None if it works."""
     # torch reads what it has compiled before; its own place, in /tmp, others may write to
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "pir" / "torch"))
     try:
+        place = str(Path.home() / ".cache" / "pir" / "torch")
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", place)
         torch.compile(_small)(torch.ones(8, device=device))
     except Exception as error:  # torch raises many kinds: no compiler, no headers, no Triton
         return f"torch.compile does not work here ({type(error).__name__})"

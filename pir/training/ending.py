@@ -33,10 +33,11 @@ def facts(trainer: "Trainer") -> dict[str, Any]:
     """Returns how a finished run ended, for summary.json."""
     settings, steps = trainer.settings, trainer.progress.optimizer_step
     used = [name for name in BUDGETS if getattr(settings, name) is not None]
-    shares = dict(zip(used, trainer.budget_shares(), strict=True))
-    most = max(shares, key=lambda name: shares[name])
+    shares = dict(zip(used, trainer.ended_at, strict=True))
+    most, patience = max(shares, key=lambda name: shares[name]), settings.patience
+    spent = patience is not None and trainer.progress.evaluations_since_best >= patience
     return {
-        "stopped_by": most if shares[most] >= 1 else "patience",
+        "stopped_by": "patience" if shares[most] < 1 and spent else most,
         "schedule_share": min(1.0, steps / settings.decay_steps) if settings.decay_steps else 1.0,
         "learning_rate_share": learning_rate_factor(
             max(0, steps - 1),
@@ -120,6 +121,7 @@ def already(folder: RunFolder, config: DictConfig) -> Summary | None:
     else:
         budget = settings[summary.stopped_by]
         spent = getattr(summary, TOTALS[summary.stopped_by])
-        unit = 60 if summary.stopped_by == "max_minutes" else 1
-        ended = budget is not None and spent is not None and spent / unit >= budget
+        if summary.stopped_by == "max_minutes":  # which the summary rounds
+            spent = saved["watch"]["seconds"] / 60
+        ended = budget is not None and spent is not None and spent >= budget
     return summary if ended else None

@@ -49,11 +49,6 @@ def own_share(settings: TrainerSettings, objective: Objective) -> Share:
         raise UserError(
             f"trainer.micro_batches={parts}: must divide the {count} lanes of a process"
         )
-    if settings.val_puzzles < many:
-        raise UserError(
-            f"trainer.val_puzzles={settings.val_puzzles}: {many} processes share them, so at "
-            f"least {many}"
-        )
     for name, term in objective.used_terms().items():
         if parts > 1 and term.whole_batch:
             raise UserError(
@@ -68,8 +63,18 @@ def measured_here(share: Share, measured: int) -> int:
     return min(share.count, max(0, measured - share.first))
 
 
-def part_of(rows: Any) -> Any:
-    """Returns this process's part of rows, of which every process has the same; nearly even."""
+def part_of(puzzles: TensorDict, split: str) -> TensorDict:
+    """Returns this process's part of held-out puzzles, of which every process has the same.
+
+    Raises:
+        UserError: if there are fewer than processes.
+    """
+    if len(puzzles) < processes.size():
+        raise UserError(
+            f"{len(puzzles)} puzzles of the {split} split (trainer.{split}_puzzles): "
+            f"{processes.size()} processes share them, so at least as many are needed"
+        )
+    rows = puzzles
     bounds = [len(rows) * place // processes.size() for place in range(processes.size() + 1)]
     return rows[bounds[processes.rank()] : bounds[processes.rank() + 1]]
 

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group
 
-from pir.system.stopwatch import LONGEST_WAIT, Stopwatch
+from pir.system.stopwatch import Stopwatch
 from pir.system.view import View, bar, clock, one_row, row
-
-__all__ = ["LONGEST_WAIT", "ProgressView", "RateMeter", "Stopwatch", "bar_row"]
 
 BARS = " ▁▂▃▄▅▆▇█"
 

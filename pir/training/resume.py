@@ -104,6 +104,7 @@ def machine(trainer: "Trainer") -> dict[str, Any]:
         "dtype": str(getattr(trainer.reasoner, "dtype", torch.float32)).removeprefix("torch."),
         "torch": str(torch.__version__),
         "processes": processes.size(),
+        "compile": trainer.settings.compile,
     }
 
 
@@ -384,7 +385,7 @@ def _try_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
 
 def _say_other_machine(then: dict[str, Any], now: dict[str, Any]) -> None:
     """Says if rounding differs from now on."""
-    then = {"processes": 1} | then
+    then = {"processes": 1, "compile": "none"} | then
     changed = [
         f"{k} {describe(then.get(k))} -> {describe(now[k])}" for k in now if then.get(k) != now[k]
     ]

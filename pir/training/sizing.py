@@ -22,7 +22,9 @@ from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.settings.catalog import choices
 from pir.settings.training import SIZED, TrainerSettings
+from pir.system import processes
 from pir.system.device import own_random_stream, time_on
+from pir.training.filling import fill_lanes
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer
@@ -131,7 +133,7 @@ def sizes(
     time = 60 * GUARD_SHARE * (max_minutes or TrainerSettings.max_minutes or 1.0)
     updates = time / seconds  # of single lanes
     batch = given.get("batch_size") or _largest(BATCHES, updates / FEWEST_STEPS)
-    steps = given.get("max_optimizer_steps") or given.get("decay_steps")
+    steps = given.get("max_optimizer_steps") or given.get("decay_steps") or None
     if steps is None:
         steps = int(min(MOST_STEPS, max(100, updates / batch))) // 100 * 100
     lane_steps = HELD_OUT_SHARE * WITH_GRADIENT * batch / num_steps
@@ -215,9 +217,11 @@ def told(trainer: "Trainer", chosen: Mapping[str, Any]) -> list[str]:
     """Says in two lines what was chosen, and how long the schedule takes on this machine."""
     length, vocabulary = trainer.puzzle.slot_mask.shape
     values = " ".join(f"{key}={value}" for key, value in chosen.items())
+    lines = [f"sized for {length} tokens, vocabulary {vocabulary}: {values}"]
+    if processes.size() > 1:
+        return lines  # one process alone cannot take a step
     settings, seconds = trainer.settings, seconds_per_update(trainer)
     steps, minutes = settings.max_optimizer_steps, settings.max_minutes
-    lines = [f"sized for {length} tokens, vocabulary {vocabulary}: {values}"]
     if steps is None:
         return [*lines, f"about {1 / seconds:.2g} steps/s here"]
     needed = steps * seconds / 60
@@ -244,9 +248,10 @@ def seconds_per_update(trainer: "Trainer") -> float:
     for turn in range(TIMED + 1):  # the first also compiles, and fills all lanes
         if turn == 1:
             started, first = time_on(trainer.device), progress.optimizer_step
-        if not trainer._fill_lanes():
+        if not fill_lanes(trainer):
             raise KeyboardInterrupt
         trainer._improve_lanes()
     taken, updates = time_on(trainer.device) - started, progress.optimizer_step - first
+    trainer.look()  # so that nothing of these steps is left for the rows of the run
     state.load_state_dict(before)
     return taken / updates

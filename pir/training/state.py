@@ -10,9 +10,9 @@ from pir.ledger.ledger import Ledger
 from pir.reasoner import Reasoner
 from pir.rollout import Lanes, StepCounter, lanes_of
 from pir.schedules import LaneSchedule
+from pir.system.stopwatch import Stopwatch
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import averaged
-from pir.training.progress import Stopwatch
 
 
 class Stateful(Protocol):

@@ -37,7 +37,7 @@ from pir.training.filling import fill_lanes
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import MuonAdamW, Updates, averaged
-from pir.training.progress import LONGEST_WAIT, ProgressView
+from pir.training.progress import ProgressView
 from pir.training.resume import described, open_folder, resume, snapshot
 from pir.training.state import TrainState
 
@@ -93,7 +93,8 @@ class Trainer:
         check_seed("seed", seed)
         self.puzzle, self.reasoner, self.objective = puzzle, reasoner, objective
         self.settings, self.seed = settings or sizing.sized(puzzle, reasoner, objective), seed
-        self.folder, self.logger, self.title = folder, logger or NoLogger(), title
+        self.folder, self.title = folder, title
+        self.logger = logger if logger and processes.rank() == 0 else NoLogger()
         prepare_cpu(self.settings.threads)
         self.device = next(reasoner.parameters()).device
         self.num_steps = self.reasoner.improvement_steps
@@ -135,10 +136,11 @@ class Trainer:
         self.eval_batch: int | None = None
         self.best_checksum: str | None = None
         self.began_with: Path | None = None
+        self.ended_at: list[float] = []
         self.rows = report.rows_of(folder if processes.rank() == 0 else None)
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
-        self.validation = parallel.part_of(held_out(self.puzzle, "val", count, self.device))
+        self.validation = parallel.part_of(held_out(self.puzzle, "val", count, self.device), "val")
         puzzles = self.one_lane.puzzles
         refuse_misfit(self.objective, self.reasoner, schedule, puzzles, self.settings)
 
@@ -164,7 +166,7 @@ class Trainer:
                 self._validate()
             while not self._budget_spent():
                 with counted(self.progress), at_hand(self.share):
-                    if not self._fill_lanes():
+                    if not fill_lanes(self):
                         self._save_last()
                         return False
                     self._improve_lanes()
@@ -172,13 +174,13 @@ class Trainer:
                 if processes.any_of(requested()):
                     self._save_last()
                     return False
+            self.ended_at = self.budget_shares()
             self._save_last()
             if self.progress.evaluated_at < self.progress.optimizer_step:
                 end = self.folder.end if self.folder else None
                 self._keep_if_best(self._evaluate_validation(), end)
-            return not processes.any_of(
-                requested()
-            )  # a signal may have come while the last weights were evaluated
+            # a signal may have come while the last weights were evaluated
+            return not processes.any_of(requested())
 
     def _improve_lanes(self) -> None:
         """Improves the answers in all lanes, and learns from every step, or from whole rollouts."""
@@ -227,10 +229,6 @@ class Trainer:
         """Puts freshly sampled puzzles into lanes of their own."""
         puzzles = self.objective.prepare(self.puzzle, puzzles, self.num_steps).to(self.device)
         return begin(self.reasoner, self.puzzle, puzzles)
-
-    def _fill_lanes(self) -> bool:
-        """Puts new puzzles into the finished lanes; returns False if a signal stops it."""
-        return fill_lanes(self)
 
     def _record(self, step: Rollout, finished: Tensor) -> None:
         """Has the ledger record a step, and keeps the time that it takes."""
@@ -288,8 +286,7 @@ class Trainer:
     def look(self) -> None:
         """Reads what the device has computed since the last look; see `Updates.read`."""
         self.updates.read()
-        seconds = self.ledger_time.read()
-        self.progress.ledger_seconds += min(max(0.0, seconds), LONGEST_WAIT)  # the clock may jump
+        self.progress.ledger_seconds += self.ledger_time.read()
 
     # ---------------------------------------------------------------- evaluation
 
@@ -350,6 +347,7 @@ class Trainer:
 
     def _save_last(self) -> None:
         """Writes last.pt, if there is a folder."""
+        self.look()
         if self.folder:
             self.save(self.folder.last)
 

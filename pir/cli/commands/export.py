@@ -20,7 +20,11 @@ def run(config: DictConfig) -> None:
     folder = find_run(config.run)
     folder.require()
     if folder.exported and config.out is not None:
-        raise UserError(f"run={config.run} is exported already: copy the folder {folder.path}")
+        raise UserError(f"run={config.run} is exported already: use it as it is")
+    if folder.exported and config.push is None:
+        raise UserError(
+            f"run={config.run} is exported already; push=OWNER/NAME writes it to the Hub"
+        )
     if not folder.exported and config.out is None:
         raise UserError("out=DIR is needed: the folder to write")
     if not folder.exported:
@@ -37,20 +41,22 @@ def _export(config: DictConfig, folder: RunFolder) -> RunFolder:
     from pir.analysis.reading.hardware import short_hardware
     from pir.analysis.reading.runs import SUMMARY, Run
     from pir.evaluation.export import export_run
+    from pir.system.view import View
 
     run, out = Run(folder.path), RunFolder(config.out)
     seconds = (run.content(SUMMARY) or {}).get("seconds")
     words = shlex.split(run.started_by)
-    manifest = export_run(
-        folder,
-        out,
-        config.dtype,
-        config.test_puzzles,
-        config.device,
-        minutes=None if seconds is None else round(seconds / 60, 1),
-        hardware=short_hardware(folder.read_info(), str(folder.read_config().device)),
-        command=shlex.join(word for word in words if not word.startswith("run=")),
-    )
+    with View(f"pir export {config.run}"):
+        manifest = export_run(
+            folder,
+            out,
+            config.dtype,
+            config.test_puzzles,
+            config.device,
+            minutes=None if seconds is None else round(seconds / 60, 1),
+            hardware=short_hardware(folder.read_info(), str(folder.read_config().device)),
+            command=shlex.join(word for word in words if not word.startswith("run=")),
+        )
     say(_described(manifest))
     say(f"written to {out.path}; next: pir solve run={shlex.quote(str(out.path))} puzzle='...'")
     return out

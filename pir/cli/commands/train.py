@@ -145,7 +145,7 @@ def _train(
     with View("pir train") if is_first() else nullcontext(), naming_config_dir(folder):
         from pir.training.build import build_trainer
 
-        trainer = build_trainer(config, folder, [*typed])
+        trainer = build_trainer(config, folder, None if resuming else [*typed])
     if trainer.device.type == "cpu":
         _tell(others.warning(torch.get_num_threads()))
     if not (resuming and trainer.resume()):
@@ -158,8 +158,6 @@ def _train(
     if is_first():
         _write_settings(config, folder, files, trainer.began_with, resuming)
     _tell(f"run folder {folder.path}{' (resumed)' if resuming else ''}")
-    if config.trainer.compile != "none":
-        _tell("the network is compiled first: half a minute, less the next time")
     if not trainer.train():
         raise KeyboardInterrupt
     if not is_first():

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from pir.runs.folder import RunFolder, write_json
 from pir.runs.schema import PER_PUZZLE
+from pir.system.launch import is_first
 from pir.system.terminal import columns, paragraph, program, say
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def say_finished(folder: RunFolder, config: DictConfig) -> bool:
     summary = ending.already(folder, config)
     if summary is None:
         return False
+    if not is_first():
+        return True
     say(f"{folder.path} is finished: nothing is left to train, and it has been tested")
     for sentence in ending.sentences(summary, config.trainer):
         say(paragraph(sentence))
