@@ -74,9 +74,8 @@ def part_of(puzzles: TensorDict, split: str) -> TensorDict:
             f"{len(puzzles)} puzzles of the {split} split (trainer.{split}_puzzles): "
             f"{processes.size()} processes share them, so at least as many are needed"
         )
-    rows = puzzles
-    bounds = [len(rows) * place // processes.size() for place in range(processes.size() + 1)]
-    return rows[bounds[processes.rank()] : bounds[processes.rank() + 1]]
+    bounds = [len(puzzles) * place // processes.size() for place in range(processes.size() + 1)]
+    return puzzles[bounds[processes.rank()] : bounds[processes.rank() + 1]]
 
 
 def everywhere(puzzles: TensorDict, chosen: Tensor) -> tuple[TensorDict, Tensor]:
