@@ -7,8 +7,8 @@ among others, or solved alone, has one rollout. Reasoners that draw numbers do i
 
 While training, the rows at hand may be a share of a larger batch: of the lanes of several
 processes, or of the lanes whose gradient is accumulated. Numbers are drawn for the whole batch
-then, and those of the rows at hand are taken (`drawn`, `choices`), so that a run draws the same
-however its batch is parted.
+then, and those of the rows at hand are taken (`drawn`; `pir.rollout.choices`), so that a run draws
+the same however its batch is parted.
 
 Mixing: splitmix64 (Steele, Lea and Flood 2014), on int64, whose products wrap.
 """
@@ -58,11 +58,24 @@ class Share:
     whole: int
     side_by_side: int
 
+    def split(self, parts: int) -> "list[Share]":
+        """Returns the rows at hand in equal parts, one after another; their number divides them."""
+        count, together = self.count // parts, self.side_by_side // parts
+        firsts = range(self.first, self.first + self.count, count)
+        return [Share(first, count, self.whole, together) for first in firsts]
+
     def of(self, numbers: Tensor) -> Tensor:
         """Returns the rows at hand of numbers for the whole batch."""
         steps = numbers.reshape(-1, self.whole, *numbers.shape[1:])
         mine: Tensor = steps[:, self.first : self.first + self.count].flatten(0, 1)
         return mine
+
+    def spread(self, weights: Tensor) -> Tensor:
+        """Returns the weights of the rows at hand among rows of ones, for the whole batch."""
+        here = weights.reshape(-1, self.count, *weights.shape[1:])
+        every = weights.new_ones(len(here), self.whole, *weights.shape[1:])
+        every[:, self.first : self.first + self.count] = here
+        return every.flatten(0, 1)
 
 
 SHARE: ContextVar[Share | None] = ContextVar("rows at hand; None for all", default=None)
@@ -87,27 +100,6 @@ def drawn(draw: Callable[[int], Tensor], rows: int) -> Tensor:
     """
     share = SHARE.get()
     return draw(rows) if share is None else share.of(draw(rows // share.count * share.whole))
-
-
-def choices(weights: Tensor, count: int = 1) -> Tensor:
-    """Draws columns by their weights, with replacement, from torch's generator.
-
-    Args:
-        weights: float32 of shape (rows, ..., C).
-        count: how many are drawn of each.
-
-    Returns:
-        int64 of shape (rows, ..., count).
-    """
-    share, every = SHARE.get(), weights
-    if share is not None:  # rows elsewhere draw as many numbers, whatever their weights
-        here = weights.reshape(-1, share.count, *weights.shape[1:])
-        every = weights.new_ones(len(here), share.whole, *weights.shape[1:])
-        every[:, share.first : share.first + share.count] = here
-        every = every.flatten(0, 1)
-    numbers = every.flatten(0, -2).multinomial(count, replacement=True)
-    numbers = numbers.view(*every.shape[:-1], count)
-    return numbers if share is None else share.of(numbers)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from tensordict import TensorClass, TensorDict
@@ -97,6 +97,9 @@ class Lanes(TensorClass):  # type: ignore[misc]
     finished: Tensor
 
 
+Data = TypeVar("Data", Rollout, Lanes)
+
+
 @torch.no_grad()
 def begin(
     reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict, state: TensorDict | None = None
@@ -169,15 +172,7 @@ def improve(
         batch_size=k.shape,
     )
     now = after if through_time else after.detach()
-    lanes = Lanes(
-        puzzles=lanes.puzzles,
-        now=now,
-        k=k,
-        first_solved=first_solved,
-        finished=lanes.finished,
-        batch_size=k.shape,
-    )
-    return lanes, step
+    return changed(lanes, now=now, k=k, first_solved=first_solved), step
 
 
 def part_way(before: TensorDict, after: TensorDict, share: float) -> TensorDict:
@@ -221,12 +216,21 @@ def stack(steps: Sequence[Rollout]) -> Rollout:
     return cast(Rollout, torch.stack(list(steps)))
 
 
-def changed(step: Rollout, **parts: Any) -> Rollout:
-    """Returns a rollout with other parts; `TensorDict.replace` would merge nested ones instead."""
-    copy = step.clone(recurse=False)
+def side_by_side(parts: Sequence[tuple[Lanes, Rollout]]) -> tuple[Lanes, Rollout]:
+    """Returns parts of the lanes and their steps (K, B) as one; a single part is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    lanes = torch.cat([cast(Any, lanes.detach()) for lanes, _ in parts])
+    rollout = torch.cat([cast(Any, rollout.detach()) for _, rollout in parts], dim=1)
+    return cast(Lanes, lanes), cast(Rollout, rollout)
+
+
+def changed(data: Data, **parts: Any) -> Data:
+    """Returns data with other parts; `TensorDict.replace` would merge nested ones instead."""
+    copy = data.clone(recurse=False)
     for name, part in parts.items():
         setattr(copy, name, part)
-    return cast(Rollout, copy)
+    return cast(Data, copy)
 
 
 # ---------------------------------------------------------------- lanes
@@ -249,21 +253,6 @@ def lane_numbers(step: Rollout) -> Tensor:
     share = noise.SHARE.get()
     first = 0 if share is None else share.first
     return torch.arange(first, first + len(step.k), device=step.k.device)
-
-
-def lanes_of(content: dict[str, Any]) -> Lanes:
-    """Takes lanes back from `Lanes.to_dict`, as a checkpoint keeps them."""
-    size = content["k"].shape
-
-    def mapping(part: dict[str, Any]) -> TensorDict:
-        return TensorDict(part, batch_size=size)
-
-    now = content["now"]
-    nested = {name: mapping(now[name]) for name in ("state", "context")}
-    iterate = Iterate(**now | nested, batch_size=size)
-    return Lanes(
-        **content | {"puzzles": mapping(content["puzzles"]), "now": iterate}, batch_size=size
-    )
 
 
 # ---------------------------------------------------------------- steps taken again
@@ -363,7 +352,19 @@ def draw_tokens(
     """
     if noise.SEED.get() is not None:
         return noise.tokens(question, purpose, policy, count, k)
-    return noise.choices(policy, count)
+    return choices(policy, count)
+
+
+def choices(weights: Tensor, count: int = 1) -> Tensor:
+    """Draws columns by their weights (rows, ..., C), with replacement: int64 (rows, ..., count).
+
+    From torch's generator; rows of other processes draw as many numbers, whatever their weights.
+    """
+    share = noise.SHARE.get()
+    every = weights if share is None else share.spread(weights)
+    numbers = every.flatten(0, -2).multinomial(count, replacement=True)
+    numbers = numbers.view(*every.shape[:-1], count)
+    return numbers if share is None else share.of(numbers)
 
 
 def sample_answers(

@@ -6,11 +6,11 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.noise import choices, drawn
+from pir.noise import drawn
 from pir.objective import right_answers
 from pir.objectives.deep_supervision import DeepSupervision
 from pir.puzzle import Puzzle
-from pir.rollout import Lanes, Rollout
+from pir.rollout import Lanes, Rollout, choices
 
 
 class InputCurriculum(DeepSupervision):

@@ -6,9 +6,9 @@ written, a checkpoint is saved or a person looks.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,16 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
 from pir.errors import NonFiniteLossError
+from pir.noise import Share, at_hand
+from pir.rollout import Lanes
 from pir.settings.training import TrainerSettings
+from pir.training import parallel
 
 if TYPE_CHECKING:
     from pir.training.state import TrainState
+
+Part = TypeVar("Part")
+Losses = dict[str, Tensor]
 
 BLOCKS = "blocks"
 """Matrices inside a module of that name are Muon's; embeddings and read-outs are AdamW's."""
@@ -114,27 +120,81 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
 class Updates:
     """Updates the weights of a run by the gradients of its losses, and keeps these.
 
+    With `trainer.micro_batches` = M the lanes come in M parts, one after another, whose gradients
+    are added up before the weights change (gradient accumulation).
+
     Args:
         state: the run, whose weights, optimizer, average and progress change.
-        settings: learning-rate curve and largest norm.
+        settings: learning-rate curve, largest norm and parts.
+        share: the lanes of this process.
         last: the last good checkpoint, which is named if a loss is not finite.
     """
 
-    def __init__(self, state: "TrainState", settings: TrainerSettings, last: Path | None) -> None:
+    def __init__(
+        self, state: "TrainState", settings: TrainerSettings, share: Share, last: Path | None
+    ) -> None:
         """Has made no update."""
         self.state, self.settings, self.last = state, settings, last
+        self.shares = share.split(settings.micro_batches)
+        self.alone = share.count == share.whole
+        self.waiting: list[Iterator[Losses]] = []
+        self.means: Losses = {}
         self.unread: list[tuple[int, list[str], Tensor]] = []
 
-    def update(self, losses: Mapping[str, Tensor]) -> None:
-        """Updates the weights by their gradient.
+    def parts_of(self, lanes: Lanes) -> Iterator[Lanes]:
+        """Yields the lanes that take steps side by side: all of them, or one part after another."""
+        parts = len(self.shares)
+        return self._in_turn([lanes] if parts == 1 else lanes.split(len(lanes.k) // parts))
+
+    def _in_turn(self, parts: Sequence[Part]) -> Iterator[Part]:
+        """Yields what there is of each part; all draw the random numbers of the whole batch."""
+        if len(parts) == 1:
+            yield parts[0]
+            return
+        random = self.state.random
+        before = random.state_dict()
+        for share, part in zip(self.shares, parts, strict=True):
+            random.load_state_dict(before)
+            with at_hand(share):
+                yield part
+
+    def learn(self, losses: Iterator[Losses]) -> None:
+        """Updates the weights once for all losses that are yielded.
+
+        The losses of parts are added up: nothing is updated before those of the last part come.
 
         Args:
-            losses: what the gradient is of, by name, and their sum, `loss`.
+            losses: yields losses by name, the first by the weights as they are, the next by the
+                weights that the first have updated.
 
         Raises:
             NonFiniteLossError: see `read`; on a CPU, where nobody waits, at once.
         """
+        self.waiting.append(losses)
+        more = self._add(losses)
+        if len(self.waiting) == len(self.shares):
+            parts, self.waiting = self.waiting, []
+            while more:
+                self._update()
+                more = all([self._add(part) for part in self._in_turn(parts)])
+
+    def _add(self, losses: Iterator[Losses]) -> bool:
+        """Adds the gradient of a part's next losses, and says whether there are any."""
+        given = next(losses, None)
+        if given is None:
+            return False
+        parts, total = len(self.shares), torch.stack(list(given.values())).sum()
+        (total / parts).backward()  # type: ignore[no-untyped-call]
+        for name, loss in {"loss": total, **given}.items():
+            self.means[name] = self.means.get(name, 0.0) + loss.detach() / parts
+        return True
+
+    def _update(self) -> None:
+        """Updates the weights by the gradients that were added up, over all processes."""
         state, settings = self.state, self.settings
+        losses, self.means = self.means, {}
+        if not self.alone:
+            losses = parallel.average(state.reasoner, losses)
         weights = list(state.reasoner.parameters())
         norm = clip_grad_norm_(weights, settings.max_grad_norm)
         named = {**losses, "norm": norm}

@@ -1,15 +1,11 @@
-"""Training in parts: by several processes side by side, or by parts of the lanes one after another.
+"""Training by several processes side by side.
 
 N processes (`torchrun`) hold B / N lanes each, by index. Each keeps weights, optimizer, random
 states and progress as a single process would, for gradients and losses are means over all of them
 and random numbers are drawn for the whole batch (`pir.noise.drawn`). Only lanes and the ledger's
 sums are different; a checkpoint holds those of all processes, as if one had made it.
-
-With `trainer.micro_batches` = M a process takes its lanes in M parts, adds up their gradients, and
-updates the parameters once.
 """
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -17,19 +13,14 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pir.errors import UserError
-from pir.noise import Share, at_hand
+from pir.noise import Share
 from pir.objective import Objective
-from pir.rollout import Lanes, Rollout
 from pir.runs.checkpoint_content import with_tensors
 from pir.settings.training import TrainerSettings
 from pir.system import processes
-from pir.training.state import RandomState
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer
-
-Taken = tuple[dict[str, Tensor], Lanes, Rollout]
-"""Losses by name, the lanes after their steps, and the steps as a rollout (K, B)."""
 
 
 def own_share(settings: TrainerSettings, objective: Objective) -> Share:
@@ -98,57 +89,6 @@ def recompute(reasoner: nn.Module) -> None:
         raise UserError("trainer.checkpoint_activations=true: this model has no part that can")
     for part in parts:
         part.recompute = cast(Any, True)
-
-
-# ---------------------------------------------------------------- one update by several parts
-
-
-def parts_of(lanes: Lanes, share: Share, parts: int) -> list[tuple[Share, Lanes]]:
-    """Returns equal parts of the lanes, with their places in the whole batch."""
-    if parts == 1:
-        return [(share, lanes)]
-    count = share.count // parts
-    return [
-        (Share(share.first + i * count, count, share.whole, count * processes.size()), part)
-        for i, part in enumerate(lanes.split(count))
-    ]
-
-
-def accumulate(
-    takers: Sequence[tuple[Share, Iterator[Taken]]], random: RandomState
-) -> tuple[dict[str, Tensor], list[Taken]]:
-    """Lets every part of the lanes take its steps, and adds up the gradients of their losses.
-
-    All parts draw the same random numbers, those of the whole batch, and take their own.
-
-    Returns:
-        The mean losses by name and their sum, `loss`, without gradient; and what the parts gave.
-    """
-    before = random.state_dict() if len(takers) > 1 else None
-    means: dict[str, Tensor] = {}
-    taken = []
-    for share, taker in takers:
-        if before is not None:
-            random.load_state_dict(before)
-        with at_hand(share):
-            given = next(taker)
-            losses = given[0]
-            total = torch.stack(list(losses.values())).sum() / len(takers)
-            total.backward()  # type: ignore[no-untyped-call]
-        taken.append(given)
-        for name, loss in {"loss": total, **losses}.items():
-            scale = 1 if name == "loss" else len(takers)
-            means[name] = means.get(name, 0.0) + loss.detach() / scale
-    return means, taken
-
-
-def joined(taken: Sequence[Taken]) -> tuple[Lanes, Rollout]:
-    """Returns the lanes and the steps of all parts side by side."""
-    if len(taken) == 1:
-        return taken[0][1:]
-    lanes = torch.cat([cast(Any, lanes.detach()) for _, lanes, _ in taken])
-    rollout = torch.cat([cast(Any, rollout.detach()) for _, _, rollout in taken], dim=1)
-    return cast(Lanes, lanes), cast(Rollout, rollout)
 
 
 def average(module: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import torch
+from tensordict import TensorDict
 from torch.optim.swa_utils import AveragedModel
 
 from pir.ledger.ledger import Ledger
 from pir.reasoner import Reasoner
-from pir.rollout import Lanes, StepCounter, lanes_of
+from pir.rollout import Iterate, Lanes, StepCounter
 from pir.schedules import LaneSchedule
 from pir.system.stopwatch import Stopwatch
 from pir.training.hard_puzzles import HardPuzzles
@@ -144,3 +145,18 @@ class TrainState:
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.lanes = None if state["lanes"] is None else lanes_of(state["lanes"])
+
+
+def lanes_of(content: dict[str, Any]) -> Lanes:
+    """Takes lanes back from `Lanes.to_dict`, as a checkpoint keeps them."""
+    size = content["k"].shape
+
+    def mapping(part: dict[str, Any]) -> TensorDict:
+        return TensorDict(part, batch_size=size)
+
+    now = content["now"]
+    nested = {name: mapping(now[name]) for name in ("state", "context")}
+    iterate = Iterate(**now | nested, batch_size=size)
+    return Lanes(
+        **content | {"puzzles": mapping(content["puzzles"]), "now": iterate}, batch_size=size
+    )

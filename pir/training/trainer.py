@@ -1,6 +1,6 @@
 """Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,16 @@ from pir.noise import at_hand
 from pir.objective import Objective
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
-from pir.rollout import Lanes, Rollout, begin, counted, gradient_in, improve, stack
+from pir.rollout import (
+    Lanes,
+    Rollout,
+    begin,
+    counted,
+    gradient_in,
+    improve,
+    side_by_side,
+    stack,
+)
 from pir.runs import checkpoint
 from pir.runs.checkpoint_content import not_finite
 from pir.runs.folder import RunFolder
@@ -131,7 +140,8 @@ class Trainer:
         self.settings = replace(self.settings, compile=mode)
         compile_networks(self.reasoner, mode)
         self.progress = self.state.progress
-        self.updates = Updates(self.state, self.settings, folder.last if folder else None)
+        last = folder.last if folder else None
+        self.updates = Updates(self.state, self.settings, self.share, last)
         self.ledger_time = DeviceTime(self.device)
         self.eval_batch: int | None = None
         self.best_checksum: str | None = None
@@ -183,42 +193,34 @@ class Trainer:
             return not processes.any_of(requested())
 
     def _improve_lanes(self) -> None:
-        """Improves the answers in all lanes, and learns from every step, or from whole rollouts."""
-        objective, schedule, progress = self.objective, self.state.schedule, self.progress
-        parts, random, lanes = self.settings.micro_batches, self.state.random, self.state.lanes
-        assert lanes is not None
-        length = self._rollout_length()
-        num_steps = length if schedule.whole_rollouts else 1
-        per_update = num_steps if objective.update == "rollout" else 1
-        for _ in range(num_steps // per_update):
-            of_parts = parallel.parts_of(lanes, self.share, parts)
-            takers = [(share, self._take_steps(part, per_update)) for share, part in of_parts]
-            for _ in range(objective.epochs):
-                losses, taken = parallel.accumulate(takers, random)
-                self.updates.update(parallel.average(self.reasoner, losses))
-            lanes, rollout = parallel.joined(taken)
-            for step in rollout.unbind(0):
-                progress.improvement_step += 1
-                lanes.finished = schedule.finished(step, progress.improvement_step, length)
-                self._record(step, lanes.finished)
-            if self.settings.replay_share > 0:
-                failed = lanes.finished & ~lanes.now.solved
-                self.state.hard_puzzles.add(*parallel.everywhere(lanes.puzzles, failed))
-        self.state.lanes = lanes.detach()
-
-    def _take_steps(self, lanes: Lanes, num_steps: int) -> Iterator[parallel.Taken]:
-        """Takes steps in lanes; yields the losses of every update by them, lanes and steps."""
+        """Takes one step in all lanes, or a whole rollout, and updates the parameters by it."""
         reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
-        optimizer_step, backprop = self.progress.optimizer_step, objective.backprop_steps
-        steps: list[Rollout] = []
-        for k in range(1, num_steps + 1):
-            condition = objective.condition(lanes, optimizer_step)
-            with gradient_in(k, num_steps, backprop):
-                lanes, step = improve(reasoner, puzzle, lanes, condition, through_time=backprop > 1)
-            steps.append(step)
-        rollout = stack(steps)
-        for losses in objective.losses(rollout, puzzle, reasoner, optimizer_step):
-            yield losses, lanes, rollout
+        progress, updates, schedule = self.progress, self.updates, self.state.schedule
+        optimizer_step, backprop = progress.optimizer_step, objective.backprop_steps
+        bptt = backprop > 1
+        length = self._rollout_length()
+        num_steps = length if objective.update == "rollout" else 1
+        assert self.state.lanes is not None
+        taken: list[tuple[Lanes, Rollout]] = []
+        for lanes in updates.parts_of(self.state.lanes):
+            steps = []
+            for k in range(1, num_steps + 1):
+                condition = objective.condition(lanes, optimizer_step)
+                with gradient_in(k, num_steps, backprop):
+                    lanes, step = improve(reasoner, puzzle, lanes, condition, through_time=bptt)
+                steps.append(step)
+            rollout = stack(steps)
+            updates.learn(objective.losses(rollout, puzzle, reasoner, optimizer_step))
+            taken.append((lanes, rollout))
+        lanes, rollout = side_by_side(taken)
+        for step in rollout.unbind(0):
+            progress.improvement_step += 1
+            lanes.finished = schedule.finished(step, progress.improvement_step, length)
+            self._record(step, lanes.finished)
+        if self.settings.replay_share > 0:
+            failed = lanes.finished & ~lanes.now.solved
+            self.state.hard_puzzles.add(*parallel.everywhere(lanes.puzzles, failed))
+        self.state.lanes = lanes.detach()
 
     def _rollout_length(self) -> int:
         """Returns how many improvement steps the next rollouts have: K, or a number drawn."""
