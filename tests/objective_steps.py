@@ -23,6 +23,12 @@ PUZZLES: dict[str, Callable[[], Puzzle]] = {
 }
 
 
+@pytest.fixture(params=PUZZLES)
+def small_puzzle(request: pytest.FixtureRequest) -> Puzzle:
+    """Each of them; `puzzle = small_puzzle` in a file of tests gives it its usual name there."""
+    return PUZZLES[request.param]()
+
+
 def make_model(puzzle: Puzzle, **options: object) -> TRM:
     torch.manual_seed(2)
     return TRM(puzzle, **({"hidden_size": 16, "heads": 2, "dtype": "float32"} | options))

@@ -10,7 +10,6 @@ from pir.objectives.guidance import corrupted
 from pir.reasoner import Optimality
 from pir.rollout import begin, improve
 from tests.objective_steps import (
-    PUZZLES,
     assert_same,
     cells,
     log_policy,
@@ -19,13 +18,11 @@ from tests.objective_steps import (
     make_model,
     make_rollout,
     slow_cross_entropy,
+    small_puzzle,
     zero,
 )
 
-
-@pytest.fixture(params=PUZZLES)
-def puzzle(request):
-    return PUZZLES[request.param]()
+puzzle = small_puzzle
 
 
 # --- input curriculum -----------------------------------------------------------------------------

@@ -9,12 +9,9 @@ from tensordict import TensorDict
 from pir.models.conditioning import AnswerFlow
 from pir.reasoner import MASKED_LOGIT, Optimality, halts
 from pir.rollout import StepCounter, begin, counted, look_ahead, replay
-from tests.objective_steps import PUZZLES, gradients, make_model, make_rollout, take_steps
+from tests.objective_steps import gradients, make_model, make_rollout, small_puzzle, take_steps
 
-
-@pytest.fixture(params=PUZZLES)
-def puzzle(request):
-    return PUZZLES[request.param]()
+puzzle = small_puzzle
 
 
 INPUTS = {

@@ -21,7 +21,6 @@ from pir.rollout import StepCounter, counted, replay
 from pir.runs.folder import RunFolder
 from pir.runs.load import load_trained
 from tests.objective_steps import (
-    PUZZLES,
     assert_same,
     gradients,
     leaves,
@@ -30,14 +29,12 @@ from tests.objective_steps import (
     make_model,
     make_rollout,
     slow_cross_entropy,
+    small_puzzle,
     zero,
 )
 from tests.training_runs import assert_same_run, go_on, start
 
-
-@pytest.fixture(params=PUZZLES)
-def puzzle(request):
-    return PUZZLES[request.param]()
+puzzle = small_puzzle
 
 
 def slow_exits(logits):

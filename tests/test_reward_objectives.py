@@ -15,7 +15,6 @@ from pir.objectives import (
 )
 from pir.rollout import changed, replay, sample_answers, stack
 from tests.objective_steps import (
-    PUZZLES,
     assert_same,
     cells,
     gradients,
@@ -26,13 +25,11 @@ from tests.objective_steps import (
     make_model,
     make_rollout,
     make_step,
+    small_puzzle,
     zero,
 )
 
-
-@pytest.fixture(params=PUZZLES)
-def puzzle(request):
-    return PUZZLES[request.param]()
+puzzle = small_puzzle
 
 
 def score_of(puzzle, question, answer):

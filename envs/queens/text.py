@@ -1,6 +1,7 @@
 """N-Queens as text: a board is n comma-separated columns, row by row."""
 
 import torch
+from pir.envs.given_cells import first_fault
 from torch import Tensor
 
 from pir.errors import PuzzleTextError
@@ -56,12 +57,12 @@ class QueensText(TextForm):
     def parse_answer(self, question: Tensor, text: str) -> Tensor:
         """Reads a full board that keeps the given queens; see `Puzzle.parse_answer`."""
         answer = self.parse(text).to(question.device)
-        changed = (answer != question) & ~self.written(question[None])[0]
-        for row, wrong in enumerate((changed | (answer == BLANK)).tolist()):
-            if wrong:
-                what = "is changed" if changed[row] else "is missing"
-                column = len(",".join(text.split(",")[:row])) + 1 + (row > 0)
-                raise PuzzleTextError(f"the queen of row {row + 1} {what}", column)
+        fault = first_fault(question, answer, self.written(question[None])[0], BLANK)
+        if fault:
+            row, changed = fault
+            what = "is changed" if changed else "is missing"
+            column = len(",".join(text.split(",")[:row])) + 1 + (row > 0)
+            raise PuzzleTextError(f"the queen of row {row + 1} {what}", column)
         return answer
 
     def format_answer(self, question: Tensor, answer: Tensor) -> str:

@@ -1,6 +1,7 @@
 """Sudoku as text: a grid is n * n characters row by row."""
 
 import torch
+from pir.envs.given_cells import first_fault
 from torch import Tensor
 
 from pir.errors import PuzzleTextError
@@ -61,11 +62,10 @@ class SudokuText(TextForm):
     def parse_answer(self, question: Tensor, text: str) -> Tensor:
         """Reads a full grid that keeps the clues; see `Puzzle.parse_answer`."""
         answer = self.parse(text).to(question.device)
-        changed = (answer != question) & ~self.written(question[None])[0]
-        for place, wrong in enumerate((changed | (answer == BLANK)).tolist()):
-            if wrong:
-                what = "a clue is changed" if changed[place] else "a cell is blank"
-                raise PuzzleTextError(what, place + 1)
+        fault = first_fault(question, answer, self.written(question[None])[0], BLANK)
+        if fault:
+            place, changed = fault
+            raise PuzzleTextError("a clue is changed" if changed else "a cell is blank", place + 1)
         return answer
 
     def format_answer(self, question: Tensor, answer: Tensor) -> str:

@@ -90,24 +90,29 @@ _OUTCOME = {
     "puzzles": Column(Count, "puzzles with that outcome"),
 }
 _K = {"k": Column(Steps, "improvement step, from 1")}
-_PASSES = {"forward_passes": Column(Amount, "of one puzzle so far")}
+_STEP = {**_K, "forward_passes": Column(Amount, "of one puzzle so far")}
 _SOLVED = {"solved": Column(Share | None, "share of puzzles solved")}
 _BOUNDS = {
     "solved_low": Column(Share | None, "lower end of its 95 % Wilson interval"),
     "solved_high": Column(Share | None, "upper end of its 95 % Wilson interval"),
 }
 _SCORE = {"score": Column(float | None, "the verifier's graded value, mean")}
+_RATED = {**_SOLVED, **_BOUNDS, **_SCORE}
 _GUIDED = {
     "w": Column(float, "weight of the guided policy"),
-    **_K,
-    **_PASSES,
-    **_SOLVED,
-    **_BOUNDS,
-    **_SCORE,
+    **_STEP,
+    **_RATED,
     "drawn_solved": Column(Share | None, "share solved by one drawn answer"),
     "nll": Column(float | None, "negative log-likelihood of the label, nats per cell"),
     "margin": Column(float | None, "advantage margin at w, nats per cell"),
 }
+
+
+def _ledger(meaning: str, outcome: bool = False) -> File:
+    """Returns a file of training: the ledger as it was at some optimizer steps."""
+    first = {**_OPTIMIZER_STEP, **(_OUTCOME if outcome else {})}
+    return File(meaning, {**first, **_STEP}, statistics=True)
+
 
 FILES: dict[str, File] = {
     CONFIG: File("every setting, resolved; `choices` names the chosen options"),
@@ -146,26 +151,10 @@ FILES: dict[str, File] = {
             "live_depth": Column(Amount | None, "live steps of a puzzle, mean"),
         },
     ),
-    IMPROVEMENT: File(
-        "validation, one row per evaluation and improvement step",
-        {**_OPTIMIZER_STEP, **_K, **_PASSES},
-        statistics=True,
-    ),
-    OUTCOMES: File(
-        "the same for solved and failed puzzles apart",
-        {**_OPTIMIZER_STEP, **_OUTCOME, **_K, **_PASSES},
-        statistics=True,
-    ),
-    TRAINING_LEDGER: File(
-        "the ledger on training puzzles, per logging interval",
-        {**_OPTIMIZER_STEP, **_K, **_PASSES},
-        statistics=True,
-    ),
-    TRAINING_OUTCOMES: File(
-        "the same for solved and failed puzzles apart",
-        {**_OPTIMIZER_STEP, **_OUTCOME, **_K, **_PASSES},
-        statistics=True,
-    ),
+    IMPROVEMENT: _ledger("validation, one row per evaluation and improvement step"),
+    OUTCOMES: _ledger("the same for solved and failed puzzles apart", outcome=True),
+    TRAINING_LEDGER: _ledger("the ledger on training puzzles, per logging interval"),
+    TRAINING_OUTCOMES: _ledger("the same for solved and failed puzzles apart", outcome=True),
     TIMING: File(
         "clock at every row of `metrics.csv`",
         {
@@ -189,10 +178,10 @@ FILES: dict[str, File] = {
     ),
     EVALUATION: File("the last evaluation without a name: at the end of training, or `pir eval`"),
     FACTS: File("what was evaluated, and single numbers", dict(columns_of(Facts)), record=Facts),
-    PER_STEP: File("the ledger, one row per step", {**_K, **_PASSES}, True, _BOUNDS),
+    PER_STEP: File("the ledger, one row per step", _STEP, True, _BOUNDS),
     PER_OUTCOME: File(
         "the same for solved and failed puzzles apart, by the answer after the trained depth",
-        {**_OUTCOME, **_K, **_PASSES},
+        {**_OUTCOME, **_STEP},
         True,
     ),
     STRATA: File(
@@ -202,8 +191,7 @@ FILES: dict[str, File] = {
             "rating_low": Column(float, "of the easiest puzzle in it"),
             "rating_high": Column(float, "of the hardest puzzle in it"),
             "puzzles": Column(Count, "in the group"),
-            **_K,
-            **_PASSES,
+            **_STEP,
             **_SOLVED,
             **_SCORE,
             "gain": Column(float | None, "score after the step minus score before it, mean"),
@@ -270,11 +258,8 @@ FILES: dict[str, File] = {
         "with `eval.step_size`: changes of the state scaled, at every step or at one alone",
         {
             "step_size": Column(float, "share of the change"),
-            **_K,
-            **_PASSES,
-            **_SOLVED,
-            **_BOUNDS,
-            **_SCORE,
+            **_STEP,
+            **_RATED,
             "probe_solved": Column(Share | None, "share solved if that one step is scaled alone"),
             "probe_score": Column(float | None, "mean score if that one step is scaled alone"),
             "lost": Column(Share | None, "share solved before this step and not after it"),
@@ -286,9 +271,7 @@ FILES: dict[str, File] = {
             "selector": Column(str, "what chooses among the answers"),
             "starts": Column(Count, "starts per puzzle"),
             "forward_passes": Column(Amount, "of one puzzle, all starts"),
-            **_SOLVED,
-            **_BOUNDS,
-            **_SCORE,
+            **_RATED,
         },
     ),
     EXITS: File(

@@ -86,12 +86,8 @@ class ByLedger(LaneSchedule):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything, for a checkpoint."""
-        return {
-            "depth": self.depth,
-            "seen": self.seen,
-            "improved": self.improved,
-            "taken": self.taken,
-        }
+        counts = {"improved": self.improved, "taken": self.taken}
+        return {"depth": self.depth, "seen": self.seen, **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes everything back from a checkpoint."""
