@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pir.reasoner import Policy, Reasoner
     from pir.rollout import Lanes, Rollout, begin, improve
     from pir.runs.folder import RunFolder
-    from pir.runs.load import load_trained
+    from pir.runs.load import load_trained, load_weights
     from pir.settings.training import TrainerSettings
     from pir.training.trainer import Trainer
 
@@ -40,6 +40,7 @@ __all__ = [
     "held_out",
     "improve",
     "load_trained",
+    "load_weights",
     "solve",
 ]
 
@@ -61,6 +62,7 @@ _MODULES = {
     "held_out": "pir.evaluation.rollouts",
     "improve": "pir.rollout",
     "load_trained": "pir.runs.load",
+    "load_weights": "pir.runs.load",
     "solve": "pir.evaluation.solve",
 }
 """Where every name of `__all__` lies."""

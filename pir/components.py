@@ -20,10 +20,9 @@ class Components:
     device: torch.device
 
     @classmethod
-    def build(cls, config: DictConfig, puzzle: Puzzle | None = None) -> "Components":
-        """Builds the puzzle, if it is not given, and a fresh reasoner."""
+    def build(cls, config: DictConfig, puzzle: Puzzle) -> "Components":
+        """Builds a fresh reasoner for a puzzle (`build_puzzle`)."""
         device = choose_device(config.device)
-        puzzle = puzzle or build_puzzle(config)
         reasoner = build(config.model, "model", Reasoner, puzzle=puzzle)  # type: ignore[type-abstract]
         return cls(puzzle, reasoner.to(device), device)
 

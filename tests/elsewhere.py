@@ -10,7 +10,7 @@ import pir.configs
 import torch
 from omegaconf import OmegaConf
 
-from pir.components import Components
+from pir.components import Components, build_puzzle
 from pir.evaluation.plan import Plan
 from pir.evaluation.rollouts import held_out
 from pir.evaluation.run import evaluate_puzzles
@@ -104,7 +104,7 @@ def evaluate_fresh(
     """Evaluates a fresh model in every way, exit rules on demand; returns what eval.json says."""
     config = compose_config(*overrides, "model.dtype=float32", f"device={device}")
     torch.manual_seed(0)
-    parts = Components.build(config)
+    parts = Components.build(config, build_puzzle(config))
     parts.reasoner.eval()
     rules = {
         name: build_rule(OmegaConf.load(CONFIGS / "exit" / f"{name}.yaml"), "exit")

@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 
 from pir.laws.checks import fingerprint
-from pir.runs.folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder
 from tests.conftest import compose_config
 from tests.puzzles import VARIANTS
+from tests.training_runs import read_rows
 
 FILE = Path(__file__).parent / "golden" / "losses.json"
 FINGERPRINTS = Path(__file__).parent / "golden" / "fingerprints.json"

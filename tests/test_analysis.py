@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -447,6 +448,10 @@ def test_plot_names_runs_without_the_data(command, tmp_path):
     status, shown, told = command(*words, f"run={tmp_path}/runs/b")
     assert (status, shown) == (2, "")
     assert lacking in told
+    shutil.rmtree(tmp_path / "runs/b/eval")
+    _, _, told = command(*words, f"run={tmp_path}/runs/b")
+    assert "has no eval/eval.json, eval/guidance.csv, which" in told
+    assert told.count("pir eval") == 1
     status, _, told = command("plot", f"run={tmp_path}/runs/a", "kind=waterfal")
     assert status == 2
     assert f"kind=waterfal: allowed are {', '.join(KINDS)}" in told

@@ -23,9 +23,10 @@ from pir.models.hrm import HRM
 from pir.models.looped import Looped
 from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.trm import TRM
-from pir.runs.folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder
 from tests.conftest import TINY
 from tests.small_reasoners import SMALL
+from tests.training_runs import read_rows
 
 KINDS = {
     "plain": (TRM, {}),

@@ -104,7 +104,7 @@ WRONG = {
     "repeated": (WEIGHT, lambda w: torch.zeros(1).expand(1 << 40), "repetition of a stored"),
     "nan": (WEIGHT, lambda w: w * torch.nan, "weights.token.weight is infinite or not"),
     "whole": (WEIGHT, lambda w: w.long(), "float32 here"),
-    "shape": (WEIGHT, lambda w: w[:-1].clone(), "does not fit the model"),
+    "shape": (WEIGHT, lambda w: w[:-1].clone(), "does not fit this model"),
     "average": (("average",), lambda a: {n: w * torch.nan for n, w in a.items()}, "infinite or"),
     "no optimizer": (("optimizer",), lambda _: None, "optimizer is null, allowed is a mapping"),
     "other optimizer": (("optimizer",), lambda o: o["adamw"], "optimizer.muon is missing"),

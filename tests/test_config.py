@@ -13,7 +13,7 @@ import yaml
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from pir.components import Components
+from pir.components import Components, build_puzzle
 from pir.errors import UserError
 from pir.models.puzzle_model import PuzzleModel, Shared
 from pir.models.trm import TRM
@@ -142,7 +142,7 @@ def test_every_choice_builds(group, monkeypatch):
         monkeypatch.setitem(sys.modules, package, fake)
     for file in sorted((ROOT / group).glob("[!_]*.yaml")):
         config = compose_config(f"{group}={file.stem}")
-        parameters = Components.build(config).reasoner.trained_parameters()
+        parameters = Components.build(config, build_puzzle(config)).reasoner.trained_parameters()
         if group == "objective":
             build_objective(config.objective)
         elif group == "optim":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pir.cli.main import main
-from pir.runs.folder import read_rows
+from tests.training_runs import read_rows
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pir.envs.sudoku.rules import Sudoku
 
-from pir.components import Components
+from pir.components import Components, build_puzzle
 from pir.rollout import begin, improve
 from pir.settings.catalog import choices
 from pir.training.build import build_objective
@@ -32,7 +32,7 @@ def file(tmp_path_factory):
 def test_a_preset_is_complete(name, file):
     own = [f"env.puzzles={file}", "env.train_puzzles=null"] if name in OF_A_FILE else []
     config = compose_config(f"experiment={name}", *own)
-    parts = Components.build(config)
+    parts = Components.build(config, build_puzzle(config))
     objective = build_objective(config.objective)
     puzzles = parts.puzzle.sample(2, "train", seed=0)
     lanes = begin(parts.reasoner, parts.puzzle, objective.prepare(parts.puzzle, puzzles, 2))

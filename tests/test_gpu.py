@@ -13,9 +13,10 @@ from pir.exits.rules import PredictedGain, Verifier
 from pir.laws.checks import build_case
 from pir.laws.devices import any_token_is_judged, results_stay_on_the_device
 from pir.models.trm import TRM
-from pir.runs.folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder
 from tests.elsewhere import FAMILIES, TELLING, evaluate_fresh, names, train_and_resume
 from tests.puzzles import VARIANTS
+from tests.training_runs import read_rows
 
 DEVICE = torch.device("cuda", 0)
 

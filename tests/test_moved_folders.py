@@ -10,7 +10,7 @@ from pir.cli.main import main
 from pir.errors import UserError
 from pir.evaluation.measured import Measured
 from pir.evaluation.run import write_evaluation
-from pir.runs.folder import RunFolder, read_rows, write_arrays, write_rows
+from pir.runs.folder import RunFolder, write_arrays, write_rows
 from pir.runs.lock import new_run, sweep_folder
 from pir.runs.records import Facts
 from pir.runs.row_file import RowFile
@@ -19,7 +19,7 @@ from pir.training import report
 from pir.training.resume import resume
 from pir.training.trainer import Trainer
 from tests.conftest import TINY, compose_config
-from tests.training_runs import assert_same_run, start
+from tests.training_runs import assert_same_run, read_rows, start
 
 MOMENTS = {
     "metrics": (report, "log_interval", 3),

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pir.runs.folder import read_rows
 from tests.conftest import TINY
+from tests.training_runs import read_rows
 
 MODEL = """
 from tensordict import TensorDict

@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from pir.errors import UserError
-from pir.runs.folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder
 from pir.runs.lock import new_run, sweep_folder
 from pir.runs.names import find_runs
 from pir.runs.sweep import flat_name
 from pir.system.interrupt import handled
 from tests.conftest import TINY, compose_config
+from tests.training_runs import read_rows
 
 WORDS = [*TINY, "trainer.max_optimizer_steps=3", "trainer.eval_every=3", "device=cpu"]
 

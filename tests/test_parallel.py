@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from pir.errors import UserError
-from pir.runs.folder import read_rows
 from pir.system import processes
 from tests.conftest import TINY
 from tests.together import AGAIN, CASES, EXACT, HALTING, LATE
-from tests.training_runs import go_on, start
+from tests.training_runs import go_on, read_rows, start
 
 FILES = ("metrics.csv", "improvement.csv", "improvement_train.csv")
 

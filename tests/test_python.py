@@ -16,6 +16,7 @@ import pir
 from pir.errors import UserError
 from pir.models.trm import TRM
 from pir.objectives import DeepSupervision, LastStep
+from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
 from pir.schedules import Staggered, Synchronous
 from tests.training_runs import assert_same_run
@@ -106,6 +107,24 @@ def test_a_folder_resumes_to_the_bit(tmp_path):
     assert trainer.resume()
     trainer.train()
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_folder_without_settings_is_read_from_python_alone(tmp_path, pir_here):
+    run = tmp_path / "run"
+    trainer = trainer_of(run)
+    trainer.train()
+    refused = pir_here("eval", f"run={run}", code=2).stderr
+    assert f"pir.load_weights(reasoner, '{run}')" in refused
+    fresh = trainer_of().reasoner
+    assert pir.load_weights(fresh, run) is fresh
+    best = checkpoint.load(RunFolder(run).best, torch.device("cpu"))
+    for name, weight in checkpoint.averaged_weights(best).items():
+        assert torch.equal(fresh.state_dict()[name], weight), name
+    wider = TRM(trainer.puzzle, hidden_size=32, heads=2, improvement_steps=2)
+    with pytest.raises(UserError, match="does not fit this model"):
+        pir.load_weights(wider, run)
+    with pytest.raises(UserError, match=r"nothing.*last\.pt"):
+        pir.load_weights(fresh, tmp_path / "nothing")
 
 
 def test_lanes_follow_the_objective():

@@ -3,7 +3,7 @@
 import pytest
 from pir.envs.countdown.rules import Countdown
 
-from pir.components import Components
+from pir.components import Components, build_puzzle
 from pir.evaluation.cost import flops_per_step
 from pir.models.dual import Dual, SoftEmbedding
 from pir.models.feedforward import FeedForward
@@ -86,7 +86,12 @@ def test_operations_by_hand(name, puzzle, question):
 def full_size(monkeypatch):
     """Composes settings as they are, not shrunk."""
     monkeypatch.setattr(conftest, "TINY", [])
-    return lambda *words: Components.build(compose_config(*words, "device=cpu")).reasoner
+
+    def built(*words):
+        config = compose_config(*words, "device=cpu")
+        return Components.build(config, build_puzzle(config)).reasoner
+
+    return built
 
 
 @pytest.mark.parametrize(

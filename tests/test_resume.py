@@ -12,10 +12,10 @@ import torch
 
 from pir.errors import NonFiniteLossError, UserError
 from pir.runs import checkpoint
-from pir.runs.folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder
 from pir.training.resume import resume
 from tests.conftest import TINY
-from tests.training_runs import ROW_FILES, assert_same_run, go_on, start
+from tests.training_runs import ROW_FILES, assert_same_run, go_on, read_rows, start
 
 
 @pytest.mark.parametrize("lanes", ["staggered", "synchronous", "halting", "ledger"])
@@ -163,7 +163,7 @@ def test_a_changed_architecture_is_refused(tiny_run, tmp_path):
         go_on(folder, "optim=adamw")
     saved = checkpoint.load(folder / "checkpoints/best.pt", torch.device("cpu"))
     wide = start(tmp_path / "wide", "model.hidden_size=32").reasoner
-    with pytest.raises(UserError, match=r"does not fit the model.*16.* there, .*32.* here"):
+    with pytest.raises(UserError, match=r"does not fit this model.*16.* there, .*32.* here"):
         checkpoint.load_weights(wide, saved["weights"], folder / "checkpoints/best.pt")
 
 

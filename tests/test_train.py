@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from pir.errors import UserError
-from pir.runs.folder import RunFolder, read_rows
+from pir.runs.folder import RunFolder
 from pir.runs.load import load_trained
 from pir.training.build import build_trainer
 from tests.conftest import compose_config
 from tests.golden import FILE, OBJECTIVES, loss_curve
-from tests.training_runs import assert_same_run, start
+from tests.training_runs import assert_same_run, read_rows, start
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

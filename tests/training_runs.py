@@ -1,5 +1,6 @@
 """Runs that are begun, gone on with, and compared to the bit."""
 
+import csv
 from pathlib import Path
 
 import torch
@@ -18,6 +19,14 @@ ROW_FILES = (
     "improvement_train.csv",
     "improvement_train_outcomes.csv",
 )
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Reads a CSV file; a missing file has no rows."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def start(folder: Path, *overrides: str) -> Trainer:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pir.bench.contenders import Contender, PeerSteps, Shapes, Trained, peer_step
 from pir.checks import check_choice
-from pir.components import Components
+from pir.components import Components, build_puzzle
 from pir.evaluation.cost import training_flops_per_step
 from pir.settings.build import build
 from pir.settings.describe import composed
@@ -126,7 +126,7 @@ def _in_turn(
 def _trainer(config: DictConfig, batch_size: int | None) -> Trainer:
     """Builds a trainer that ends after optimizer steps alone, and validates on one puzzle."""
     torch.manual_seed(0)
-    parts, node = Components.build(config), config.trainer
+    parts, node = Components.build(config, build_puzzle(config)), config.trainer
     names = [e.name for e in fields(TrainerSettings) if not OmegaConf.is_missing(node, e.name)]
     given = TrainerSettings(**{name: node[name] for name in names})
     given = replace(given, batch_size=batch_size or given.batch_size)

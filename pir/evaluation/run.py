@@ -5,8 +5,10 @@ with it holds the files of one whole evaluation.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
 from tensordict import TensorDict
 
 from pir.components import Components
@@ -17,23 +19,29 @@ from pir.evaluation.rollouts import held_out
 from pir.ledger.statistics import STATISTICS
 from pir.runs.folder import RunFolder, write_arrays, write_json, write_rows
 from pir.runs.folder_lock import remove
-from pir.runs.load import load_trained
 from pir.runs.records import Facts, PuzzleFile
 from pir.runs.schema import FACTS, FILES
 from pir.runs.typed import to_json
 from pir.system.work import part
 
 
-def evaluate_run(folder: RunFolder, device: str, plan: Plan) -> Facts:
+def evaluate_run(
+    folder: RunFolder, loaded: tuple[Components, DictConfig, Path], plan: Plan
+) -> Facts:
     """Evaluates a run's best averaged weights and writes `eval/` in its folder.
+
+    Args:
+        folder: of the run.
+        loaded: the run, from `load_trained`.
+        plan: what to measure.
 
     Returns:
         The content of eval.json.
 
     Raises:
-        UserError: if a setting is out of range or the run cannot be read.
+        UserError: if a setting is out of range.
     """
-    parts, config, path = load_trained(folder, device)
+    parts, config, path = loaded
     about: dict[str, Any] = {
         "run": str(folder.path),
         "checkpoint": path.name,

@@ -183,7 +183,7 @@ def refuse_other_weights(module: torch.nn.Module, weights: dict[str, Any], path:
     wrong = wrong or list(checkpoint_content.differences(weights, dict(expected), "weights"))
     if wrong:
         raise UserError(
-            f"{path} does not fit the model of this config: {'; '.join(wrong[:3])}"
+            f"{path} does not fit this model: {'; '.join(wrong[:3])}"
             + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         )
 

@@ -252,6 +252,13 @@ class RunFolder:
             UserError: if it does not.
         """
         if not (self.config.is_file() or self.exported):
+            if self.last.is_file():
+                raise UserError(
+                    f"{self.path} has no {self.config.name}, which is so if it was trained from "
+                    "Python. Only Python reads it then: build the same reasoner, and "
+                    f"pir.load_weights(reasoner, {str(self.path)!r}) gives it the weights "
+                    "(docs/python.md)"
+                )
             raise UserError(f"{self.path} holds no run: there is no {self.config.name} in it")
         self._refuse_links()
 
@@ -303,14 +310,6 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Reads a CSV file; a missing file has no rows."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def run_info() -> dict[str, Any]:

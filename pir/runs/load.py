@@ -1,13 +1,13 @@
 """What a run has learnt: its averaged weights, in a reasoner as the run's settings have it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from pir.components import Components
+from pir.components import Components, build_puzzle
 from pir.errors import UserError
 from pir.reasoner import Reasoner
 from pir.runs import checkpoint
@@ -19,7 +19,7 @@ from pir.system.device import prepare_cpu
 from pir.system.terminal import say
 
 
-def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, Any], Path]:
+def _best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, Any], Path]:
     """Reads a run's best checkpoint, or the last if that is gone, which is said; and says which.
 
     Raises:
@@ -39,21 +39,42 @@ def best_checkpoint(folder: RunFolder, device: torch.device) -> tuple[dict[str, 
     return saved, path
 
 
-def _trained(folder: RunFolder, device: torch.device) -> tuple[dict[str, Tensor], int, Path]:
+class Trained(NamedTuple):
+    """What a run has learnt.
+
+    Attributes:
+        weights: averaged weights by name.
+        improvement_steps: the trained number.
+        path: the file that they were read from.
+        validation_solved: share of validation puzzles that they solve; None in an exported model.
+    """
+
+    weights: dict[str, Tensor]
+    improvement_steps: int
+    path: Path
+    validation_solved: float | None = None
+
+
+def read_trained(folder: RunFolder, device: torch.device) -> Trained:
     """Reads averaged weights, of the best checkpoint or an exported model.
 
-    Returns:
-        the weights by name, the trained number of improvement steps, and the file.
+    Raises:
+        UserError: if there are none, or they are damaged or of another run.
     """
     if folder.exported:
         weights, manifest = read_weights(folder)
-        return weights, manifest.improvement_steps, folder.weights
-    saved, path = best_checkpoint(folder, device)
-    return checkpoint.averaged_weights(saved), saved["progress"]["best_depth"], path
+        return Trained(weights, manifest.improvement_steps, folder.weights)
+    saved, path = _best_checkpoint(folder, device)
+    progress = saved["progress"]
+    weights = checkpoint.averaged_weights(saved)
+    return Trained(weights, progress["best_depth"], path, progress["best_solved"])
 
 
 def load_trained(
-    run: RunFolder | str | Path, device: str = "auto", reads_puzzles: bool = True
+    run: RunFolder | str | Path,
+    device: str = "auto",
+    reads_puzzles: bool = True,
+    trained: Trained | None = None,
 ) -> tuple[Components, DictConfig, Path]:
     """Loads the averaged weights of a run's best checkpoint, or of an exported model.
 
@@ -62,6 +83,7 @@ def load_trained(
         device: where to compute, as the setting names it.
         reads_puzzles: whether puzzles of the run's own will be read, so that a puzzle file that it
             was made from has to be there, unchanged.
+        trained: what it has learnt, if that has been read already (`read_trained`).
 
     Returns:
         puzzle and reasoner, the run's config, and the file of weights that was read.
@@ -77,15 +99,41 @@ def load_trained(
     config.device = device
     prepare_cpu(config.trainer.threads)
     with naming_config_dir(folder):
-        parts = Components.build(config)
-    weights, depth, path = _trained(folder, parts.device)
-    checkpoint.load_weights(parts.reasoner, weights, path)
-    if depth > parts.reasoner.improvement_steps:
-        raise UserError(f"{path} is damaged: it was trained for {depth} improvement steps")
-    parts.reasoner.improvement_steps = depth
-    parts.reasoner.eval()
+        parts = Components.build(config, build_puzzle(config))
+    trained = trained or read_trained(folder, parts.device)
+    _give(parts.reasoner, trained)
     torch.manual_seed(0)  # stochastic rollouts answer alike in every process
-    return parts, config, path
+    return parts, config, trained.path
+
+
+def load_weights(reasoner: Reasoner, run: RunFolder | str | Path) -> Reasoner:
+    """Gives a reasoner the averaged weights of a run's best checkpoint, or of an exported model.
+
+    For a run from Python, whose folder has no settings: the reasoner is built as it was there.
+
+    Args:
+        reasoner: of the class and the arguments of the run's own.
+        run: the run folder, or a name as `run=` takes it.
+
+    Returns:
+        the reasoner, with the number of improvement steps that solved most validation puzzles.
+
+    Raises:
+        UserError: if there is no checkpoint, or it is damaged or of another reasoner.
+    """
+    folder = run if isinstance(run, RunFolder) else find_run(run)
+    _give(reasoner, read_trained(folder, next(reasoner.parameters()).device))
+    return reasoner
+
+
+def _give(reasoner: Reasoner, trained: Trained) -> None:
+    """Gives a reasoner what a run has learnt, to be used."""
+    weights, depth, path, _ = trained
+    checkpoint.load_weights(reasoner, weights, path)
+    if depth > reasoner.improvement_steps:
+        raise UserError(f"{path} is damaged: it was trained for {depth} improvement steps")
+    reasoner.improvement_steps = depth
+    reasoner.eval()
 
 
 def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) -> tuple[Path, str]:
@@ -98,7 +146,7 @@ def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) ->
         UserError: if that run cannot be read, has no weight in common, or lacks one that the
             reasoner never trains.
     """
-    theirs, _, path = _trained(folder, device)
+    theirs, _, path, _ = read_trained(folder, device)
     own = reasoner.state_dict()
     common = {n: w for n, w in theirs.items() if n in own and w.shape == own[n].shape}
     if not any(w.ndim > 1 for w in common.values()):  # a bias fits any width

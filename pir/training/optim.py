@@ -159,13 +159,14 @@ class Updates:
                 yield part
 
     def learn(self, losses: Iterator[Losses]) -> None:
-        """Updates the weights once for all losses that are yielded.
+        """Updates the weights by the gradient of each item that `losses` yields.
 
-        The losses of parts are added up: nothing is updated before those of the last part come.
+        With several parts nothing is updated before the last part has come; then each update is
+        by the sum over the parts.
 
         Args:
-            losses: yields losses by name, the first by the weights as they are, the next by the
-                weights that the first have updated.
+            losses: `Objective.losses` of the lanes at hand; it computes an item when it is asked
+                for it, so that every item after the first is of weights that were updated.
 
         Raises:
             NonFiniteLossError: see `read`; on a CPU, where nobody waits, at once.

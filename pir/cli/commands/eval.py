@@ -34,6 +34,7 @@ def run(config: DictConfig) -> None:
     from pir.evaluation.batch_size import named_when_short
     from pir.evaluation.run import evaluate_run
     from pir.evaluation.test_file import TestFile
+    from pir.runs.load import load_trained
     from pir.system.view import View
 
     plan = read_plan(config.eval)
@@ -47,7 +48,7 @@ def run(config: DictConfig) -> None:
         _tell_of_replaced(run)
         short = named_when_short("eval.batch_size", config.eval.batch_size)
         with View(f"pir eval {folder}"), short:
-            result = evaluate_run(run, config.device, plan)
+            result = evaluate_run(run, load_trained(run, config.device), plan)
         results.append(result)
         for name, reason in (result.skipped_exits or {}).items():
             say(f"{folder}: exit rule {name} left out: {reason}", error=True)

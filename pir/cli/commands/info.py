@@ -14,13 +14,13 @@ def run(config: DictConfig) -> None:
 
     import torch
 
-    from pir.components import Components
+    from pir.components import Components, build_puzzle
     from pir.evaluation.cost import flops_per_step
     from pir.runs.folder import as_yaml, run_info
 
     with open_dict(config):
         config.device = "cpu"
-    parts = Components.build(config)
+    parts = Components.build(config, build_puzzle(config))
     length, vocabulary = parts.puzzle.slot_mask.shape
     reasoner, sample = parts.reasoner, parts.puzzle.sample(1, "test", seed=0)
     info = run_info() | {

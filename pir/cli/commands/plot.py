@@ -1,6 +1,8 @@
 """`pir plot`: a figure of one or several runs."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -10,6 +12,9 @@ from pir.runs.folder import RunFolder
 from pir.runs.names import chosen_runs
 from pir.system.terminal import say
 from pir.system.view import View
+
+if TYPE_CHECKING:
+    from pir.analysis.reading.runs import Run
 
 
 def run(config: DictConfig) -> None:
@@ -31,10 +36,9 @@ def run(config: DictConfig) -> None:
     runs = [Run(folder, config.eval) for folder in folders]
     complete = [run for run in runs if not kind.missing(run)]
     lacking = [
-        f"{run.folder} has no {file}, which kind={config.kind} needs: "
-        + (f"`{run.command(file)}`" if file.startswith("eval/") else "only training writes it")
+        f"{run.folder} has no {', '.join(files)}, which kind={config.kind} needs: {remedy}"
         for run in runs
-        for file in kind.missing(run)
+        for files, remedy in _remedies(run, kind.missing(run))
     ]
     if not complete:
         raise UserError("\n".join(lacking))
@@ -47,3 +51,13 @@ def run(config: DictConfig) -> None:
     for each in complete:
         before = f"{each.name}: " if len(complete) > 1 else ""
         say(f"{before}{kind.describe(each)}", error=True)
+
+
+def _remedies(run: "Run", missing: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """Yields the missing files that one command writes, and those that none does."""
+    evaluated = [file for file in missing if file.startswith("eval/")]
+    if evaluated:
+        yield evaluated, f"`{run.command(*evaluated)}`"
+    rest = [file for file in missing if file not in evaluated]
+    if rest:
+        yield rest, "only training writes this"

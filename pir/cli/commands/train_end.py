@@ -12,6 +12,7 @@ from pir.system.launch import is_first
 from pir.system.terminal import columns, paragraph, program, say
 
 if TYPE_CHECKING:
+    from pir.components import Components
     from pir.runs.records import Summary
     from pir.training.trainer import Trainer
 
@@ -24,14 +25,12 @@ EXAMPLES = 3
 
 def finish(folder: RunFolder, trainer: "Trainer") -> None:
     """Evaluates the best averaged weights on the test split, writes the summary, and tells."""
-    import torch
-
     from pir.analysis.figures.kinds import save_kind
     from pir.cli.commands.eval import improvement_table
     from pir.evaluation.batch_size import named_when_short
     from pir.evaluation.plan import Plan
     from pir.evaluation.run import evaluate_run
-    from pir.runs.load import best_checkpoint
+    from pir.runs.load import load_trained, read_trained
     from pir.runs.records import Summary
     from pir.runs.typed import to_json
     from pir.system.view import View
@@ -44,11 +43,12 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
         View(f"test of {folder.path}"),
         named_when_short("trainer.eval_batch_size", wanted),
     ):
-        result = evaluate_run(folder, config.device, plan)
-        tested, _ = best_checkpoint(folder, torch.device("cpu"))
-        examples = _examples(folder, config.device)
-    trained = result.per_step[result.trained_steps - 1]
-    low, high = trained["solved_low"], trained["solved_high"]
+        trained = read_trained(folder, trainer.device)
+        loaded = load_trained(folder, config.device, trained=trained)
+        result = evaluate_run(folder, loaded, plan)
+        examples = _examples(folder, loaded[0])
+    last = result.per_step[result.trained_steps - 1]
+    low, high = last["solved_low"], last["solved_high"]
     summary = Summary(
         env=config.choices.env,
         model=config.choices.model,
@@ -56,16 +56,16 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
         seed=config.seed,
         parameters=result.parameters,
         improvement_steps=result.trained_steps,
-        forward_passes=trained["forward_passes"],
+        forward_passes=last["forward_passes"],
         **totals,
         checkpoint=result.checkpoint,
-        validation_solved=tested["progress"]["best_solved"],
+        validation_solved=trained.validation_solved,
         test_puzzles=result.puzzles,
-        solved=trained["solved"],
+        solved=last["solved"],
         solved_interval=(low, high),
-        exact_accuracy=trained["exact_accuracy"],
-        cell_accuracy=trained["cell_accuracy"],
-        score=trained["score"],
+        exact_accuracy=last["exact_accuracy"],
+        cell_accuracy=last["cell_accuracy"],
+        score=last["score"],
         dead_fraction=result.dead_fraction,
         live_depth=result.live_depth,
         sampled_solved=result.sampled_solved,
@@ -124,17 +124,15 @@ def _say_next(folder: RunFolder, config: DictConfig, summary: "Summary") -> None
         say(f"  {pir} train resume={run} {' '.join(changes)}")
 
 
-def _examples(folder: RunFolder, device: str) -> str:
+def _examples(folder: RunFolder, parts: "Components") -> str:
     """Returns some solved and some failed test puzzles with their answers at the trained depth."""
     import numpy as np
 
     from pir.cli.boards import Board, draw, has_board, is_tall, side_by_side
     from pir.evaluation.rollouts import EVALUATION_SEED
     from pir.evaluation.solve import solve
-    from pir.runs.load import load_trained
     from pir.runs.schema import STEPS
 
-    parts, _, _ = load_trained(folder, device)
     puzzle, depth = parts.puzzle, parts.reasoner.improvement_steps
     with np.load(folder.evaluated(STEPS)) as arrays:
         solved = arrays["solved"][:, depth - 1] > 0
