@@ -30,6 +30,10 @@ class Term(ABC):
         conditions: names of the conditions that it gives the reasoner (`Reasoner.inputs`), which
             then knows more than in use.
         whole_rollouts: whether it judges whole rollouts, and so needs `update="rollout"`.
+        sampled_answers: whether the answer that a step writes is drawn from the policy: the action
+            of an episode, which the next step reads. Else the most likely answer is written.
+        lanes_per_puzzle: lanes side by side that hold the same puzzle.
+        inputs: names of what the reasoner must read (`Reasoner.inputs`).
         plain_inputs: whether it takes steps again that read nothing but question and latents.
         whole_batch: whether it needs numbers of all lanes at once, such as the spread of their
             advantages, so that their gradient cannot be accumulated part by part.
@@ -38,6 +42,9 @@ class Term(ABC):
     outputs: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     whole_rollouts: bool = False
+    sampled_answers: bool = False
+    lanes_per_puzzle: int = 1
+    inputs: tuple[str, ...] = ()
     plain_inputs: bool = False
     whole_batch: bool = False
 
@@ -171,6 +178,15 @@ class Objective:
                 )
         self.terms, self.update, self.names = places, update, tuple(terms)
         self.epochs, self.backprop_steps, self.depth = epochs, backprop_steps, depth
+        used = self.used_terms()
+        self.sampled_answers = any(term.sampled_answers for term in used.values())
+        self.lanes_per_puzzle = max(term.lanes_per_puzzle for term in used.values())
+        for name, term in used.items():
+            if term.lanes_per_puzzle not in (1, self.lanes_per_puzzle):
+                raise UserError(
+                    f"objective.terms.{name} puts {term.lanes_per_puzzle} lanes on a puzzle, "
+                    f"another term {self.lanes_per_puzzle}: make them equal"
+                )
 
     def used_terms(self) -> dict[str, Term]:
         """Returns the terms that act at some optimizer step."""
@@ -208,7 +224,7 @@ class Objective:
         }
         for epoch in range(self.epochs):
             if epoch > 0:
-                rollout = retake(reasoner, puzzle, rollout)
+                rollout = retake(reasoner, puzzle, rollout, self.sampled_answers)
             yield {
                 name: weighted.weight
                 * weighted.term.loss(changed(rollout, experience=kept[name]), puzzle, reasoner)

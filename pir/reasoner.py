@@ -22,7 +22,7 @@ class Policy(NamedTuple):
         logits: float32 of shape (B, L, V); `MASKED_LOGIT` at tokens that the position may not hold.
         halt_logit: float32 of shape (B,), the logit of "this answer is right", or None.
         continue_logit: float32 of shape (B,), the logit of "a later answer will be right", or None.
-        value: float32 of shape (B,), the score that is expected of the steps to come, or None.
+        value: float32 of shape (B,), the score that the last answer is expected to have, or None.
     """
 
     logits: Tensor
@@ -63,7 +63,9 @@ class Reasoner(nn.Module, ABC):
               are shown, 0 elsewhere; rollouts then draw answers, and samples of answers are ends of
               rollouts;
             * `own_answer`, uint8 of shape (B, L), the answer held now, read in place of the
-              question (as the code of arXiv:2511.16886 does; its text keeps the question).
+              question (as the code of arXiv:2511.16886 does; its text keeps the question);
+            * `written_answer`, uint8 of shape (B, L), the answer written so far, read beside the
+              question: with both the state of an `Episode`; the question itself before step 1.
         needs_init: whether it has parts that are never trained, and so needs another run's weights.
     """
 

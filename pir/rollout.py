@@ -29,7 +29,8 @@ class Iterate(TensorClass):  # type: ignore[misc]
         state: the reasoner's latents.
         context: what the next step reads beside question and latents, see `Reasoner.context`.
         logits: float32 of shape (B, L, V), the policy.
-        answer: uint8 of shape (B, L), the policy's most likely answer.
+        answer: uint8 of shape (B, L), the answer that is written: the policy's most likely one, or,
+            where an objective asks for it while training, one drawn from the policy.
         score: float32 of shape (B,), the verifier's graded value of it.
         solved: bool of shape (B,), whether the verifier accepts it.
         halt_logit: see `Policy`; None, as the two below, where the model has no such head. What
@@ -104,14 +105,19 @@ Data = TypeVar("Data", Rollout, Lanes)
 def begin(
     reasoner: Reasoner, puzzle: Puzzle, puzzles: TensorDict, state: TensorDict | None = None
 ) -> Lanes:
-    """Puts one puzzle into every lane, at the reasoner's starting state or at a given one."""
+    """Puts one puzzle into every lane, at the reasoner's starting state or at a given one.
+
+    The first answer is the most likely one of that state; the question itself, as in an `Episode`,
+    for a reasoner that reads the answer written so far.
+    """
     question = puzzles["question"]
     state = reasoner.start(question) if state is None else state
     context = reasoner.context(question)
     k = torch.zeros(len(question), dtype=torch.int64, device=question.device)
+    policy, first = reasoner.read_out(state), context.get("written_answer", None)
     return Lanes(
         puzzles=puzzles,
-        now=_iterate(puzzle, question, state, context, reasoner.read_out(state)),
+        now=_iterate(puzzle, question, state, context, policy, first),
         k=k,
         first_solved=k.clone(),
         finished=torch.zeros_like(k, dtype=torch.bool),
@@ -127,6 +133,7 @@ def improve(
     step_size: float = 1.0,
     step_noise: float = 0.0,
     through_time: bool = False,
+    sampled_answer: bool = False,
 ) -> tuple[Lanes, Rollout]:
     """Takes one improvement step in every lane.
 
@@ -141,6 +148,7 @@ def improve(
         step_size: how much of the latents' change is made, alpha in s + alpha (s' - s).
         step_noise: relative size of the noise on the latents after it, see `pir.noise.disturbed`.
         through_time: keeps the graph of the state, so that gradient reaches back from later steps.
+        sampled_answer: writes an answer that is drawn from the policy; else its most likely one.
 
     Returns:
         the lanes after the step, and the step, a rollout of shape (B,).
@@ -153,7 +161,8 @@ def improve(
     if step_noise:
         state = noise.disturbed(state, question, "step noise", step_noise, k)
     policy = reasoner.read_out(state)
-    after = _iterate(puzzle, question, state, before.context, policy)
+    drawn = sample_answers(puzzle, question, policy.logits, 1, k)[:, 0] if sampled_answer else None
+    after = _iterate(puzzle, question, state, before.context, policy, drawn)
     with torch.no_grad():
         after.context = reasoner.next_context(
             question, before.context, after.logits.detach(), after.answer, k
@@ -182,10 +191,16 @@ def part_way(before: TensorDict, after: TensorDict, share: float) -> TensorDict:
 
 
 def _iterate(
-    puzzle: Puzzle, question: Tensor, state: TensorDict, context: TensorDict, policy: Policy
+    puzzle: Puzzle,
+    question: Tensor,
+    state: TensorDict,
+    context: TensorDict,
+    policy: Policy,
+    answer: Tensor | None = None,
 ) -> Iterate:
-    """Takes the most likely answer of a policy, and has it judged."""
-    answer = puzzle.clamp(question, policy.logits.argmax(-1))
+    """Has an answer judged: the one given, or else the most likely one of a policy."""
+    if answer is None:
+        answer = puzzle.clamp(question, policy.logits.argmax(-1))
     verdict = puzzle.verify(question, answer)
     return Iterate(
         state=state,
@@ -280,16 +295,20 @@ def _state_again(
     return state
 
 
-def retake(reasoner: Reasoner, puzzle: Puzzle, rollout: Rollout) -> Rollout:
+def retake(
+    reasoner: Reasoner, puzzle: Puzzle, rollout: Rollout, same_answers: bool = False
+) -> Rollout:
     """Returns a rollout (K, B) whose steps are taken once more by the parameters as they are now.
 
-    Every step begins where it began; states and conditions before the steps stay as they were.
+    Every step begins where it began; states and conditions before the steps stay as they were, and
+    where asked for the answers after them too.
     """
     steps = []
     for step in rollout.unbind(0):
         state = _state_again(reasoner, step)
         policy, question = reasoner.read_out(state), step.puzzles["question"]
-        after = _iterate(puzzle, question, state, step.after.context, policy)
+        answer = step.after.answer if same_answers else None
+        after = _iterate(puzzle, question, state, step.after.context, policy, answer)
         steps.append(changed(step, after=after))
     return stack(steps)
 

@@ -17,28 +17,34 @@ from tests.training_runs import read_rows
 
 FILE = Path(__file__).parent / "golden" / "losses.json"
 FINGERPRINTS = Path(__file__).parent / "golden" / "fingerprints.json"
-OBJECTIVES = (
-    "deep_supervision",
-    "dis",
-    "input_curriculum",
-    "cfg",
-    "awr",
-    "group_relative",
-    "ppo",
-    "set_likelihood",
-    "margin",
-    "exit_distribution",
-    "recurrent_depth",
-    "progressive",
-)
+BANDITS = ("objective.terms.reward.episode=bandits", "model.written_answer=false")
+OBJECTIVES = {
+    "deep_supervision": (),
+    "dis": (),
+    "input_curriculum": (),
+    "cfg": (),
+    "awr": (),
+    "group_relative": BANDITS,
+    "ppo": BANDITS,
+    "set_likelihood": (),
+    "margin": (),
+    "exit_distribution": (),
+    "recurrent_depth": (),
+    "progressive": (),
+    "awr_revisions": (),
+    "group_relative revisions": (),
+    "ppo revisions": (),
+}
+"""Names of curves, an objective first, with the settings that it has beside it."""
 
 
-def loss_curve(objective: str, folder: Path) -> list[float]:
+def loss_curve(name: str, folder: Path) -> list[float]:
     """Trains 20 steps and returns the loss of every step."""
     from pir.training.build import build_trainer
 
     config = compose_config(
-        f"objective={objective}",
+        f"objective={name.split()[0]}",
+        *OBJECTIVES[name],
         "model.dtype=float32",
         "model.number_features=false",
         "trainer.max_optimizer_steps=20",

@@ -42,15 +42,18 @@ def make_rollout(
     condition: Callable | None = None,
     model: Reasoner | None = None,
     backprop_steps: int = 1,
+    lanes_per_puzzle: int = 1,
     **options: object,
 ) -> list[Rollout]:
     """Puts puzzles into lanes and takes steps as training does, with a tiny model."""
     model = make_model(puzzle, **options) if model is None else model
-    puzzles = puzzle.sample(batch, "train", seed=6)
+    puzzles = puzzle.sample(batch // lanes_per_puzzle, "train", seed=6)
+    puzzles = puzzles[torch.arange(len(puzzles)).repeat_interleave(lanes_per_puzzle)]
     if term is not None:
         puzzles.update(term.prepare(puzzle, puzzles, num_steps))
     lanes = begin(model, puzzle, puzzles)
-    return take_steps(model, puzzle, lanes, num_steps, condition, backprop_steps)
+    sampled = term is not None and term.sampled_answers
+    return take_steps(model, puzzle, lanes, num_steps, condition, backprop_steps, sampled)
 
 
 def take_steps(
@@ -60,13 +63,21 @@ def take_steps(
     num_steps: int,
     condition: Callable | None = None,
     backprop_steps: int = 1,
+    sampled: bool = False,
 ) -> list[Rollout]:
     """Takes steps as training does, with gradient to the parameters."""
     steps = []
     for k in range(1, num_steps + 1):
         told = None if condition is None else condition(lanes)
         with gradient_in(k, num_steps, backprop_steps):
-            lanes, step = improve(model, puzzle, lanes, told, through_time=backprop_steps > 1)
+            lanes, step = improve(
+                model,
+                puzzle,
+                lanes,
+                told,
+                through_time=backprop_steps > 1,
+                sampled_answer=sampled,
+            )
         steps.append(step)
     return steps
 

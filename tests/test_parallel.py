@@ -61,7 +61,11 @@ def test_one_process_goes_on_with_the_run_of_two(together, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["objective=group_relative"], ["objective=awr", *HALTING, *AGAIN, *LATE]]
+    "words",
+    [
+        ["objective=group_relative", "objective.terms.reward.samples=4"],
+        ["objective=awr", *HALTING, *AGAIN, *LATE],
+    ],
 )
 def test_gradients_of_parts_add_up(tmp_path, words):
     start(tmp_path / "whole", *EXACT, *words).train()
@@ -84,6 +88,8 @@ def test_a_batch_that_cannot_be_parted_is_refused(tmp_path, monkeypatch):
         start(tmp_path / "odd", "trainer.micro_batches=3")
     with pytest.raises(UserError, match=r"micro_batches=2: objective.terms.reward compares"):
         start(tmp_path / "ppo", "objective=ppo", "trainer.micro_batches=2")
+    with pytest.raises(UserError, match=r"puts 16 lanes on every puzzle, .* the 4 lanes"):
+        start(tmp_path / "groups", "objective=group_relative", "trainer.micro_batches=4")
     monkeypatch.setattr(processes, "size", lambda: 3)
     with pytest.raises(UserError, match=r"batch_size=16: 3 processes .* a multiple of 3"):
         start(tmp_path / "three")

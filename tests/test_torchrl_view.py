@@ -268,7 +268,6 @@ def test_torchrl_is_imported_in_few_places():
     assert importing == {
         "torchrl_view.py",
         "check_env.py",
-        "ppo.py",
         "hard_puzzles.py",
         "loggers.py",
     }

@@ -25,6 +25,7 @@ CASES: dict[str, list[str]] = {
     "set_likelihood": [],
     "awr": ["objective=awr"],
     "ppo": ["objective=ppo"],
+    "groups": ["objective=group_relative", "objective.terms.reward.samples=4"],
     "halting": [*HALTING, *AGAIN, *LATE],
     "ledger": ["trainer.lanes=ledger", "objective=dis", "trainer.micro_batches=2"],
     "half": ["trainer.max_optimizer_steps=7"],

@@ -43,19 +43,21 @@ class Candidates(nn.Module):
         self.register_buffer("token", token, persistent=False)
         self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
 
-    def embed(self, question: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor, table: nn.Embedding | None = None) -> Tensor:
         """Embeds what a candidate's position holds: it, another candidate, or a token that is none.
 
         Args:
-            question: uint8 of shape (B, L).
+            tokens: uint8 of shape (B, L), a question or an answer.
+            table: V + 2 embeddings; by default those of questions.
 
         Returns:
             float32 of shape (B, N, D), laid out as (N, B, D).
         """
-        there = question.T.long()[self.position]
+        there = tokens.T.long()[self.position]
         is_candidate = self.slot_mask[self.position[:, None], there]
         decided = torch.where(there == self.token[:, None], self.held, self.excluded)
-        embedded: Tensor = self.seen(torch.where(is_candidate, decided, there))
+        table = self.seen if table is None else table
+        embedded: Tensor = table(torch.where(is_candidate, decided, there))
         return embedded.transpose(0, 1)
 
     def at_candidates(self, x: Tensor) -> Tensor:

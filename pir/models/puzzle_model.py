@@ -40,6 +40,7 @@ class Shared(TypedDict, total=False):
     draw_temperature: float
     number_features: bool
     reads_own_answer: bool
+    written_answer: bool
     dtype: str
 
 
@@ -102,10 +103,16 @@ class PuzzleModel(Reasoner):
         self.flow = None
         if settings.partial_answer:
             self.flow = AnswerFlow(puzzle, improvement_steps, settings.draw_temperature)
+        self.written = None
+        if settings.written_answer:
+            rows = vocabulary_size if self.candidates is None else vocabulary_size + 2
+            self.written = nn.Embedding(rows, hidden_size)
+            nn.init.zeros_(self.written.weight)
         read = {
             "optimality": settings.optimality_token,
             "partial_answer": settings.partial_answer,
             "own_answer": settings.reads_own_answer,
+            "written_answer": settings.written_answer,
         }
         self.inputs = frozenset(name for name, is_read in read.items() if is_read)
         self.register_buffer("slot_mask", puzzle.slot_mask.clone(), persistent=False)
@@ -175,6 +182,10 @@ class PuzzleModel(Reasoner):
             embedded = self.conditioning(k, condition).to(self.dtype)
             if self.candidates is not None and embedded.shape[1] > 1:
                 embedded = self.candidates.at_candidates(embedded)
+        if self.written is not None:
+            written = self._embed_written(condition.get("written_answer", question))
+            embedded = written if embedded is None else embedded + written
+        if embedded is not None:
             x = x + embedded
         return TensorDict(self.step(x, embedded, state, k), batch_size=state.batch_size)
 
@@ -183,6 +194,8 @@ class PuzzleModel(Reasoner):
         context = super().context(question)
         if "own_answer" in self.inputs:
             context["own_answer"] = question
+        if "written_answer" in self.inputs:
+            context["written_answer"] = question
         if self.flow is not None:
             context.update(self.flow.start(question))
         return context
@@ -194,6 +207,8 @@ class PuzzleModel(Reasoner):
         following = context.clone(recurse=False)
         if "own_answer" in self.inputs:
             following["own_answer"] = answer
+        if "written_answer" in self.inputs:
+            following["written_answer"] = answer
         if self.flow is not None:
             order, shown = context["order"], context["partial_answer"]
             following.update(self.flow.advance(question, order, shown, logits, k))
@@ -219,6 +234,13 @@ class PuzzleModel(Reasoner):
         if self.owner_map is not None:
             is_owned = (self.owners != PAD)[:, None]
             embedded = embedded + is_owned * self.owner_map(self.token(self.owners))
+        return embedded.to(self.dtype)
+
+    def _embed_written(self, answer: Tensor) -> Tensor:
+        assert self.written is not None
+        if self.candidates is not None:
+            return self.candidates.embed(answer, self.written).to(self.dtype)
+        embedded: Tensor = self.written(answer.long())
         return embedded.to(self.dtype)
 
 

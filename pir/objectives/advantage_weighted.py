@@ -14,6 +14,7 @@ from pir.checks import check_choice
 from pir.errors import UserError
 from pir.ledger.guidance import log_prob_gain
 from pir.objective import Term, cell_log_probs, mean_over_written, token_log_probs
+from pir.objectives.episodes import Episode, group_returns
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout, sample_answers, verify_answers
@@ -49,10 +50,16 @@ class AdvantageWeighted(Term):
     The first three use no label. Puzzles whose samples are all alike in score (cells, in
     conflicts) carry no information and get weight 0.
 
+    So it is as "bandits". As "revisions" (`pir.objectives.episodes`) the samples of a puzzle are
+    the answers that S lanes side by side write at the same step, and in place of its score an
+    answer has what its lane gained from the answer before that step to the end of the rollout.
+
     Args:
         samples: answers S per puzzle and step, at least 2; None for `SAMPLES`. None with
             "label_gain", which draws none.
         advantage: which one.
+        episode: "bandits", or "revisions", which needs `update="rollout"`; "bandits" with
+            "label_gain".
         weights: "exponential" or "indicator".
         beta: temperature of the exponential, in units of the advantage; None for `BETA`. None with
             "indicator".
@@ -66,6 +73,7 @@ class AdvantageWeighted(Term):
         self,
         samples: int | None = None,
         advantage: Advantage = "group",
+        episode: Episode = "bandits",
         weights: Weights = "exponential",
         beta: float | None = None,
         clip: float | None = None,
@@ -73,6 +81,9 @@ class AdvantageWeighted(Term):
         """Checks and keeps the settings."""
         if advantage == "label_gain" and samples is not None:
             raise UserError(f"objective: samples={samples} does nothing with advantage=label_gain")
+        check_choice("objective: episode", episode, get_args(Episode))
+        if advantage == "label_gain" and episode == "revisions":
+            raise UserError("objective: advantage=label_gain draws no answers: episode=bandits")
         if weights == "indicator" and (beta, clip) != (None, None):
             raise UserError(
                 f"objective: beta={beta}, clip={clip} do nothing with weights=indicator"
@@ -86,7 +97,10 @@ class AdvantageWeighted(Term):
         if beta <= 0 or clip <= 0:
             raise UserError(f"objective: beta={beta}, clip={clip}; both must be above 0")
         self.samples, self.advantage, self.weights = samples, advantage, weights
-        self.beta, self.clip = beta, clip
+        self.beta, self.clip, self.episode = beta, clip, episode
+        if episode == "revisions":
+            self.whole_rollouts = self.sampled_answers = True
+            self.lanes_per_puzzle, self.inputs = samples, ("written_answer",)
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over lanes and samples, in nats per answer; per cell for label_gain."""
@@ -96,22 +110,38 @@ class AdvantageWeighted(Term):
             return -mean_over_written(weight * log_probs, rollout)
         steps = rollout.flatten(0, 1)
         with torch.no_grad():
-            question = steps.puzzles["question"]
-            answers = sample_answers(puzzle, question, steps.after.logits, self.samples)
-            weight = self.answer_weights(puzzle, steps, answers)
+            if self.episode == "revisions":
+                answers = steps.after.answer[:, None]
+                weight = self.lane_weights(puzzle, rollout)
+            else:
+                question = steps.puzzles["question"]
+                answers = sample_answers(puzzle, question, steps.after.logits, self.samples)
+                weight = self.answer_weights(puzzle, steps, answers)
         return -(weight * cell_log_probs(steps, answers)).sum(-1).mean()
 
     def answer_weights(self, puzzle: Puzzle, steps: Rollout, answers: Tensor) -> Tensor:
         """Returns the weights of sampled answers (B, S, L): (B, S, 1), or (B, S, L) per cell."""
         question = steps.puzzles["question"]
         if self.advantage == "conflicts":
+            return self._told_apart(conflict_advantage(puzzle, question, answers))
+        score = verify_answers(puzzle, question, answers).score
+        if self.advantage == "group":
+            return self._told_apart(group_advantage(score)[..., None])
+        return self._told_apart((score - steps.before.score[:, None])[..., None])
+
+    def lane_weights(self, puzzle: Puzzle, rollout: Rollout) -> Tensor:
+        """Returns the weights of the answers that lanes wrote, (K B, 1, 1) or (K B, 1, L)."""
+        advantage = group_returns(rollout, self.samples)[..., None]
+        if self.advantage == "conflicts":
+            question = rollout.puzzles["question"].flatten(0, 1)[:: self.samples]
+            answers = rollout.after.answer.reshape(len(question), self.samples, -1)
             advantage = conflict_advantage(puzzle, question, answers)
-        else:
-            score = verify_answers(puzzle, question, answers).score
-            if self.advantage == "group":
-                advantage = group_advantage(score)[..., None]
-            else:
-                advantage = (score - steps.before.score[:, None])[..., None]
+        elif self.advantage == "group":
+            advantage = group_advantage(advantage)
+        return self._told_apart(advantage).reshape(rollout.numel(), 1, -1)
+
+    def _told_apart(self, advantage: Tensor) -> Tensor:
+        """Weighs advantages (B, S, ...); 0 where those of a group are all alike."""
         told_apart = advantage.amax(1, keepdim=True) > advantage.amin(1, keepdim=True)
         return torch.where(told_apart, self._weight(advantage), 0.0)
 

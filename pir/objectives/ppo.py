@@ -1,157 +1,105 @@
-"""Proximal policy optimisation over the episode of K improvement steps, by TorchRL."""
-
-from functools import cached_property
+"""Proximal policy optimisation over the episode of K improvement steps."""
 
 import torch
-from tensordict.nn import (
-    ProbabilisticTensorDictModule,
-    ProbabilisticTensorDictSequential,
-    TensorDictModule,
-)
 from torch import Tensor
-from torch.distributions import Categorical
 
 from pir.errors import UserError
-from pir.objective import Term
+from pir.objectives.episodes import Episode, generalized_advantages, rewards
+from pir.objectives.policy_gradient import CountedCells, Credit, PolicyGradient
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
-from pir.rollout import Rollout, sample_answers
+from pir.rollout import Rollout, sample_answers, verify_answers
 from pir.system import processes
 
+GAMMA, LMBDA = 1.0, 0.95
+"""The discount and the lambda of an episode of revisions where they are not given."""
 
-class PPO(Term):
+
+class PPO(PolicyGradient):
     """The clipped surrogate with a value head (Schulman et al. 2017, arXiv:1707.06347, Eq. 9).
 
-    The episode is the rollout: action a_k is an answer drawn from the policy after step k, reward
-    its score less that of the answer held before the step, so that holding on earns 0; V(s_k) is
-    the value head's estimate at the state after step k, V of the last state 0. Advantages are
-    TorchRL's functional GAE (Schulman et al. 2016, arXiv:1506.02438), the loss is its
-    `ClipPPOLoss`, and gradient reaches back through one step. No label is used.
+    The value head F estimates the score of the last answer, so that V(s_k) = F(s_k) less the score
+    of the answer held is the gain to come; V after the last step is 0. Advantages are generalised
+    advantage estimates of the gains, standardised over all steps and lanes; gradient reaches back
+    through one step. As "bandits" one answer is drawn after every step and the episode is that step
+    alone: F estimates the score of a drawn answer.
 
     Args:
-        clip: how far a ratio may fall below and rise above 1.
-        gamma: discount of later gains.
-        lmbda: lambda of GAE.
-        entropy: weight of the policy's entropy bonus.
-        critic: weight of the value head's loss.
+        episode: see `PolicyGradient`.
+        clip: see there.
+        gamma: discount of later gains; None for `GAMMA`. None with "bandits".
+        lmbda: lambda of the advantage estimates; None for `LMBDA`. None with "bandits".
+        credit: see `PolicyGradient`, as the three below.
+        cells: see there.
+        entropy: see there.
+        kl: see there.
+        critic: weight of the value head's loss, the mean squared error.
+
+    Raises:
+        UserError: if a setting is out of range, or would do nothing.
     """
 
-    outputs = ("value",)
-    whole_rollouts = True
     whole_batch = True
 
     def __init__(
         self,
+        episode: Episode = "revisions",
         clip: tuple[float, float] = (0.2, 0.28),
-        gamma: float = 1.0,
-        lmbda: float = 0.95,
+        gamma: float | None = None,
+        lmbda: float | None = None,
+        credit: Credit = "uniform",
+        cells: CountedCells = "all",
         entropy: float = 0.01,
+        kl: float = 0.0,
         critic: float = 0.5,
     ) -> None:
         """Checks and keeps the settings."""
-        if not (0 < clip[0] < 1 and clip[1] > 0):
+        super().__init__(episode, clip, credit, cells, entropy, kl)
+        if episode == "bandits" and (gamma, lmbda) != (None, None):
             raise UserError(
-                f"objective: clip={list(clip)}; the first in (0, 1), the second above 0"
+                f"objective: gamma={gamma}, lmbda={lmbda} do nothing with episode=bandits"
             )
-        for name, value in {"gamma": gamma, "lmbda": lmbda}.items():
+        self.gamma = GAMMA if gamma is None else gamma
+        self.lmbda = LMBDA if lmbda is None else lmbda
+        for name, value in {"gamma": self.gamma, "lmbda": self.lmbda}.items():
             if not 0 <= value <= 1:
                 raise UserError(f"objective: {name}={value}; must lie in [0, 1]")
-        if entropy < 0 or critic < 0:
-            raise UserError(f"objective: entropy={entropy}, critic={critic}; at least 0")
-        self.clip, self.gamma, self.lmbda = clip, gamma, lmbda
-        self.entropy, self.critic = entropy, critic
-
-    @cached_property
-    def _loss(self) -> torch.nn.Module:
-        """TorchRL's loss over policies and values that are computed already."""
-        from torchrl.objectives import ClipPPOLoss  # takes seconds to import
-
-        read = TensorDictModule(lambda logits: logits, in_keys=["logits"], out_keys=["logits"])
-        draw = ProbabilisticTensorDictModule(
-            in_keys=["logits", "written"],
-            out_keys=["action"],
-            distribution_class=AnswerDistribution,
-            return_log_prob=True,
-        )
-        value = TensorDictModule(lambda value: value, in_keys=["value"], out_keys=["state_value"])
-        loss: torch.nn.Module = ClipPPOLoss(
-            ProbabilisticTensorDictSequential(read, draw),
-            value,
-            clip_epsilon=self.clip,
-            entropy_coeff=self.entropy,
-            critic_coeff=self.critic,
-            loss_critic_type="l2",
-            functional=False,
-        )
-        return loss
+        if not critic >= 0:
+            raise UserError(f"objective: critic={critic}; at least 0")
+        self.critic = critic
+        self.outputs = ("value", *self.outputs)
 
     @torch.no_grad()
     def collect(self, rollout: Rollout, puzzle: Puzzle) -> dict[str, Tensor]:
-        """Draws one answer per lane and step, scores it, and estimates its advantage."""
-        from torchrl.objectives.value.functional import generalized_advantage_estimate
-
-        actions, log_probs, rewards = [], [], []
-        for step in rollout.unbind(0):
-            question, logits = step.puzzles["question"], step.after.logits
-            action = sample_answers(puzzle, question, logits, 1)[:, 0]
-            actions.append(action.long())
-            log_probs.append(AnswerDistribution(logits, step.written).log_prob(action.long()))
-            rewards.append(puzzle.verify(question, action).score - step.before.score)
-        value = rollout.before.value
-        following = torch.cat([value[1:], torch.zeros_like(value[:1])])
-        done = torch.zeros_like(value, dtype=torch.bool)
-        done[-1] = True
-        columns = [x[..., None] for x in (value, following, torch.stack(rewards), done)]
-        advantage, target = generalized_advantage_estimate(
-            self.gamma, self.lmbda, *columns, time_dim=0
-        )
+        """Gives the answer of every step its advantage, and the value head its target."""
+        held, answers = rollout.before.score, rollout.after.answer[:, :, None]
+        values = rollout.before.value - held
+        if self.episode == "revisions":
+            advantage = generalized_advantages(rewards(rollout), values, self.gamma, self.lmbda)
+        else:
+            steps = rollout.flatten(0, 1)
+            question = steps.puzzles["question"]
+            drawn = sample_answers(puzzle, question, steps.after.logits, 1)
+            score = verify_answers(puzzle, question, drawn).score
+            answers = drawn.view(answers.shape)
+            advantage = score.view(held.shape) - held - values
         everywhere = processes.gathered(advantage, 1)
         spread = everywhere.std(correction=0).clamp(min=1e-4)
-        return {
-            "action": torch.stack(actions),
-            "action_log_prob": torch.stack(log_probs),
-            "advantage": (advantage - everywhere.mean()) / spread,
-            "value_target": target,
-        }
+        standard = (advantage - everywhere.mean()) / spread
+        target = {"value_target": advantage + values + held}
+        return self.kept(rollout, answers, standard[..., None]) | target
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
-        """Returns the mean over lanes and steps of surrogate, entropy bonus and value loss."""
-        batch = rollout.experience.clone(recurse=False).update(
-            {
-                "logits": rollout.after.logits,
-                "written": rollout.written,
-                "value": values(rollout, reasoner)[..., None],
-            }
+        """Returns the clipped surrogate and the value head's loss."""
+        error = rollout.experience["value_target"] - values(rollout, reasoner)
+        total: Tensor = (
+            super().loss(rollout, puzzle, reasoner) + self.critic * error.square().mean()
         )
-        losses = self._loss.to(rollout.k.device)(batch)
-        total: Tensor = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
         return total
 
 
 def values(rollout: Rollout, reasoner: Reasoner) -> Tensor:
-    """Returns V of the states before the steps, float32 of shape (K, B), with gradient."""
+    """Returns F of the states before the steps, float32 of shape (K, B), with gradient."""
     start = reasoner.read_out(rollout.before.state[0]).value
     assert start is not None
     return torch.cat([start[None], rollout.after.value[:-1]])
-
-
-class AnswerDistribution(Categorical):
-    """Answers whose written cells are drawn each by itself; the other cells do not count.
-
-    Args:
-        logits: float32 of shape (..., L, V).
-        written: bool of shape (..., L).
-    """
-
-    def __init__(self, logits: Tensor, written: Tensor) -> None:
-        """Takes the policy."""
-        super().__init__(logits=logits, validate_args=False)
-        self.is_written = written
-
-    def log_prob(self, answer: Tensor) -> Tensor:
-        """Returns log p(answer), shape (...), of answers (..., L)."""
-        return (super().log_prob(answer) * self.is_written).sum(-1)  # type: ignore[no-any-return,no-untyped-call]
-
-    def entropy(self) -> Tensor:
-        """Returns the entropy in nats per answer, shape (...)."""
-        return (super().entropy() * self.is_written).sum(-1)  # type: ignore[no-any-return,no-untyped-call]

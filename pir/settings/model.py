@@ -31,6 +31,8 @@ class ModelSettings:
             policy itself; lower ones are right more often and differ a little less.
         reads_own_answer: whether every step but the first reads the answer held now in place of
             the question.
+        written_answer: whether every step also reads the answer written so far, beside the
+            question (the terms PPO, GroupRelative and AdvantageWeighted with episode=revisions).
         number_features: whether tokens that stand for numbers (Countdown's) start with embeddings
             made of sines and cosines of the numbers; else with random ones.
         dtype: of activations and products: float32, bfloat16, or auto for bfloat16 where the
@@ -50,5 +52,6 @@ class ModelSettings:
     partial_answer: bool = False
     draw_temperature: float = 0.5
     reads_own_answer: bool = False
+    written_answer: bool = False
     number_features: bool = True
     dtype: str = "auto"

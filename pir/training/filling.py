@@ -18,12 +18,14 @@ def fill_lanes(trainer: "Trainer") -> bool:
     """Puts new puzzles into the finished lanes; returns False if a signal stops it.
 
     Finished lanes take the next puzzles in order, over all processes: each knows from the number of
-    lanes that are finished in the others which puzzles are its own. Generation may take long, so a
-    signal ends it at once, as if it had not begun.
+    lanes that are finished in the others which puzzles are its own. Lanes that hold the same puzzle
+    (`Term.lanes_per_puzzle`) are refilled together. Generation may take long, so a signal ends it
+    at once, as if it had not begun.
     """
     state, progress = trainer.state, trainer.progress
     lanes = state.lanes
-    count = trainer.share.count if lanes is None else int(lanes.finished.sum())
+    group = trainer.objective.lanes_per_puzzle
+    count = (trainer.share.count if lanes is None else int(lanes.finished.sum())) // group
     counts = processes.gathered(torch.tensor([count])).tolist()
     wanted = sum(counts)
     if wanted == 0:
@@ -52,7 +54,9 @@ def fill_lanes(trainer: "Trainer") -> bool:
             max(first - fresh, 0) : max(first + rows - fresh, 0)
         ]
         puzzles = torch.cat([puzzles, failed])
-    with at_hand(Share(first, rows, wanted, wanted)):
+    if group > 1:
+        puzzles = puzzles[torch.arange(rows).repeat_interleave(group)]
+    with at_hand(Share(first * group, rows * group, wanted * group, wanted * group)):
         begun = trainer.begin(puzzles)
         new = start_late(trainer.reasoner, trainer.puzzle, begun, trainer.settings)
     if count:

@@ -4,7 +4,7 @@ import torch
 from tensordict import TensorDict
 
 from pir.errors import UserError
-from pir.objectives import Objective
+from pir.objectives import Objective, Term
 from pir.reasoner import Reasoner
 from pir.schedules import LaneSchedule
 from pir.settings.training import TrainerSettings
@@ -15,6 +15,7 @@ SETTINGS = {
     "value": "a value head: set model.value_head=true",
     "optimality": "an optimality token: set model.optimality_token=true",
     "partial_answer": "a partial answer: set model.partial_answer=true",
+    "written_answer": "the answer written so far: set model.written_answer=true",
 }
 """What the built-in reasoners have only if they are asked to, and how to ask."""
 
@@ -55,27 +56,45 @@ def refuse_misfit(
     for name, term in objective.used_terms().items():
         place = f"objective.terms.{name}"
         needs[place] = term.outputs
-        for condition in term.conditions:
-            if condition not in reasoner.inputs:
-                raise UserError(f"{place} conditions the model on {_lacking(condition)}")
-        if term.conditions and (schedule.reads_outcomes or settings.replay_share > 0):
-            raise UserError(
-                f"{place} conditions the model on more than it knows in use "
-                f"({', '.join(term.conditions)}), so how its rollouts end says little: set "
-                "trainer.replay_share=0, and trainer.lanes to another choice than ledger"
-            )
-        if term.plain_inputs and (held := reasoner.inputs & {"partial_answer", "own_answer"}):
-            raise UserError(
-                f"{place} takes steps again, whose inputs must not change with the answer: set "
-                + " and ".join(f"model.{READ_BY[name]}=false" for name in sorted(held))
-            )
+        _refuse_inputs(place, term, reasoner, schedule, settings)
     for place, outputs in needs.items():
         for name in outputs:
             if getattr(policy, name) is None:
                 raise UserError(f"{place} needs {_lacking(name)}")
 
 
-READ_BY = {"partial_answer": "partial_answer", "own_answer": "reads_own_answer"}
+def _refuse_inputs(
+    place: str,
+    term: Term,
+    reasoner: Reasoner,
+    schedule: LaneSchedule,
+    settings: TrainerSettings,
+) -> None:
+    """Refuses a term that needs the reasoner to read what it does not, or not to."""
+    for read in term.inputs:
+        if read not in reasoner.inputs:
+            raise UserError(f"{place} needs a model that reads {_lacking(read)}")
+    for condition in term.conditions:
+        if condition not in reasoner.inputs:
+            raise UserError(f"{place} conditions the model on {_lacking(condition)}")
+    if term.conditions and (schedule.reads_outcomes or settings.replay_share > 0):
+        raise UserError(
+            f"{place} conditions the model on more than it knows in use "
+            f"({', '.join(term.conditions)}), so how its rollouts end says little: set "
+            "trainer.replay_share=0, and trainer.lanes to another choice than ledger"
+        )
+    if term.plain_inputs and (held := reasoner.inputs & set(READ_BY)):
+        raise UserError(
+            f"{place} takes steps again, whose inputs must not change with the answer: set "
+            + " and ".join(f"model.{READ_BY[name]}=false" for name in sorted(held))
+        )
+
+
+READ_BY = {
+    "partial_answer": "partial_answer",
+    "own_answer": "reads_own_answer",
+    "written_answer": "written_answer",
+}
 """The settings by which the built-in reasoners read an answer."""
 
 

@@ -40,6 +40,11 @@ def own_share(settings: TrainerSettings, objective: Objective) -> Share:
         raise UserError(
             f"trainer.micro_batches={parts}: must divide the {count} lanes of a process"
         )
+    if (count // parts) % objective.lanes_per_puzzle:
+        raise UserError(
+            f"trainer.batch_size={whole}: the objective puts {objective.lanes_per_puzzle} lanes on "
+            f"every puzzle, which must divide the {count // parts} lanes of a process and part"
+        )
     for name, term in objective.used_terms().items():
         if parts > 1 and term.whole_batch:
             raise UserError(

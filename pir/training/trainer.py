@@ -197,7 +197,7 @@ class Trainer:
         reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
         progress, updates, schedule = self.progress, self.updates, self.state.schedule
         optimizer_step, backprop = progress.optimizer_step, objective.backprop_steps
-        bptt = backprop > 1
+        bptt, drawn = backprop > 1, objective.sampled_answers
         length = self._rollout_length()
         num_steps = length if objective.update == "rollout" else 1
         assert self.state.lanes is not None
@@ -207,7 +207,9 @@ class Trainer:
             for k in range(1, num_steps + 1):
                 condition = objective.condition(lanes, optimizer_step)
                 with gradient_in(k, num_steps, backprop):
-                    lanes, step = improve(reasoner, puzzle, lanes, condition, through_time=bptt)
+                    lanes, step = improve(
+                        reasoner, puzzle, lanes, condition, through_time=bptt, sampled_answer=drawn
+                    )
                 steps.append(step)
             rollout = stack(steps)
             updates.learn(objective.losses(rollout, puzzle, reasoner, optimizer_step))
@@ -218,8 +220,9 @@ class Trainer:
             lanes.finished = schedule.finished(step, progress.improvement_step, length)
             self._record(step, lanes.finished)
         if self.settings.replay_share > 0:
-            failed = lanes.finished & ~lanes.now.solved
-            self.state.hard_puzzles.add(*parallel.everywhere(lanes.puzzles, failed))
+            one = lanes[:: objective.lanes_per_puzzle]
+            failed = one.finished & ~one.now.solved
+            self.state.hard_puzzles.add(*parallel.everywhere(one.puzzles, failed))
         self.state.lanes = lanes.detach()
 
     def _rollout_length(self) -> int:

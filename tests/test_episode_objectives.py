@@ -1,0 +1,356 @@
+"""Training on the episode of revised answers: its laws, and every loss against a slow reference."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from pir.envs.views.episode import Episode
+from pir.envs.views.torchrl_view import PuzzleEnv
+from tensordict import TensorDict
+from torchrl.objectives.value.functional import generalized_advantage_estimate
+
+from pir.errors import UserError
+from pir.objectives import PPO, AdvantageWeighted, DeepSupervision, GroupRelative, Objective
+from pir.objectives.episodes import generalized_advantages, returns, rewards
+from pir.rollout import changed, replay, stack
+from tests.objective_steps import (
+    PUZZLES,
+    assert_same,
+    cells,
+    gradients,
+    log_policy,
+    loss_of,
+    make_leaves,
+    make_model,
+    make_rollout,
+    zero,
+)
+
+
+@pytest.fixture(params=PUZZLES)
+def puzzle(request):
+    return PUZZLES[request.param]()
+
+
+def make_episodes(puzzle, term, num_steps=3, **options):
+    """Rollouts of 4 lanes by an untrained model that reads the answer written so far."""
+    options = {"written_answer": True, "value_head": True} | options
+    steps = make_rollout(puzzle, num_steps, term, lanes_per_puzzle=term.lanes_per_puzzle, **options)
+    return make_leaves(steps)
+
+
+def move(steps):
+    """Changes the policies after the rollout, so that ratios leave their bounds on both sides."""
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for step in steps:
+            step.after.logits.add_(torch.randn(step.after.logits.shape))
+
+
+# --- the episode ----------------------------------------------------------------------------------
+
+
+def test_a_rollout_is_an_episode_of_the_environment(puzzle):
+    """The same answers in the TorchRL environment: the same observations and rewards."""
+    rollout = stack(make_episodes(puzzle, PPO(), 4))
+    question = rollout.puzzles["question"][0]
+    env = PuzzleEnv(puzzle, 4, horizon=4)
+    at = env.reset(TensorDict({"question": question}, batch_size=[4]), set_state=True)
+    for step in rollout.unbind(0):
+        assert torch.equal(step.before.answer, at["answer"])
+        assert torch.equal(step.condition["written_answer"], at["answer"])
+        assert torch.equal(step.before.score, at["score"][:, 0])
+        at = env.step(at.set("action", step.after.answer))["next"]
+        assert torch.allclose(rewards(step[None])[0], at["reward"][:, 0], atol=1e-6)
+    assert at["done"].all()
+    assert len({tuple(row) for row in rollout.after.answer.flatten(0, 1).tolist()}) > 4
+
+
+def test_rewards_telescope(puzzle):
+    rollout = stack(make_episodes(puzzle, PPO(), 4))
+    question = rollout.puzzles["question"][0]
+    first = puzzle.verify(question, question).score
+    last = puzzle.verify(question, rollout.after.answer[-1]).score
+    gained = rewards(rollout)
+    assert torch.allclose(gained.sum(0), last - first, atol=1e-6)
+    assert torch.allclose(returns(gained)[0], last - first, atol=1e-6)
+    assert gained.abs().max() > 0
+
+
+def test_to_keep_the_answer_earns_nothing(puzzle):
+    episode = Episode(puzzle)
+    puzzles = puzzle.sample(8, "train", seed=1)
+    for answer in (puzzles["question"], puzzles["solution"]):
+        state = episode.begin(puzzles["question"], answer)
+        _, reward = episode.revise(state, state.answer)
+        assert torch.equal(reward, torch.zeros(8))
+
+
+def test_the_model_reads_the_answer_that_was_drawn(puzzle):
+    """Another answer leads elsewhere, once the embedding is no longer 0 as at the start."""
+    model = make_model(puzzle, written_answer=True)
+    steps = make_rollout(puzzle, 2, PPO(), model=model)
+    other = steps[1].condition["written_answer"].flip(0)
+    assert torch.equal(replay(model, steps[1], written_answer=other).logits, steps[1].after.logits)
+    torch.nn.init.normal_(model.written.weight)
+    here = replay(model, steps[1]).logits
+    assert not torch.equal(here, replay(model, steps[1], written_answer=other).logits)
+
+
+def test_returns_and_advantages_by_torchrl():
+    torch.manual_seed(0)
+    reward, values = torch.randn(5, 3), torch.randn(5, 3)
+    following = torch.cat([values[1:], torch.zeros(1, 3)])
+    done = torch.zeros(5, 3, dtype=torch.bool)
+    done[-1] = True
+    columns = [x[..., None] for x in (values, following, reward, done)]
+    expected, _ = generalized_advantage_estimate(0.9, 0.7, *columns, time_dim=0)
+    ours = generalized_advantages(reward, values, 0.9, 0.7)
+    assert torch.allclose(ours, expected[..., 0], atol=1e-6)
+
+
+# --- the clipped surrogate ------------------------------------------------------------------------
+
+SETTINGS = {"clip": (0.1, 0.3), "entropy": 0.05, "kl": 0.03}
+
+
+def slow_surrogate(puzzle, steps, old, answers, advantage, counted="all"):
+    """Returns the loss of answers [k][b], and how often it was cut too low and too high."""
+    slow, cut, (low, high) = zero(), [0, 0], SETTINGS["clip"]
+    count = len(steps) * len(answers[0])
+    for k, step in enumerate(steps):
+        policy, before = log_policy(step), step.before.logits.double().log_softmax(-1)
+        for b, written in enumerate(cells(puzzle, step)):
+            for cell in written:
+                c, u = policy[b, cell], before[b, cell]
+                entropy, kl = -(c.exp() * c).sum(), (c.exp() * (c - u)).sum()
+                slow = slow + (SETTINGS["kl"] * kl - SETTINGS["entropy"] * entropy) / count
+                token = int(answers[k][b][cell])
+                if counted == "changed" and token == int(step.before.answer[b, cell]):
+                    continue
+                ratio = (c[token] - old[k][b, cell, token]).exp()
+                gain = ratio * advantage[k, b]
+                part = min(max(ratio.item(), 1 - low), 1 + high) * advantage[k, b]
+                if part < gain.item():
+                    cut[ratio.item() > 1] += 1
+                    gain = torch.tensor(part)
+                slow = slow - gain / count
+    return slow, cut
+
+
+def scores_by_hand(puzzle, steps):
+    """The score of every lane's answer before step 1, and after each step."""
+    question = steps[0].puzzles["question"]
+    held = [question, *(step.after.answer for step in steps)]
+    return [puzzle.verify(question, answer).score.tolist() for answer in held]
+
+
+def standardised(values):
+    mean = sum(values) / len(values)
+    return [
+        (v - mean) / (math.sqrt(sum((w - mean) ** 2 for w in values) / len(values)) + 1e-4)
+        for v in values
+    ]
+
+
+@pytest.mark.parametrize("counted", ["all", "changed"])
+def test_group_relative_revisions(puzzle, counted):
+    """Two lanes a puzzle; the advantage is what a lane still gains, among its puzzle's lanes."""
+    term = GroupRelative(2, cells=counted, **SETTINGS)
+    steps = make_episodes(puzzle, term)
+    question = steps[0].puzzles["question"]
+    assert torch.equal(question[0::2], question[1::2])
+    score = scores_by_hand(puzzle, steps)
+    advantage = {}
+    for k in range(3):
+        for first in (0, 2):
+            to_come = [score[3][b] - score[k][b] for b in (first, first + 1)]
+            advantage |= {(k, first + i): a for i, a in enumerate(standardised(to_come))}
+    answers = [step.after.answer for step in steps]
+    kept = term.collect(stack(steps), puzzle)
+    old = [log_policy(step).detach() for step in steps]
+    for moved in (False, True):
+        if moved:
+            move(steps)
+        slow, cut = slow_surrogate(puzzle, steps, old, answers, advantage, counted)
+        assert (min(cut) > 0) == moved
+        assert_same(loss_of(term, puzzle, *steps, **kept), slow, *steps)
+
+
+def test_ppo_revisions(puzzle):
+    model = make_model(puzzle, written_answer=True, value_head=True)
+    term = PPO(gamma=0.9, lmbda=0.7, critic=0.4, **SETTINGS)
+    steps = make_leaves(make_rollout(puzzle, 4, term, model=model))
+    for earlier, later in pairwise(steps):  # as they follow on one another
+        later.before.value = earlier.after.value.detach()
+    score = scores_by_hand(puzzle, steps)
+    head = [steps[0].before.value, *(step.after.value.detach() for step in steps)]
+    advantage, target = {}, {}
+    for b in range(4):
+        value = [head[k][b].item() - score[k][b] for k in range(4)] + [0.0]
+        gain = [score[k + 1][b] - score[k][b] for k in range(4)]
+        error = [gain[k] + 0.9 * value[k + 1] - value[k] for k in range(4)]
+        for k in range(4):
+            advantage[k, b] = sum(0.63 ** (j - k) * error[j] for j in range(k, 4))
+            target[k, b] = advantage[k, b] + head[k][b].item()
+    mean = sum(advantage.values()) / 16
+    spread = math.sqrt(sum((a - mean) ** 2 for a in advantage.values()) / 16)
+    standard = {key: (a - mean) / spread for key, a in advantage.items()}
+    answers = [step.after.answer for step in steps]
+    kept = term.collect(stack(steps), puzzle)
+    old = [log_policy(step).detach() for step in steps]
+    for moved in (False, True):
+        if moved:
+            move(steps)
+        slow, cut = slow_surrogate(puzzle, steps, old, answers, standard)
+        assert (min(cut) > 0) == moved
+        values = [model.read_out(steps[0].before.state).value] + [s.after.value for s in steps[:-1]]
+        for (k, b), aim in target.items():
+            slow = slow + 0.4 * (aim - values[k][b].double()) ** 2 / 16
+        fast = loss_of(term, puzzle, *steps, model=model, **kept)
+        assert_same(fast, slow, *steps)
+    parts = list(model.value_head.parameters())  # by way of the value of the start
+    for a, b in zip(gradients(fast, parts), gradients(slow, parts), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+        assert a.any()
+
+
+def test_ppo_bandits_scores_an_answer_and_forgets_it(puzzle):
+    model = make_model(puzzle, value_head=True)
+    steps = make_rollout(puzzle, 3, model=model)
+    kept = PPO("bandits").collect(stack(steps), puzzle)
+    for k, step in enumerate(steps):
+        question, drawn = step.puzzles["question"], kept["answers"][k, :, 0]
+        assert not torch.equal(drawn, step.after.answer)
+        score = puzzle.verify(question, drawn).score
+        assert torch.allclose(kept["value_target"][k], score, atol=1e-6)
+    assert kept["advantage"].mean().item() == pytest.approx(0, abs=1e-5)
+
+
+def test_one_written_cell_is_torchrls_ppo():
+    """With one cell to write, ratios of cells are ratios of answers."""
+    from tensordict.nn import ProbabilisticTensorDictModule as Draw
+    from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+    from torch.distributions import Categorical
+    from torchrl.objectives import ClipPPOLoss
+
+    torch.manual_seed(0)
+    logits, old = torch.randn(12, 5, requires_grad=True), torch.randn(12, 5).log_softmax(-1)
+    action, advantage = torch.randint(5, (12,)), torch.randn(12)
+    read = TensorDictModule(lambda x: x, in_keys=["logits"], out_keys=["logits"])
+    draw = Draw(
+        in_keys=["logits"],
+        out_keys=["action"],
+        distribution_class=Categorical,
+        return_log_prob=True,
+    )
+    actor = ProbabilisticTensorDictSequential(read, draw)
+    value = TensorDictModule(lambda x: x, in_keys=["value"], out_keys=["state_value"])
+    loss = ClipPPOLoss(
+        actor, value, clip_epsilon=SETTINGS["clip"], entropy_coeff=0.05, functional=False
+    )
+    taken = old.gather(1, action[:, None])[:, 0]
+    batch = TensorDict(
+        {"logits": logits, "action": action, "action_log_prob": taken}
+        | {"advantage": advantage[:, None], "value": torch.zeros(12, 1)}
+        | {"value_target": torch.zeros(12, 1)},
+        batch_size=[12],
+    )
+    theirs = loss(batch)
+    expected = theirs["loss_objective"] + theirs["loss_entropy"]
+
+    puzzle = PUZZLES["countdown"]()
+    (step,) = make_rollout(puzzle, 1, batch=12)
+    step.after.logits = logits[:, None]
+    step.written = torch.ones(12, 1, dtype=torch.bool)
+    term = GroupRelative(2, "bandits", clip=SETTINGS["clip"], entropy=0.05)
+    kept = {
+        "answers": action.to(torch.uint8)[None, :, None, None],
+        "log_probs": taken[None, :, None, None],
+        "advantage": advantage[None, :, None],
+        "credit": torch.ones(1, 12),
+    }
+    ours = loss_of(term, puzzle, step, **kept)
+    assert ours.item() == pytest.approx(expected.item(), abs=1e-6)
+    for a, b in zip(gradients(ours, [logits]), gradients(expected, [logits]), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+        assert a.any()
+
+
+# --- advantage-weighted regression ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("advantage", ["group", "previous", "conflicts"])
+def test_advantage_weighted_revisions(puzzle, advantage):
+    term = AdvantageWeighted(2, advantage, "revisions", beta=0.3, clip=4.0)
+    steps = make_episodes(puzzle, term)
+    score, slow = scores_by_hand(puzzle, steps), zero()
+    for k, step in enumerate(steps):
+        policy, question = log_policy(step), step.puzzles["question"]
+        free = ~puzzle.conflicts(question, step.after.answer)
+        for b, written in enumerate(cells(puzzle, step)):
+            pair = (b // 2 * 2, b // 2 * 2 + 1)
+            for cell in written:
+                earned = [score[3][lane] - score[k][lane] for lane in pair]
+                if advantage == "conflicts":
+                    earned = [float(free[lane, cell]) for lane in pair]
+                if earned[0] == earned[1]:
+                    continue  # nothing tells the two apart
+                base = 0.0 if advantage == "previous" else sum(earned) / 2
+                weight = min(math.exp((earned[b % 2] - base) / 0.3), 4.0)
+                slow = slow - weight * policy[b, cell, int(step.after.answer[b, cell])] / 12
+    assert_same(loss_of(term, puzzle, *steps), slow, *steps)
+
+
+# --- several updates per rollout, and what does not fit -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: PPO(**SETTINGS), lambda: GroupRelative(2), lambda: GroupRelative(6, "bandits")]
+)
+def test_later_epochs_compare_with_the_policy_that_acted(puzzle, make):
+    """The second update has the ratios of the steps taken again to those of the rollout."""
+    term, kept = make(), {}
+    collect = term.collect
+    term.collect = lambda *args: kept.setdefault("it", collect(*args))
+    model = make_model(puzzle, value_head=True, written_answer=True)
+    steps = make_rollout(puzzle, 2, term, model=model, lanes_per_puzzle=term.lanes_per_puzzle)
+    objective = Objective({"reward": term, "label": DeepSupervision()}, "rollout", epochs=2)
+    updates = objective.losses(stack(steps), puzzle, model, 0)
+    sum(next(updates).values()).backward()
+    torch.optim.SGD(model.parameters(), lr=0.3).step()
+    second = next(updates)["reward"]
+    again = []
+    for step in steps:
+        policy = replay(model, step)._asdict()
+        known = {name: part for name, part in policy.items() if part is not None}
+        again.append(changed(step, after=step.after.replace(**known)))
+    assert (again[0].after.logits - steps[0].after.logits).abs().max() > 0.01
+    by_hand = loss_of(term, puzzle, *again, model=model, **kept["it"])
+    assert second.item() == pytest.approx(by_hand.item(), rel=1e-5, abs=1e-6)
+    unmoved = loss_of(term, puzzle, *steps, model=model, **kept["it"])
+    assert abs(second.item() - unmoved.item()) > 1e-4
+    assert next(updates, None) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PPO("bandits", gamma=0.9), "gamma=0.9"),
+        (lambda: PPO(kl=-1.0), "kl=-1.0"),
+        (lambda: PPO(cells="some"), "cells"),
+        (lambda: GroupRelative(episode="day"), "episode"),
+        (lambda: AdvantageWeighted(advantage="label_gain", episode="revisions"), "label_gain"),
+        (lambda: Objective({"reward": PPO()}), "objective.terms.reward needs objective.update"),
+        (
+            lambda: Objective(
+                {"a": GroupRelative(4), "b": AdvantageWeighted(8, episode="revisions")}, "rollout"
+            ),
+            "puts 4 lanes on a puzzle, another term 8",
+        ),
+    ],
+)
+def test_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
