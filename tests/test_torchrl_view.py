@@ -266,6 +266,7 @@ def test_torchrl_is_imported_in_few_places():
         if re.search(r"^\s*(import|from) torchrl", file.read_text(), re.MULTILINE)
     }
     assert importing == {
+        "torchrl_actor.py",
         "torchrl_view.py",
         "check_env.py",
         "hard_puzzles.py",

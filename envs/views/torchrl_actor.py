@@ -1,0 +1,156 @@
+"""A reasoner as actor and critic of TorchRL's algorithms, over `PuzzleEnv`.
+
+    env = with_latents(PuzzleEnv(puzzle, num_envs=256, horizon=3), reasoner)
+    actor, critic = actor_and_critic(reasoner, puzzle)
+
+The actor takes one improvement step: it reads the question, the answer written so far and the
+reasoner's latents, draws a revised answer, and keeps the new latents in the data, as recurrent
+policies of TorchRL do. `examples/torchrl_ppo.py` trains one.
+"""
+
+import torch
+from pir.envs.views.torchrl_view import PuzzleEnv
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import (
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModuleBase,
+)
+from torch import Tensor
+from torch.distributions import Categorical
+from torchrl.data import Composite, Unbounded
+from torchrl.envs import TensorDictPrimer, TransformedEnv
+
+from pir.errors import UserError
+from pir.puzzle import Puzzle
+from pir.reasoner import Reasoner
+
+LATENTS = "latents"
+"""The key under which a tensordict holds the latents before a step, by name."""
+
+
+class AnswerDistribution(Categorical):
+    """Answers whose written cells are drawn each by itself; the other cells do not count.
+
+    Args:
+        logits: float32 of shape (..., L, V).
+        written: bool of shape (..., L).
+    """
+
+    def __init__(self, logits: Tensor, written: Tensor) -> None:
+        """Takes the policy."""
+        super().__init__(logits=logits, validate_args=False)
+        self.is_written = written
+
+    @property
+    def deterministic_sample(self) -> Tensor:
+        """The most likely answer."""
+        return self.mode
+
+    def log_prob(self, answer: Tensor) -> Tensor:
+        """Returns log p(answer), shape (...), of answers (..., L)."""
+        return (super().log_prob(answer) * self.is_written).sum(-1)  # type: ignore[no-any-return,no-untyped-call]
+
+    def entropy(self) -> Tensor:
+        """Returns the entropy in nats per answer, shape (...)."""
+        return (super().entropy() * self.is_written).sum(-1)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Reader(TensorDictModuleBase):  # type: ignore[misc]
+    """What actor and critic share: what the reasoner holds before a step."""
+
+    def __init__(self, reasoner: Reasoner, puzzle: Puzzle) -> None:
+        super().__init__()
+        self.reasoner, self.puzzle = reasoner, puzzle
+        self.latents = [(LATENTS, name) for name in sorted(_example(reasoner, puzzle).keys())]
+        self.in_keys = ["question", "answer", "score", "step", *self.latents]
+
+    def before(self, data: TensorDictBase) -> TensorDict:
+        """Returns the latents of rows (B,); where no step was taken yet, those of a start."""
+        state = self.reasoner.start(data["question"])
+        for name, start in state.items():
+            begins = (data["step"] == 0).view(-1, *(1 for _ in start.shape[1:]))
+            state[name] = torch.where(begins, start, data[LATENTS, name].to(start.dtype))
+        return state
+
+
+class Revision(_Reader):
+    """Takes one improvement step: logits, the positions that are written, and the new latents."""
+
+    def __init__(self, reasoner: Reasoner, puzzle: Puzzle) -> None:
+        """Names what is read and written."""
+        super().__init__(reasoner, puzzle)
+        self.out_keys = ["logits", "written", *(("next", *key) for key in self.latents)]
+
+    def forward(self, data: TensorDictBase) -> TensorDictBase:
+        """Writes them into data of any batch size."""
+        rows = data.reshape(-1)
+        question, k = rows["question"], rows["step"][:, 0] + 1
+        context = self.reasoner.context(question)
+        if "written_answer" in context.keys():  # noqa: SIM118, a TensorDict has no `in`
+            context["written_answer"] = rows["answer"]
+        state = self.reasoner.improve(question, self.before(rows), k, context)
+        found = {"logits": self.reasoner.read_out(state).logits}
+        found["written"] = self.puzzle.written(question)
+        for key, value in found.items():
+            data[key] = value.view(*data.shape, *value.shape[1:])
+        for _, name in self.latents:
+            value = state[name].detach().float()
+            data["next", LATENTS, name] = value.view(*data.shape, *value.shape[1:])
+        return data
+
+
+class Value(_Reader):
+    """Estimates the score that is still gained, `state_value`, of the state before a step."""
+
+    def __init__(self, reasoner: Reasoner, puzzle: Puzzle) -> None:
+        """Names what is written."""
+        super().__init__(reasoner, puzzle)
+        self.out_keys = ["state_value"]
+
+    def forward(self, data: TensorDictBase) -> TensorDictBase:
+        """Writes it into data of any batch size."""
+        rows = data.reshape(-1)
+        value = self.reasoner.read_out(self.before(rows)).value
+        assert value is not None
+        data["state_value"] = (value[:, None] - rows["score"]).view(*data.shape, 1)
+        return data
+
+
+def actor_and_critic(
+    reasoner: Reasoner, puzzle: Puzzle
+) -> tuple[ProbabilisticTensorDictSequential, Value]:
+    """Returns a reasoner as actor and critic, which share its parameters.
+
+    Raises:
+        UserError: if it does not read the answer written so far, or has no value head.
+    """
+    if "written_answer" not in reasoner.inputs:
+        raise UserError("the reasoner does not read the answer written so far: written_answer=True")
+    if reasoner.read_out(_example(reasoner, puzzle)).value is None:
+        raise UserError("the reasoner has no value head: value_head=True")
+    draw = ProbabilisticTensorDictModule(
+        in_keys=["logits", "written"],
+        out_keys=["action"],
+        distribution_class=AnswerDistribution,
+        return_log_prob=True,
+    )
+    actor = ProbabilisticTensorDictSequential(Revision(reasoner, puzzle), draw)
+    return actor, Value(reasoner, puzzle)
+
+
+def with_latents(env: PuzzleEnv, reasoner: Reasoner) -> TransformedEnv:
+    """Returns an environment whose data hold the reasoner's latents, zeros at first."""
+    rows = env.batch_size[0]
+    specs = {
+        name: Unbounded((rows, *part.shape[1:]), device=env.device, dtype=torch.float32)
+        for name, part in _example(reasoner, env.puzzle).items()
+    }
+    primer = TensorDictPrimer({LATENTS: Composite(specs, shape=(rows,))}, expand_specs=False)
+    return TransformedEnv(env, primer)
+
+
+def _example(reasoner: Reasoner, puzzle: Puzzle) -> TensorDict:
+    """Returns the start of one puzzle."""
+    device = next(reasoner.parameters()).device
+    return reasoner.start(puzzle.sample(1, "train", seed=0)["question"].to(device))
