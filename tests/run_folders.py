@@ -166,7 +166,8 @@ def write_run(folder, *, seed=1, lost=0, labels=True, env="countdown", model="tr
             for i in range(n)
         ],
     )  # fmt: skip
-    np.savez(folder / "eval/steps.npz", **values, rating=rating.astype(np.float32))
+    others = _others(values["score"].shape)
+    np.savez(folder / "eval/steps.npz", **others | values, rating=rating.astype(np.float32))
     rng = np.random.default_rng(seed)
     solved = np.arange(12) < 8
     start = np.zeros((12, 1, 5))
@@ -241,6 +242,14 @@ def _cells():
         for region, (gain, kl, reverse) in regions.items()
         for j in range(counts[region])
     ]  # fmt: skip
+
+
+def _others(shape):
+    """Statistics of single puzzles that nothing but the figure `harm` reads; no halt head."""
+    rng = np.random.default_rng(0)
+    names = ("advantage_margin", "state_change", "logit_change", "entropy")
+    drawn = {name: rng.normal(size=shape).astype(np.float32) for name in names}
+    return drawn | {"halt_probability": np.full(shape, np.nan, np.float32)}
 
 
 def _write_on_demand(folder):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from pir.analysis.figures import curves, exits, latents, passes, statistics, sweeps, waste
+from pir.analysis.figures import curves, exits, harm, latents, passes, statistics, sweeps, waste
 from pir.analysis.figures.layout import TITLE, Drawing
 from pir.analysis.figures.style import save_figure
 from pir.analysis.reading.runs import (
@@ -103,6 +103,12 @@ KINDS = {
         waste.draw_margins,
         waste.describe_margins,
         (FACTS, CELLS),
+    ),
+    "harm": Kind(
+        "What tells that a step harms",
+        harm.draw_harm,
+        harm.describe_harm,
+        (FACTS, STEPS),
     ),
     "guidance": Kind(
         "Guidance of the policy",

@@ -1,0 +1,76 @@
+"""What tells that a step harms: the area under the ROC curve, and its use on a run."""
+
+import itertools
+
+import numpy as np
+import pytest
+from pir.analysis.figures import harm
+from pir.analysis.reading.runs import Run
+from pir.analysis.statistics.auroc import FEWEST, auroc
+from scipy.stats import mannwhitneyu
+
+from tests.run_folders import write_run
+
+
+@pytest.mark.parametrize("digits", [0, 1, 8])
+def test_area_is_the_share_of_pairs_in_order(digits):
+    """Ties, which rounding makes, count as half; scipy's U statistic says the same."""
+    rng = np.random.default_rng(0)
+    numbers = np.round(rng.normal(size=60), digits)
+    positive = rng.random(60) < 0.3
+    pairs = list(itertools.product(numbers[positive], numbers[~positive]))
+    slow = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs)
+    found = auroc(numbers, positive)
+    assert found.area == pytest.approx(slow)
+    u = mannwhitneyu(numbers[positive], numbers[~positive]).statistic
+    assert found.area == pytest.approx(u / len(pairs))
+    assert found.low < found.area < found.high
+
+
+def test_the_interval_holds_the_true_area():
+    """In 95 of 100 draws or so: normal numbers that are one apart have an area of 0.760."""
+    rng = np.random.default_rng(1)
+    positive = np.arange(150) < 50
+    drawn = [auroc(rng.normal(size=150) + positive, positive) for _ in range(300)]
+    held = np.mean([area.low < 0.7602 < area.high for area in drawn])
+    assert 0.91 < held < 0.99
+
+
+def test_what_cannot_be_told():
+    positive = np.arange(40) < 20
+    assert auroc(np.zeros(40), positive).area == 0.5
+    assert auroc(positive.astype(float), positive)[:2] == (1.0, 1.0)
+    few = np.arange(40) < FEWEST - 1
+    assert np.isnan(auroc(np.arange(40.0), few)).all()
+    halves = np.where(np.arange(40) % 2, np.nan, np.arange(40.0))
+    assert auroc(halves, positive) == auroc(np.arange(1.0, 40, 2), np.arange(20) < 10)
+
+
+def test_a_run_whose_entropy_tells_harm(tmp_path):
+    folder = write_run(tmp_path / "run")
+    with np.load(folder / "eval/steps.npz") as file:
+        values = dict(file)
+    rng = np.random.default_rng(0)
+    shape = values["kl"].shape
+    harms = rng.random(shape) < 0.3
+    values["log_prob_gain"] = np.where(harms, -0.1, 0.1).astype(np.float32)
+    values["entropy"] = np.roll(harms, -1, axis=1) + 0.9 * rng.random(shape)
+    values["advantage_margin"] = ~np.roll(harms, -1, axis=1) + 2 * rng.random(shape)
+    np.savez(folder / "eval/steps.npz", **values)
+    before, after = (harm.areas(Run(folder), ahead) for ahead in (1, 0))
+    assert [each.area for each in before["entropy"]] == [1.0] * (shape[1] - 1)
+    assert all(0.6 < each.area < 1 for each in before["advantage_margin"])
+    assert "advantage_margin" not in after
+    assert all(0.3 < each.area < 0.7 for each in after["entropy"])
+    sentence = harm.describe_harm(Run(folder))
+    assert "entropy after it 1, advantage margin (needs the label) 0." in sentence
+
+
+def test_a_run_without_harm_says_so(tmp_path):
+    folder = write_run(tmp_path / "run")
+    with np.load(folder / "eval/steps.npz") as file:
+        values = dict(file)
+    values["log_prob_gain"] = np.abs(values["log_prob_gain"])
+    np.savez(folder / "eval/steps.npz", **values)
+    assert harm.describe_harm(Run(folder)) == ("Too few steps harm a puzzle to say what tells it.")
+    harm.draw_harm([Run(folder)])
