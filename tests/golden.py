@@ -34,6 +34,7 @@ OBJECTIVES = {
     "awr_revisions": (),
     "group_relative revisions": (),
     "ppo revisions": (),
+    "policy_iteration": (),
 }
 """Names of curves, an objective first, with the settings that it has beside it."""
 

@@ -11,7 +11,14 @@ from tensordict import TensorDict
 from torchrl.objectives.value.functional import generalized_advantage_estimate
 
 from pir.errors import UserError
-from pir.objectives import PPO, AdvantageWeighted, DeepSupervision, GroupRelative, Objective
+from pir.objectives import (
+    PPO,
+    AdvantageWeighted,
+    BestLater,
+    DeepSupervision,
+    GroupRelative,
+    Objective,
+)
 from pir.objectives.episodes import generalized_advantages, returns, rewards
 from pir.rollout import changed, replay, stack
 from tests.objective_steps import (
@@ -303,6 +310,26 @@ def test_advantage_weighted_revisions(puzzle, advantage):
     assert_same(loss_of(term, puzzle, *steps), slow, *steps)
 
 
+# --- policy iteration -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 9])
+def test_best_later(puzzle, ahead):
+    steps = make_episodes(puzzle, PPO(), 4)  # drawn answers, which differ from step to step
+    score, slow, moved = scores_by_hand(puzzle, steps)[1:], zero(), 0
+    for k, step in enumerate(steps):
+        policy = log_policy(step)
+        for b, written in enumerate(cells(puzzle, step)):
+            seen = range(k, min(k + ahead, 3) + 1)
+            best = max(seen, key=lambda j: (score[j][b], j))
+            moved += best != k
+            for cell in written:
+                token = int(steps[best].after.answer[b, cell])
+                slow = slow - policy[b, cell, token] / len(written) / 16
+    assert moved > 0
+    assert_same(loss_of(BestLater(ahead), puzzle, *steps), slow, *steps)
+
+
 # --- several updates per rollout, and what does not fit -------------------------------------------
 
 
@@ -338,6 +365,7 @@ def test_later_epochs_compare_with_the_policy_that_acted(puzzle, make):
     ("make", "message"),
     [
         (lambda: PPO("bandits", gamma=0.9), "gamma=0.9"),
+        (lambda: BestLater(0), "ahead=0"),
         (lambda: PPO(kl=-1.0), "kl=-1.0"),
         (lambda: PPO(cells="some"), "cells"),
         (lambda: GroupRelative(episode="day"), "episode"),

@@ -2,6 +2,7 @@
 
 from pir.objective import Objective, RandomDepth, Term, Weighted
 from pir.objectives.advantage_weighted import AdvantageWeighted
+from pir.objectives.best_later import BestLater
 from pir.objectives.deep_supervision import DeepSupervision
 from pir.objectives.exit_distribution import ExitDistribution, ExitImprovement
 from pir.objectives.group_relative import GroupRelative
@@ -16,6 +17,7 @@ from pir.objectives.through_time import LastStep, Progressive
 __all__ = [
     "PPO",
     "AdvantageWeighted",
+    "BestLater",
     "DeepSupervision",
     "ExitDistribution",
     "ExitImprovement",
