@@ -27,7 +27,7 @@ SENTENCES = {
     "improvement": "80.0 % of the puzzles are solved after the 3 steps that the model was trained "
     "for (95 % interval 75.0 % to 85.0 %), 60.0 % after step 1, 80.0 % after step 6, beyond the "
     "trained depth.",
-    "loss": "The loss falls from 6 to 2.67 nats (optimizer steps 100 to 300).",
+    "loss": "The loss falls from 6 to 2.67 (optimizer steps 100 to 300).",
     "passes": "Training ends with 80.0 % of the validation puzzles solved, after 36,000 forward "
     "passes; the first evaluation to solve as many came after 9,000.",
     "waterfall": "Step 1 gains 0.550, all 3 trained steps together 0.650; steps 3 to 6 are dead "

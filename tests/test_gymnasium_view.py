@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -358,3 +359,12 @@ def test_observations_are_the_callers_to_change():
     for value in observation.values():
         value.fill(0)
     assert (envs.step(question)[0]["question"] == question).all()
+
+
+def test_the_example_in_the_docs():
+    """The answer that is written by hand there earns 1; the batch of random ones is taken."""
+    section = Path("docs/puzzles.md").read_text().split("## As environments")[1]
+    example = section.split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(example.replace("env.step(", "step = env.step("), names)
+    assert names["step"][1] == 1.0

@@ -13,7 +13,7 @@ from pir.analysis.words import listed, number
 
 HARM = 1e-3
 """A step harms a puzzle if it takes more than so much log-probability from the label, in nats, the
-mean over its written cells."""
+sum over its written cells."""
 
 SIGNS = {
     "advantage_margin": -1,

@@ -196,7 +196,7 @@ def draw_loss(runs: Sequence[Run]) -> Figure:
         axis.set_ylim(bottom=0)
     axis.set_xlim(left=0)
     axis.set_xlabel("optimizer step")
-    axis.set_ylabel("loss, nats (mean since the last point)")
+    axis.set_ylabel("loss (mean since the last point)")
     many = any(len(group.runs) > 1 for group in groups)
     legend_below(figure, 1, title="bands: least to most over seeds" if many else None)
     return figure
@@ -207,7 +207,7 @@ def describe_loss(run: Run) -> str:
     curve = loss_curve(Group(run.name, (run,)))
     first, last = curve.loss[0, 0], curve.loss[0, -1]
     return (
-        f"The loss falls from {number(first)} to {number(last)} nats"
+        f"The loss falls from {number(first)} to {number(last)}"
         if last < first
-        else f"The loss does not fall: {number(first)} nats at first, {number(last)} at the end"
+        else f"The loss does not fall: {number(first)} at first, {number(last)} at the end"
     ) + f" (optimizer steps {curve.steps[0]:,.0f} to {curve.steps[-1]:,.0f})."
