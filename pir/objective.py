@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from tensordict import TensorDict
@@ -35,6 +35,7 @@ class Term(ABC):
         lanes_per_puzzle: lanes side by side that hold the same puzzle.
         inputs: names of what the reasoner must read (`Reasoner.inputs`).
         plain_inputs: whether it takes steps again that read nothing but question and latents.
+        figure_names: what it says of an update beside its loss, see `figures`.
         whole_batch: whether it needs numbers of all lanes at once, such as the spread of their
             advantages, so that their gradient cannot be accumulated part by part.
     """
@@ -47,6 +48,7 @@ class Term(ABC):
     inputs: tuple[str, ...] = ()
     plain_inputs: bool = False
     whole_batch: bool = False
+    figure_names: tuple[str, ...] = ()
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> dict[str, Tensor]:
         """Returns what the term needs to know of new puzzles; first dimension B."""
@@ -73,6 +75,25 @@ class Term(ABC):
             puzzle: judges answers.
             reasoner: took the steps.
         """
+
+    def figures(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Returns means over lanes that tell how an update goes, in the order of `figure_names`.
+
+        They are columns of metrics.csv, under the term's name.
+        """
+        return {}
+
+
+class Losses(NamedTuple):
+    """What one update is made of.
+
+    Attributes:
+        terms: the weighted losses by name, whose sum is minimised.
+        figures: what else the terms say of it, by name of term and figure, without gradient.
+    """
+
+    terms: dict[str, Tensor]
+    figures: dict[str, Tensor]
 
 
 class RandomDepth:
@@ -177,6 +198,9 @@ class Objective:
                     "from_step and until_step of objective.terms"
                 )
         self.terms, self.update, self.names = places, update, tuple(terms)
+        self.figure_names = tuple(
+            f"{name}_{figure}" for name, t in places.items() for figure in t.term.figure_names
+        )
         self.epochs, self.backprop_steps, self.depth = epochs, backprop_steps, depth
         used = self.used_terms()
         self.sampled_answers = any(term.sampled_answers for term in used.values())
@@ -212,10 +236,10 @@ class Objective:
 
     def losses(
         self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner, optimizer_step: int
-    ) -> Iterator[dict[str, Tensor]]:
-        """Yields the weighted losses by name of every update that is made with a rollout (K, B).
+    ) -> Iterator[Losses]:
+        """Yields the losses of every update that is made with a rollout (K, B).
 
-        The loop minimises their sum, and updates the parameters before it asks for the next.
+        The loop minimises the sum of the terms, and updates the parameters before it asks again.
         """
         acting = self._acting(optimizer_step)
         kept = {
@@ -225,11 +249,14 @@ class Objective:
         for epoch in range(self.epochs):
             if epoch > 0:
                 rollout = retake(reasoner, puzzle, rollout, self.sampled_answers)
-            yield {
-                name: weighted.weight
-                * weighted.term.loss(changed(rollout, experience=kept[name]), puzzle, reasoner)
-                for name, weighted in acting.items()
-            }
+            terms, figures = dict[str, Tensor](), dict[str, Tensor]()
+            for name, weighted in acting.items():
+                own = changed(rollout, experience=kept[name])
+                terms[name] = weighted.weight * weighted.term.loss(own, puzzle, reasoner)
+                with torch.no_grad():
+                    told = weighted.term.figures(own)
+                figures |= {f"{name}_{figure}": value for figure, value in told.items()}
+            yield Losses(terms, figures)
 
     def _acting(self, optimizer_step: int) -> dict[str, Weighted]:
         return {

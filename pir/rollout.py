@@ -81,7 +81,7 @@ class Rollout(TensorClass):  # type: ignore[misc]
 class Lanes(TensorClass):  # type: ignore[misc]
     """B slots, each holding a puzzle and how far its answer has come.
 
-    A finished lane takes the next puzzle (`refill`); TRM's code hides this in its "carry".
+    A finished lane takes the next puzzle; TRM's code hides this in its "carry".
 
     Attributes:
         puzzles: `question`, and whatever else was sampled with it.
@@ -107,8 +107,7 @@ def begin(
 ) -> Lanes:
     """Puts one puzzle into every lane, at the reasoner's starting state or at a given one.
 
-    The first answer is the most likely one of that state; the question itself, as in an `Episode`,
-    for a reasoner that reads the answer written so far.
+    A reasoner that reads the answer written so far begins with the question, as in an `Episode`.
     """
     question = puzzles["question"]
     state = reasoner.start(question) if state is None else state
@@ -251,18 +250,6 @@ def changed(data: Data, **parts: Any) -> Data:
 # ---------------------------------------------------------------- lanes
 
 
-def refill(lanes: Lanes, fresh: Lanes) -> Lanes:
-    """Returns lanes in which the finished ones, in order, are replaced by `fresh` ones."""
-    if len(fresh.k) == len(lanes.k):
-        return fresh
-    rows = lanes.finished.nonzero().squeeze(-1)
-
-    def merged(old: Tensor, new: Tensor) -> Tensor:
-        return old.index_copy(0, rows, new.to(old.dtype))
-
-    return cast(Lanes, lanes.apply(merged, fresh))
-
-
 def lane_numbers(step: Rollout) -> Tensor:
     """Returns the numbers of a step's lanes, int64 (B,): from 0 on, over all processes."""
     share = noise.SHARE.get()
@@ -300,8 +287,7 @@ def retake(
 ) -> Rollout:
     """Returns a rollout (K, B) whose steps are taken once more by the parameters as they are now.
 
-    Every step begins where it began; states and conditions before the steps stay as they were, and
-    where asked for the answers after them too.
+    Every step begins where it began, and on request writes the same answer.
     """
     steps = []
     for step in rollout.unbind(0):

@@ -285,6 +285,39 @@ def test_one_written_cell_is_torchrls_ppo():
         assert a.any()
 
 
+def test_figures_of_an_update(puzzle):
+    """By hand, cell by cell; nothing has moved in the first update."""
+    term = PPO(clip=(0.1, 0.3))
+    steps = make_episodes(puzzle, term)
+    kept = term.collect(stack(steps), puzzle)
+    old = [log_policy(step).detach() for step in steps]
+    score = scores_by_hand(puzzle, steps)
+    for moved in (False, True):
+        if moved:
+            move(steps)
+        rollout = stack(steps).detach()
+        rollout.experience = TensorDict(kept, batch_size=rollout.shape)
+        figures = {name: value.item() for name, value in term.figures(rollout).items()}
+        expected = {"return": 0.0, "entropy": 0.0, "moved": 0.0, "clipped": 0.0}
+        for b in range(4):
+            expected["return"] += (score[-1][b] - score[0][b]) / 4
+            for k, step in enumerate(steps):
+                policy, written = log_policy(step)[b], cells(puzzle, step)[b]
+                for cell in written:
+                    token = int(step.after.answer[b, cell])
+                    log_ratio = (policy[cell, token] - old[k][b, cell, token]).item()
+                    ratio, share = math.exp(log_ratio), 1 / (12 * len(written))
+                    entropy = -(policy[cell].exp() * policy[cell]).sum().item()
+                    expected["entropy"] += entropy / 12
+                    expected["moved"] += (ratio - 1 - log_ratio) * share
+                    expected["clipped"] += (not 0.9 <= ratio <= 1.3) * share
+        explained = figures.pop("explained")
+        assert figures == pytest.approx(expected, abs=1e-5)
+        assert (figures["clipped"] > 0.1) == moved
+    target, value = kept["value_target"].double(), stack(steps).before.value.double()
+    assert explained == pytest.approx((1 - (target - value).var() / target.var()).item(), abs=1e-5)
+
+
 # --- advantage-weighted regression ----------------------------------------------------------------
 
 
@@ -345,9 +378,11 @@ def test_later_epochs_compare_with_the_policy_that_acted(puzzle, make):
     steps = make_rollout(puzzle, 2, term, model=model, lanes_per_puzzle=term.lanes_per_puzzle)
     objective = Objective({"reward": term, "label": DeepSupervision()}, "rollout", epochs=2)
     updates = objective.losses(stack(steps), puzzle, model, 0)
-    sum(next(updates).values()).backward()
+    sum(next(updates).terms.values()).backward()
     torch.optim.SGD(model.parameters(), lr=0.3).step()
-    second = next(updates)["reward"]
+    again_by = next(updates)
+    second = again_by.terms["reward"]
+    assert list(again_by.figures) == [f"reward_{name}" for name in term.figure_names]
     again = []
     for step in steps:
         policy = replay(model, step)._asdict()

@@ -7,7 +7,8 @@ from pir.envs.countdown.rules import Countdown
 from tensordict import TensorDict
 
 from pir.models.trm import TRM
-from pir.rollout import begin, improve, refill
+from pir.rollout import begin, improve
+from pir.training.filling import refill
 from pir.training.state import lanes_of
 from tests.objective_steps import take_steps
 

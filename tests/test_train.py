@@ -188,3 +188,15 @@ def test_a_run_needs_a_budget(tmp_path):
     options = ["trainer.max_optimizer_steps=null", "trainer.max_minutes=null"]
     with pytest.raises(UserError, match="set a budget"):
         start(tmp_path / "run", *options)
+
+
+def test_a_policy_gradient_tells_how_it_goes(tmp_path):
+    start(tmp_path / "run", "objective=ppo", "trainer.log_every=2").train()
+    rows = read_rows(tmp_path / "run/metrics.csv")
+    names = ("return", "entropy", "moved", "clipped", "explained")
+    for row in rows:
+        found = {name: float(row[f"reward_{name}"]) for name in names}
+        assert found["entropy"] > 0
+        assert found["moved"] >= 0
+        assert 0 <= found["clipped"] <= 1
+        assert found["explained"] <= 1

@@ -12,7 +12,7 @@ from torch import Tensor
 from pir.checks import check_choice
 from pir.errors import UserError
 from pir.ledger.guidance import divergence
-from pir.objective import Term, cell_log_probs
+from pir.objective import Term, cell_log_probs, lane_means
 from pir.objectives.episodes import Episode
 from pir.objectives.halting import exit_distribution
 from pir.puzzle import Puzzle
@@ -50,6 +50,7 @@ class PolicyGradient(Term):
     """
 
     whole_rollouts = True
+    figure_names: tuple[str, ...] = ("return", "entropy", "moved", "clipped")
 
     def __init__(
         self,
@@ -120,6 +121,25 @@ class PolicyGradient(Term):
         if self.kl:
             total = total + self.kl * (kept["credit"] * moved(rollout)).mean(1).sum()
         return total
+
+    def figures(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Returns what is gained, how sure the policy is, how far it moved, and what is clipped.
+
+        How far it moved is the KL of the policy that acted from that of now, per cell, estimated by
+        r - 1 - log r, whose mean over the answers drawn is that KL (Schulman 2020, "Approximating
+        KL divergence").
+        """
+        kept, (low, high) = rollout.experience, self.clip
+        log_ratio = cell_log_probs(rollout, kept["answers"]) - kept["log_probs"]
+        ratio = log_ratio.exp()
+        written = rollout.written[:, :, None].expand(ratio.shape)
+        outside = (ratio < 1 - low) | (ratio > 1 + high)
+        return {
+            "return": (rollout.after.score[-1] - rollout.before.score[0]).mean(),
+            "entropy": entropy(rollout).mean(),
+            "moved": lane_means(ratio - 1 - log_ratio, written).mean(),
+            "clipped": lane_means(outside.float(), written).mean(),
+        }
 
 
 def entropy(rollout: Rollout) -> Tensor:

@@ -40,6 +40,7 @@ class PPO(PolicyGradient):
     """
 
     whole_batch = True
+    figure_names = (*PolicyGradient.figure_names, "explained")
 
     def __init__(
         self,
@@ -96,6 +97,13 @@ class PPO(PolicyGradient):
             super().loss(rollout, puzzle, reasoner) + self.critic * error.square().mean()
         )
         return total
+
+    def figures(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Returns those of `PolicyGradient`, and the share of variance that the head explains."""
+        target = rollout.experience["value_target"]
+        spread = target.var(correction=0).clamp(min=1e-8)
+        explained = 1 - (target - rollout.before.value).var(correction=0) / spread
+        return super().figures(rollout) | {"explained": explained}
 
 
 def values(rollout: Rollout, reasoner: Reasoner) -> Tensor:

@@ -145,6 +145,7 @@ FILES: dict[str, File] = {
             "learning_rate": Column(float, "of the first parameter group at the last update"),
             "loss": Column(float | None, "what is minimised, nats; of policy gradients no unit"),
             "loss_<term>": Column(float | None, "a weighted term of it, likewise"),
+            "<term>_<figure>": Column(float | None, "what a term says of its updates"),
             "depth": Column(Steps, "improvement steps of a rollout"),
             "solved": Column(Share | None, "share solved after the last step of the rollouts"),
             "dead_fraction": Column(Share | None, "dead forward passes, share"),

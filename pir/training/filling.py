@@ -1,11 +1,12 @@
 """New puzzles for the lanes that are finished."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
+from torch import Tensor
 
 from pir.noise import Share, at_hand
-from pir.rollout import refill
+from pir.rollout import Lanes
 from pir.system import processes
 from pir.system.interrupt import stoppable
 from pir.training.late_starts import start_late
@@ -63,3 +64,15 @@ def fill_lanes(trainer: "Trainer") -> bool:
         state.lanes = new if lanes is None else refill(lanes, new)
     progress.puzzles_seen += fresh
     return True
+
+
+def refill(lanes: Lanes, fresh: Lanes) -> Lanes:
+    """Returns lanes in which the finished ones, in order, are replaced by `fresh` ones."""
+    if len(fresh.k) == len(lanes.k):
+        return fresh
+    rows = lanes.finished.nonzero().squeeze(-1)
+
+    def merged(old: Tensor, new: Tensor) -> Tensor:
+        return old.index_copy(0, rows, new.to(old.dtype))
+
+    return cast(Lanes, lanes.apply(merged, fresh))

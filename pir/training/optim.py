@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pir.errors import NonFiniteLossError
 from pir.noise import Share, at_hand
+from pir.objective import Losses
 from pir.rollout import Lanes
 from pir.settings.training import TrainerSettings
 from pir.training import parallel
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pir.training.state import TrainState
 
 Part = TypeVar("Part")
-Losses = dict[str, Tensor]
 
 BLOCKS = "blocks"
 """Matrices inside a module of that name are Muon's; embeddings and read-outs are AdamW's."""
@@ -138,7 +138,7 @@ class Updates:
         self.shares = share.split(settings.micro_batches)
         self.alone = share.count == share.whole
         self.waiting: list[Iterator[Losses]] = []
-        self.means: Losses = {}
+        self.means: dict[str, Tensor] = {}
         self.unread: list[tuple[int, list[str], Tensor]] = []
 
     def parts_of(self, lanes: Lanes) -> Iterator[Lanes]:
@@ -184,10 +184,10 @@ class Updates:
         given = next(losses, None)
         if given is None:
             return False
-        parts, total = len(self.shares), torch.stack(list(given.values())).sum()
+        parts, total = len(self.shares), torch.stack(list(given.terms.values())).sum()
         (total / parts).backward()  # type: ignore[no-untyped-call]
-        for name, loss in {"loss": total, **given}.items():
-            self.means[name] = self.means.get(name, 0.0) + loss.detach() / parts
+        for name, value in {"loss": total, **given.terms, **given.figures}.items():
+            self.means[name] = self.means.get(name, 0.0) + value.detach() / parts
         return True
 
     def _update(self) -> None:

@@ -71,6 +71,7 @@ def log_interval(trainer: "Trainer") -> None:
         "loss": means["loss"],
     }
     row |= {f"loss_{name}": means.get(name, "") for name in trainer.objective.names}
+    row |= {name: means.get(name, "") for name in trainer.objective.figure_names}
     trained = [row for row in rows if row["k"] <= trainer.state.schedule.depth]
     row |= {
         "depth": trainer.state.schedule.depth,
