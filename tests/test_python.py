@@ -133,3 +133,14 @@ def test_lanes_follow_the_objective():
     trainer = trainer_of(objective=whole)
     assert isinstance(trainer.state.schedule, Synchronous)
     assert trainer.train()
+
+
+def test_sizes_chosen_by_entropy_are_tried(capsys):
+    """All of 30 easy puzzles are solved in any case; the example runs to its end."""
+    spec = importlib.util.spec_from_file_location("example", ROOT / "examples/adaptive_steps.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    found = example.main("zoo:sudoku4", steps=2, puzzles=30)
+    assert list(found) == ["size 1", "latents", "logits"]
+    assert min(found.values()) > 0.8
+    assert "size 1: " in capsys.readouterr().out
