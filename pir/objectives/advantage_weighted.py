@@ -123,24 +123,25 @@ class AdvantageWeighted(Term):
         """Returns the weights of sampled answers (B, S, L): (B, S, 1), or (B, S, L) per cell."""
         question = steps.puzzles["question"]
         if self.advantage == "conflicts":
-            return self._told_apart(conflict_advantage(puzzle, question, answers))
+            return self._weight_or_zero(conflict_advantage(puzzle, question, answers))
         score = verify_answers(puzzle, question, answers).score
         if self.advantage == "group":
-            return self._told_apart(group_advantage(score)[..., None])
-        return self._told_apart((score - steps.before.score[:, None])[..., None])
+            return self._weight_or_zero(group_advantage(score)[..., None])
+        return self._weight_or_zero((score - steps.before.score[:, None])[..., None])
 
     def lane_weights(self, puzzle: Puzzle, rollout: Rollout) -> Tensor:
         """Returns the weights of the answers that lanes wrote, (K B, 1, 1) or (K B, 1, L)."""
-        advantage = group_returns(rollout, self.samples)[..., None]
         if self.advantage == "conflicts":
             question = rollout.puzzles["question"].flatten(0, 1)[:: self.samples]
             answers = rollout.after.answer.reshape(len(question), self.samples, -1)
             advantage = conflict_advantage(puzzle, question, answers)
-        elif self.advantage == "group":
-            advantage = group_advantage(advantage)
-        return self._told_apart(advantage).reshape(rollout.numel(), 1, -1)
+        else:
+            earned = group_returns(rollout, self.samples)
+            own = group_advantage(earned) if self.advantage == "group" else earned
+            advantage = own[..., None]
+        return self._weight_or_zero(advantage).reshape(rollout.numel(), 1, -1)
 
-    def _told_apart(self, advantage: Tensor) -> Tensor:
+    def _weight_or_zero(self, advantage: Tensor) -> Tensor:
         """Weighs advantages (B, S, ...); 0 where those of a group are all alike."""
         told_apart = advantage.amax(1, keepdim=True) > advantage.amin(1, keepdim=True)
         return torch.where(told_apart, self._weight(advantage), 0.0)

@@ -73,26 +73,27 @@ class PPO(PolicyGradient):
     @torch.no_grad()
     def collect(self, rollout: Rollout, puzzle: Puzzle) -> dict[str, Tensor]:
         """Gives the answer of every step its advantage, and the value head its target."""
+        # with "revisions" `improve` has drawn the answers (`Term.sampled_answers`)
         held, answers = rollout.before.score, rollout.after.answer[:, :, None]
-        values = rollout.before.value - held
+        to_come = rollout.before.value - held
         if self.episode == "revisions":
-            advantage = generalized_advantages(rewards(rollout), values, self.gamma, self.lmbda)
+            advantage = generalized_advantages(rewards(rollout), to_come, self.gamma, self.lmbda)
         else:
             steps = rollout.flatten(0, 1)
             question = steps.puzzles["question"]
             drawn = sample_answers(puzzle, question, steps.after.logits, 1)
             score = verify_answers(puzzle, question, drawn).score
             answers = drawn.view(answers.shape)
-            advantage = score.view(held.shape) - held - values
+            advantage = score.view(held.shape) - rollout.before.value
         everywhere = processes.gathered(advantage, 1)
         spread = everywhere.std(correction=0).clamp(min=1e-4)
         standard = (advantage - everywhere.mean()) / spread
-        target = {"value_target": advantage + values + held}
+        target = {"value_target": advantage + rollout.before.value}
         return self.kept(rollout, answers, standard[..., None]) | target
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the clipped surrogate and the value head's loss."""
-        error = rollout.experience["value_target"] - values(rollout, reasoner)
+        error = rollout.experience["value_target"] - last_scores(rollout, reasoner)
         total: Tensor = (
             super().loss(rollout, puzzle, reasoner) + self.critic * error.square().mean()
         )
@@ -106,7 +107,7 @@ class PPO(PolicyGradient):
         return super().figures(rollout) | {"explained": explained}
 
 
-def values(rollout: Rollout, reasoner: Reasoner) -> Tensor:
+def last_scores(rollout: Rollout, reasoner: Reasoner) -> Tensor:
     """Returns F of the states before the steps, float32 of shape (K, B), with gradient."""
     start = reasoner.read_out(rollout.before.state[0]).value
     assert start is not None

@@ -197,8 +197,9 @@ class Trainer:
         reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
         progress, updates, schedule = self.progress, self.updates, self.state.schedule
         optimizer_step, backprop = progress.optimizer_step, objective.backprop_steps
-        bptt, drawn = backprop > 1, objective.sampled_answers
+        bptt, acts = backprop > 1, objective.sampled_answers
         length = self._rollout_length()
+        # with an update after every step, k is 1 here and `lanes.k` says which step it is
         num_steps = length if objective.update == "rollout" else 1
         assert self.state.lanes is not None
         taken: list[tuple[Lanes, Rollout]] = []
@@ -208,7 +209,7 @@ class Trainer:
                 condition = objective.condition(lanes, optimizer_step)
                 with gradient_in(k, num_steps, backprop):
                     lanes, step = improve(
-                        reasoner, puzzle, lanes, condition, through_time=bptt, sampled_answer=drawn
+                        reasoner, puzzle, lanes, condition, through_time=bptt, sampled_answer=acts
                     )
                 steps.append(step)
             rollout = stack(steps)
