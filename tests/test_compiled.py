@@ -10,6 +10,7 @@ from torch import nn
 
 from pir.cli.main import main
 from pir.errors import UserError
+from pir.evaluation.rollouts import evaluate, held_out
 from pir.models.dual import Dual, SoftEmbedding
 from pir.models.feedforward import FeedForward
 from pir.models.hrm import HRM
@@ -19,7 +20,12 @@ from pir.models.trm import TRM
 from pir.runs.folder import RunFolder
 from pir.settings.training import TrainerSettings
 from pir.training import compiled
-from pir.training.compiled import chosen_mode, compile_networks, networks_of
+from pir.training.compiled import (
+    chosen_mode,
+    compile_for_validation,
+    compile_networks,
+    networks_of,
+)
 from tests.conftest import TINY
 from tests.small_reasoners import SMALL, run
 
@@ -141,8 +147,40 @@ def test_the_config_says_what_auto_chose(tmp_path):
     assert RunFolder(tmp_path / "a").read_config().trainer.compile == "none"
 
 
+def test_validation_runs_compiled_code_by_whole_batches_of_lanes(monkeypatch):
+    """Where it saves time; what is left over runs as it is, and nothing else is different."""
+    puzzle = build_puzzle("sudoku4")
+    model, sizes = TRM(puzzle, **SMALL), []
+
+    def compile_it(network, **_):
+        plain = network._call_impl
+
+        def compiled_call(x, *others):
+            sizes.append(len(x))
+            return plain(x, *others)
+
+        network._compiled_call_impl = compiled_call
+
+    monkeypatch.setattr(nn.Module, "compile", compile_it)
+    puzzles = held_out(puzzle, "val", 40)
+    question = puzzles["question"]
+    before = evaluate(model, puzzle, puzzles, 2, 40)
+    for mode, lanes in [("none", 16), ("reduce-overhead", 16), ("default", 16), ("default", 41)]:
+        assert compile_for_validation(model, mode, question, lanes, 40) == 40
+    monkeypatch.setitem(compiled.VALIDATION_WORTH, "cpu", 0)
+    assert compile_for_validation(model, "default", question, 41, 40) == 40
+    assert model.f._compiled_call_impl is None
+    assert compile_for_validation(model, "default", question, 16, 40) == 16
+    after = evaluate(model, puzzle, puzzles, 2, 16)
+    assert sizes == [16] * (2 * 2 * model.passes_per_step)
+    assert torch.equal(before.answers, after.answers)
+
+
 @pytest.mark.slow
-def test_a_compiled_run_is_resumed_to_the_bit(tmp_path):
+@pytest.mark.parametrize("worth", [0, 1e99])
+def test_a_compiled_run_is_resumed_to_the_bit(tmp_path, monkeypatch, worth):
+    """With validation by compiled code too, and without."""
+    monkeypatch.setitem(compiled.VALIDATION_WORTH, "cpu", worth)
     words = [*TINY, "trainer.compile=default", "model.dtype=float32"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main(["train", *words, f"run={whole}"]) == 0

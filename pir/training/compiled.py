@@ -6,7 +6,9 @@ run's config.yaml: a resumed run goes on as it began.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +27,10 @@ WORTH_ON_CPU, WORTH_ON_CUDA = 1.5e9, 1.5e11
 """Latent numbers computed in a whole run (lanes x N x D x passes x updates) from which compiling
 pays. On a CPU compiling takes half a minute, and a thread computes about ten million in a second;
 on CUDA it takes some ten seconds."""
+
+VALIDATION_WORTH = {"cpu": 5e8, "cuda": 5e10}
+"""Latent numbers computed in one validation from which compiling the averaged copy pays. On a CPU
+it takes ten seconds, and saves a fifth of a validation that takes ten."""
 
 SHORTEST = {"cpu": 4.0, "cuda": 1.0}
 """Minutes that a budget must leave, so that compiling is a small share of them."""
@@ -72,8 +78,7 @@ def _is_worth_it(settings: TrainerSettings, reasoner: Reasoner, question: torch.
     minutes = settings.max_minutes
     if minutes is not None and minutes < SHORTEST[kind]:
         return False
-    with own_random_stream(question.device):  # some reasoners draw their start
-        largest = max(latent.numel() for latent in reasoner.start(question).values())
+    largest = _latent_numbers(reasoner, question)
     steps, passes = settings.max_optimizer_steps, settings.max_forward_passes
     worth = WORTH_ON_CPU if kind == "cpu" else WORTH_ON_CUDA
     work = [worth]
@@ -82,6 +87,13 @@ def _is_worth_it(settings: TrainerSettings, reasoner: Reasoner, question: torch.
     if passes is not None:
         work.append(largest * passes)
     return min(work) >= worth
+
+
+@torch.no_grad()
+def _latent_numbers(reasoner: Reasoner, question: torch.Tensor) -> int:
+    """Returns how many numbers the largest latent of one puzzle has."""
+    with own_random_stream(question.device):  # some reasoners draw their start
+        return max(latent.numel() for latent in reasoner.start(question).values())
 
 
 def compiler_fault(device: torch.device) -> str | None:
@@ -100,12 +112,13 @@ def _small(x: torch.Tensor) -> torch.Tensor:
     return x * x + 1
 
 
-def compile_networks(reasoner: Reasoner, mode: str) -> None:
+def compile_networks(reasoner: Reasoner, mode: str, only: int | None = None) -> None:
     """Has a reasoner's networks compiled at their first use; copies and weights are as before.
 
     Args:
         reasoner: whose networks are compiled in place; a deep copy of it is not compiled.
         mode: "none" leaves them as they are, "reduce-overhead" uses CUDA graphs too.
+        only: the batch size that compiled code is used for; others run as they are. None for all.
     """
     if mode == "none":
         return
@@ -117,3 +130,50 @@ def compile_networks(reasoner: Reasoner, mode: str) -> None:
     torch._dynamo.config.recompile_limit = 64
     for network in networks_of(reasoner):
         nn.Module.compile(network, options=options)
+        if only is not None:
+            whole, plain = network._compiled_call_impl, network._call_impl
+            network._compiled_call_impl = _by_batch(only, whole, plain)
+
+
+def _by_batch(
+    size: int, compiled: Callable[..., Any], plain: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Returns a network's call that is compiled for batches of one size alone."""
+
+    def call(x: torch.Tensor, *others: Any, **named: Any) -> Any:
+        return (compiled if len(x) == size else plain)(x, *others, **named)
+
+    return call
+
+
+def compile_for_validation(
+    copy: Reasoner, mode: str, questions: torch.Tensor, lanes: int, batch_size: int
+) -> int:
+    """Has the averaged copy run compiled code too, where that saves time.
+
+    It takes as many puzzles at once as training does, which compiled code is there for already, at
+    least in part; what is left over runs as it is. Nothing here depends on budgets or on the clock,
+    so a resumed run decides the same.
+
+    Args:
+        copy: the reasoner with averaged weights.
+        mode: what `chosen_mode` said. CUDA graphs hold the addresses of the weights that they were
+            made with, so with "reduce-overhead" the copy stays as it is.
+        questions: uint8 of shape (N, L), those of validation.
+        lanes: puzzles that training improves at once.
+        batch_size: puzzles that validation would improve at once.
+
+    Returns:
+        the puzzles that validation improves at once.
+    """
+    steps = len(questions) * copy.improvement_steps * copy.passes_per_step
+    worth = VALIDATION_WORTH.get(questions.device.type)
+    if (
+        mode != "default"
+        or lanes > batch_size
+        or worth is None
+        or steps * _latent_numbers(copy, questions[:1]) < worth
+    ):
+        return batch_size
+    compile_networks(copy, mode, only=lanes)
+    return lanes

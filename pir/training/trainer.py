@@ -41,7 +41,7 @@ from pir.system.device import DeviceTime, own_random_stream, prepare_cpu
 from pir.system.interrupt import postponed, requested
 from pir.system.memory import require_memory
 from pir.training import parallel, report, sizing
-from pir.training.compiled import chosen_mode, compile_networks
+from pir.training.compiled import chosen_mode, compile_for_validation, compile_networks
 from pir.training.filling import fill_lanes
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
@@ -301,7 +301,12 @@ class Trainer:
         with named_when_short("trainer.eval_batch_size", wanted):
             if self.eval_batch is None:
                 question = self.validation["question"]
-                self.eval_batch = fitting_batch(wanted, self.trained, question)
+                fitting = fitting_batch(wanted, self.trained, question)
+                lanes = self.share.count // self.settings.micro_batches
+                mode = self.settings.compile
+                self.eval_batch = compile_for_validation(
+                    self.trained, mode, question, lanes, fitting
+                )
             result = evaluate(
                 self.trained, self.puzzle, self.validation, self.num_steps, self.eval_batch
             )
