@@ -47,6 +47,21 @@ class LaneSchedule(ABC):
             length: improvement steps of the present rollouts; K, if the objective draws none.
         """
 
+    def finished_count(self, steps_so_far: int, lanes: range) -> int | None:
+        """Returns how many lanes take a new puzzle after a step, where that is known beforehand.
+
+        It is the number that `finished` marks, also in subclasses. Training then need not wait for
+        a device to tell it.
+
+        Args:
+            steps_so_far: improvement steps of this run, that one included.
+            lanes: the numbers of this process's lanes.
+
+        Returns:
+            None, as by default, where it depends on the rollouts.
+        """
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """Returns what changes while it is used, for a checkpoint; by default nothing."""
         return {}

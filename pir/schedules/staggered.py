@@ -12,3 +12,7 @@ class Staggered(LaneSchedule):
     def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
         """See `LaneSchedule.finished`."""
         return lane_numbers(step) % self.num_steps == steps_so_far % self.num_steps
+
+    def finished_count(self, steps_so_far: int, lanes: range) -> int:
+        """See `LaneSchedule.finished_count`."""
+        return sum(lane % self.num_steps == steps_so_far % self.num_steps for lane in lanes)

@@ -26,7 +26,8 @@ def fill_lanes(trainer: "Trainer") -> bool:
     state, progress = trainer.state, trainer.progress
     lanes = state.lanes
     group = trainer.objective.lanes_per_puzzle
-    count = (trainer.share.count if lanes is None else int(lanes.finished.sum())) // group
+    whole = trainer.share.count if lanes is None else _finished(trainer, lanes)
+    count = whole // group
     counts = processes.gathered(torch.tensor([count])).tolist()
     wanted = sum(counts)
     if wanted == 0:
@@ -67,12 +68,21 @@ def fill_lanes(trainer: "Trainer") -> bool:
 
 
 def refill(lanes: Lanes, fresh: Lanes) -> Lanes:
-    """Returns lanes in which the finished ones, in order, are replaced by `fresh` ones."""
+    """Returns lanes in which the finished ones, in order, are replaced by as many `fresh` ones."""
     if len(fresh.k) == len(lanes.k):
         return fresh
-    rows = lanes.finished.nonzero().squeeze(-1)
+    # their places come first, in order: a device need not tell how many there are
+    rows = lanes.finished.byte().argsort(descending=True, stable=True)[: len(fresh.k)]
 
     def merged(old: Tensor, new: Tensor) -> Tensor:
         return old.index_copy(0, rows, new.to(old.dtype))
 
     return cast(Lanes, lanes.apply(merged, fresh))
+
+
+def _finished(trainer: "Trainer", lanes: Lanes) -> int:
+    """Returns how many lanes of this process are finished; a device is asked only if need be."""
+    first, count = trainer.share.first, trainer.share.count
+    steps = trainer.progress.improvement_step
+    known = trainer.state.schedule.finished_count(steps, range(first, first + count))
+    return int(lanes.finished.sum()) if known is None else known

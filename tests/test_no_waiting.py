@@ -1,0 +1,81 @@
+"""Lanes are refilled without waiting for the device."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pir.training import filling
+from tests.training_runs import assert_equal, start
+
+WAITS = {
+    "_local_scalar_dense",
+    "equal",
+    "is_nonzero",
+    "item",
+    "masked_select",
+    "nonzero",
+    "repeat_interleave",
+    "_unique2",
+}
+"""Operations for which a CUDA device is waited for: what they return depends on values."""
+
+
+class NoWaiting(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        masks = name.startswith("index") and any(
+            isinstance(i, torch.Tensor) and i.dtype is torch.bool
+            for each in args
+            for i in (each if isinstance(each, list | tuple) else [])
+        )
+        assert name not in WAITS, name
+        assert not masks, f"{name} by a mask"
+        return func(*args, **(kwargs or {}))
+
+
+def by_number(lanes, fresh):
+    """The finished lanes one by one."""
+    rows = lanes.finished.nonzero().squeeze(-1)
+    return lanes.apply(lambda old, new: old.index_copy(0, rows, new), fresh)
+
+
+@pytest.mark.parametrize("kind", ["staggered", "synchronous", "halting", "ledger"])
+def test_lanes_are_refilled_without_waiting(tmp_path, monkeypatch, kind):
+    """Only where rollouts decide how many lanes are finished, that number is read: once."""
+    words = ["model.halt_head=true", "objective=deep_supervision", f"trainer.lanes={kind}"]
+    trainer = start(tmp_path / "run", *words, "model.improvement_steps=3")
+    refilled, inside = [], filling.refill
+
+    def refill(lanes, fresh):
+        with NoWaiting():
+            mixed = inside(lanes, fresh)
+        refilled.append(len(fresh.k))
+        assert_equal(mixed.to_dict(), by_number(lanes, fresh).to_dict(), "lanes")
+        return mixed
+
+    counts, read = [], filling._finished
+
+    def finished(trainer, lanes):
+        if kind in ("halting", "ledger"):
+            counts.append(read(trainer, lanes))
+        else:
+            with NoWaiting():
+                counts.append(read(trainer, lanes))
+        assert counts[-1] == int(lanes.finished.sum())
+        return counts[-1]
+
+    monkeypatch.setattr(filling, "refill", refill)
+    monkeypatch.setattr(filling, "_finished", finished)
+    for _ in range(4):
+        filling.fill_lanes(trainer)
+        trainer._improve_lanes()
+    assert len(counts) == 3
+    assert refilled == [count for count in counts if count]
+
+
+@pytest.mark.parametrize(
+    "waits", [lambda x: x.nonzero(), lambda x: float(x.sum()), lambda x: x[x > 0]]
+)
+def test_the_guard_notices(waits):
+    with pytest.raises(AssertionError), NoWaiting():
+        waits(torch.ones(3))
