@@ -15,6 +15,7 @@ from pir.evaluation.batch_size import (
     memory_at_hand,
     named_when_short,
 )
+from pir.evaluation.rollouts import evaluate, held_out
 from pir.models.trm import TRM
 from pir.reasoner import Policy, Reasoner
 from pir.rollout import StepCounter, counted
@@ -115,3 +116,16 @@ def test_a_lack_of_memory_names_the_setting():
             raise error
     with pytest.raises(RuntimeError, match="shapes"), named_when_short("batch_size", None):
         raise RuntimeError("shapes do not fit")
+
+
+def test_deep_evaluation_needs_no_more_memory_than_shallow():
+    """But for the statistics of every puzzle and step, which are kept."""
+    puzzle = Sudoku((2, 2))
+    model, puzzles = TRM(puzzle, **SMALL | {"hidden_size": 64}), held_out(puzzle, "val", 50)
+    most = {}
+    for depth in (4, 64):
+        with batch_size._Peak() as peak:
+            result = evaluate(model, puzzle, puzzles, depth)
+        most[depth] = peak.most
+    statistics = sum(values.nbytes for values in result.values.values())
+    assert most[64] - most[4] < 3 * statistics
