@@ -93,7 +93,7 @@ def _is_worth_it(settings: TrainerSettings, reasoner: Reasoner, question: torch.
 def _latent_numbers(reasoner: Reasoner, question: torch.Tensor) -> int:
     """Returns how many numbers the largest latent of one puzzle has."""
     with own_random_stream(question.device):  # some reasoners draw their start
-        return max(latent.numel() for latent in reasoner.start(question).values())
+        return max(int(latent.numel()) for latent in reasoner.start(question).values())
 
 
 def compiler_fault(device: torch.device) -> str | None:
@@ -132,6 +132,7 @@ def compile_networks(reasoner: Reasoner, mode: str, only: int | None = None) -> 
         nn.Module.compile(network, options=options)
         if only is not None:
             whole, plain = network._compiled_call_impl, network._call_impl
+            assert whole is not None
             network._compiled_call_impl = _by_batch(only, whole, plain)
 
 
