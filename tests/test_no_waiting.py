@@ -41,7 +41,7 @@ def by_number(lanes, fresh):
 
 @pytest.mark.parametrize("kind", ["staggered", "synchronous", "halting", "ledger"])
 def test_lanes_are_refilled_without_waiting(tmp_path, monkeypatch, kind):
-    """The number of finished lanes is read once, where the schedule does not know it beforehand."""
+    """Staggered lanes know how many are finished; of others that number alone is read."""
     words = ["model.halt_head=true", "objective=deep_supervision", f"trainer.lanes={kind}"]
     trainer = start(tmp_path / "run", *words, "model.improvement_steps=3")
     refilled, inside = [], filling.refill

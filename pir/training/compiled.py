@@ -130,10 +130,9 @@ def compile_networks(reasoner: Reasoner, mode: str, only: int | None = None) -> 
     torch._dynamo.config.recompile_limit = 64
     for network in networks_of(reasoner):
         nn.Module.compile(network, options=options)
-        if only is not None:
-            whole, plain = network._compiled_call_impl, network._call_impl
-            assert whole is not None
-            network._compiled_call_impl = _by_batch(only, whole, plain)
+        whole = network._compiled_call_impl
+        if only is not None and whole is not None:
+            network._compiled_call_impl = _by_batch(only, whole, network._call_impl)
 
 
 def _by_batch(

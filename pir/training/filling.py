@@ -26,8 +26,7 @@ def fill_lanes(trainer: "Trainer") -> bool:
     state, progress = trainer.state, trainer.progress
     lanes = state.lanes
     group = trainer.objective.lanes_per_puzzle
-    whole = trainer.share.count if lanes is None else _finished(trainer, lanes)
-    count = whole // group
+    count = (trainer.share.count if lanes is None else _finished(trainer, lanes)) // group
     counts = processes.gathered(torch.tensor([count])).tolist()
     wanted = sum(counts)
     if wanted == 0:
