@@ -14,9 +14,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist l
 test: lint types
 	$(PYTEST) -m "not slow and not gpu"
 
-# The slow tests too, and those of the extra that brings language models.
+# The slow tests too, and those of the extras that bring language models and launchers of sweeps.
 test-all: lint types
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,lm]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,lm,sweeps]'
 	$(PYTEST)
 
 # The tests that need a CUDA device, minutes of training per reasoner among them; one after the other.

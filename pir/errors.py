@@ -1,8 +1,26 @@
 """The errors that a user can mend; the command line prints them without a traceback."""
 
 
+def installs(extra: str) -> str:
+    """Returns the command that installs an extra beside this package, from any folder."""
+    return f"pip install 'policy-improvement-reasoners[{extra}]'"
+
+
 class UserError(Exception):
     """A mistake in a setting, a file or a puzzle; the message names it and says what is allowed."""
+
+
+class MissingExtraError(UserError):
+    """A part whose packages are not installed; the message says how to install them.
+
+    Args:
+        part: the setting, command or folder that asks for it.
+        extra: the name of the extra in `pyproject.toml` that brings them.
+    """
+
+    def __init__(self, part: str, extra: str) -> None:
+        """Names both."""
+        super().__init__(f"{part} needs an extra: {installs(extra)}")
 
 
 class UnknownSettingError(UserError, TypeError):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pir.envs.countdown import Countdown
 
-from pir.bench import training
+from pir.bench import contenders, training
 from pir.bench.contenders import PeerSteps, Trained
 from pir.bench.parts import PARTS
 from pir.cli.main import main
@@ -113,11 +113,25 @@ def test_the_same_in_float32_is_said_in_lines(capsys):
         (["against=nobody:make"], "no such function"),
         (["against=a_peer:nothing"], "no such function"),
         (["against=a_peer:wrong"], "int was returned; a callable is due"),
-        (["against=lucidrains"], "lucidrains"),  # not there, or not with one cycle
     ],
 )
 def test_mistakes(words, message, capsys):
     assert main([*TINY, *words]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [
+        (False, "pip install 'policy-improvement-reasoners[bench]'"),
+        (True, "it takes at least two cycles, and attention or mlp: preset=compact or"),
+    ],
+)
+def test_what_lucidrains_needs(installed, message, capsys, monkeypatch):
+    monkeypatch.setattr(contenders, "find_spec", lambda name: installed or None)
+    assert main([*TINY, "against=lucidrains"]) == 2
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.out == ""

@@ -221,5 +221,5 @@ def test_language_models_say_what_they_need(monkeypatch):
         with pytest.raises(UserError, match="give either name or config"):
             CausalLM(**options)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match="need the extra lm"):
+    with pytest.raises(UserError, match=r"model.backbone needs an extra: .*\[lm\]"):
         CausalLM(config=GPT2)

@@ -67,7 +67,8 @@ def test_a_finished_run_is_not_tested_again(pir_here, tiny_run):
     before = {path: path.stat().st_mtime_ns for path in files}
     done = pir_here("train", f"resume={tiny_run}")
     assert "is finished: nothing is left to train" in done.stdout
-    assert "solved" in done.stdout
+    solved = json.loads((tiny_run / "summary.json").read_text())["solved"]
+    assert f"\nsolved {solved:.1%} of 40 held-out puzzles\n" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in files} == before
     pir_here("train", f"resume={tiny_run}", "trainer.test_puzzles=20")
     assert json.loads((tiny_run / "summary.json").read_text())["test_puzzles"] == 20

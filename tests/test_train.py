@@ -134,7 +134,7 @@ def test_same_seed_same_rows(tmp_path):
         (["trainer.lanes=halting"], "set model.halt_head=true"),
         (["+objective.terms.halt={_target_: pir.objectives.Halting}"], "halt_head=true"),
         (["objective.terms.set_likelihood.weight=0"], "no term of the objective acts"),
-        (["logger=tensorboard"], "pip install tensorboard"),
+        (["logger=tensorboard"], r"pip install '.*\[tensorboard\]'"),
         (["optim.lr=-1"], "optim .* cannot be built"),
         (["model.expansion=-1"], "model.expansion=-1"),
     ],

@@ -78,10 +78,12 @@ def test_the_page_has_the_models():
     assert zoo_table.replaced(text) == text, "make zoo"
 
 
-def test_the_zoo_is_listed(pir_here):
+def test_the_zoo_is_listed(pir_here, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     rows = json.loads(pir_here("list", "zoo", "output=json").stdout)
     assert {row["name"] for row in rows} == set(shipped()) >= {"sudoku4", "queens_orbits"}
     text = pir_here("list", "zoo").stdout
+    assert len(text.splitlines()) == 1 + len(rows)  # no row is broken
     for row in rows:
         assert f"zoo:{row['name']}" in text
         assert f"{row['parameters']:,}" in text

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pir.bench.parts import replaced, timed_parts
-from pir.errors import UserError
+from pir.errors import MissingExtraError, UserError
 from pir.models.network import round_up
 from pir.settings import plugins
 from pir.system.device import time_on
@@ -151,7 +151,7 @@ def lucidrains(shapes: Shapes) -> Step:
         UserError: if it is not installed, or has no such shapes.
     """
     if find_spec(LUCIDRAINS) is None:
-        raise UserError("against=lucidrains: pip install tiny-recursive-model (the extra `bench`)")
+        raise MissingExtraError("against=lucidrains", "bench")
     if shapes.cycles < 2 or shapes.mixer not in ("mlp", "attention"):
         raise UserError(
             "against=lucidrains: it takes at least two cycles, and attention or mlp: "

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pir.errors import UserError
+from pir.errors import MissingExtraError, UserError
 from pir.models.cached_network import Backbone, Cache, CachedNetwork
 from pir.models.network import Linear
 
@@ -35,10 +35,7 @@ class CausalLM(Backbone):
         try:
             import transformers  # noqa: F401
         except ImportError as error:
-            raise UserError(
-                "model.backbone: language models need the extra lm: "
-                "pip install 'policy-improvement-reasoners[lm]'"
-            ) from error
+            raise MissingExtraError("model.backbone", "lm") from error
         self.name, self.config = name, config
         self.pretrained = name is not None
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pir.errors import UserError
+from pir.errors import MissingExtraError, UserError
 from pir.runs.schema import HUB, MANIFEST, WEIGHTS
 from pir.system.terminal import one_line
 
@@ -36,8 +36,7 @@ def _call(name: str, repo: str, **arguments: Any) -> Any:
     try:
         import huggingface_hub
     except ImportError as error:
-        install = "pip install 'policy-improvement-reasoners[hub]'"
-        raise UserError(f"{HUB}{repo} needs the library of the Hub: {install}") from error
+        raise MissingExtraError(f"{HUB}{repo}", "hub") from error
     try:
         return getattr(huggingface_hub, name)(repo_id=repo, **arguments)
     except Exception as error:  # the library raises many kinds

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pir.errors import UserError
+from pir.errors import MissingExtraError, UserError
 from pir.runs.folder import RunFolder, write_text
 
 MLFLOW_SERVER = os.environ.get("MLFLOW_TRACKING_URI")
@@ -52,8 +52,7 @@ class TorchRLLogger(Logger):
         try:
             import_module(self.module)
         except ImportError as error:
-            needed = f"logger={self.package} needs `pip install {self.package}`"
-            raise UserError(needed) from error
+            raise MissingExtraError(f"logger={self.package}", self.package) from error
 
     def log(self, scalars: Mapping[str, float], optimizer_step: int) -> None:
         """Writes every scalar under its name."""

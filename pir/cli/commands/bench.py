@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from pir.checks import check_choice
-from pir.errors import UserError
+from pir.errors import UserError, installs
 from pir.system.terminal import say
 
 
@@ -39,7 +39,7 @@ def _envs(config: DictConfig) -> None:
     if config.output == "json":
         say(json.dumps(result))
     elif not result["reasoning_gym"]:
-        say("(with the extra `bench` installed, reasoning-gym is timed beside ours)")
+        say(f"(reasoning-gym is timed beside ours after {installs('bench')})")
 
 
 def _as_line(row: dict[str, Any]) -> str:

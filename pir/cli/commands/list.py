@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +17,7 @@ from pir.system.terminal import printable, say
 ZOO = "zoo"
 """The trained models that come with this package."""
 
-COLUMNS = ("name", "puzzle", "parameters", "solved", "minutes", "hardware", "size")
+COLUMNS = ("name", "puzzle", "parameters", "solved", "min", "hardware", "kB")
 
 
 def run(config: DictConfig) -> None:
@@ -32,10 +32,11 @@ def run(config: DictConfig) -> None:
     if config.output == "json":
         say(json.dumps(found[what] if what else found))
         return
-    table = Table(box=None, pad_edge=False, show_header=what == ZOO)
+    table = Table(box=None, pad_edge=False, show_header=what == ZOO, collapse_padding=what == ZOO)
     if what == ZOO:
         for column in COLUMNS:
-            table.add_column(column, no_wrap=column != "hardware")
+            side: JustifyMethod = "left" if column in ("name", "puzzle", "hardware") else "right"
+            table.add_column(column, justify=side, no_wrap=column != "hardware")
         for row in found[ZOO]:
             table.add_row(*zoo_cells(row))
     else:
@@ -85,5 +86,5 @@ def zoo_cells(row: dict[str, Any]) -> list[str]:
         f"{row['solved']:.1%}",
         minutes,
         row["hardware"],
-        f"{row['bytes'] / 1000:,.0f} kB",
+        f"{row['bytes'] / 1000:,.0f}",
     ]
