@@ -16,7 +16,7 @@ from pir.system import processes
 from pir.training.build import build_trainer
 from tests.conftest import compose_config
 
-EXACT = ["model.dtype=float32", "model.improvement_steps=3"]
+EXACT = ["model.dtype=float32", "model.improvement_steps=3", "trainer.max_optimizer_steps=8"]
 HALTING = ["trainer.lanes=halting", "model.halt_head=true"]
 AGAIN = ["trainer.replay_share=0.3", "trainer.replay_size=20"]
 LATE = ["trainer.late_share=0.3", "trainer.late_steps=4"]
@@ -28,7 +28,7 @@ CASES: dict[str, list[str]] = {
     "groups": ["objective=group_relative", "objective.terms.reward.samples=4"],
     "halting": [*HALTING, *AGAIN, *LATE],
     "ledger": ["trainer.lanes=ledger", "objective=dis", "trainer.micro_batches=2"],
-    "half": ["trainer.max_optimizer_steps=7"],
+    "half": ["trainer.max_optimizer_steps=5"],
 }
 """Words after `pir train`, beside `EXACT` and `TINY`."""
 
