@@ -1,6 +1,8 @@
 """What people add lies in a bare folder: one file of Python, and at most one of settings."""
 
 import json
+from math import isfinite
+from pathlib import Path
 
 import pytest
 
@@ -35,32 +37,14 @@ class Averaging(Reasoner):
         return Policy(self.write(state["h"]).masked_fill(~self.allowed, MASKED_LOGIT))
 """
 
-OBJECTIVE = """
-from pir.objective import Term, mean_over_written, token_log_probs
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-class Plain(Term):
-    def loss(self, rollout, puzzle, reasoner):
-        log_probs = token_log_probs(rollout.after.logits, rollout.puzzles["solution"])
-        return -mean_over_written(log_probs, rollout)
-"""
-OBJECTIVE_SETTINGS = """# Plain
-_target_: pir.objectives.Objective
-terms:
-  plain:
-    _target_: plain.Plain
-    weight: 0.5
-"""
+def block(page, heading, language):
+    """The first code of a language under a heading of a page."""
+    text = (DOCS / page).read_text().split(f"## {heading}\n")[1]
+    return text.split(f"```{language}\n")[1].split("```")[0]
 
-EXIT = '''
-from pir.exits.rules import Below
-
-
-class Moved(Below):
-    """Stops when few tokens changed."""
-
-    needs = ("flips",)
-'''
 
 LANES = '''
 from pir.rollout import Rollout
@@ -126,10 +110,15 @@ def test_a_model(given, tmp_path):
 
 
 def test_an_objective(given, tmp_path):
-    run = given("plain", OBJECTIVE, "objective/mine.yaml", OBJECTIVE_SETTINGS)
-    run("train", "objective=mine", f"run={tmp_path / 'run'}", *TINY)
+    """That of the documentation."""
+    code, settings = (
+        block("objectives.md", "An objective of your own", kind) for kind in ("python", "yaml")
+    )
+    run = given("confident", code, "objective/confident.yaml", settings)
+    run("train", "objective=confident", f"run={tmp_path / 'run'}", *TINY)
     row = read_rows(tmp_path / "run/metrics.csv")[0]
-    assert float(row["loss"]) == pytest.approx(float(row["loss_plain"]))
+    terms = (float(row[f"loss_{name}"]) for name in ("supervision", "confident"))
+    assert float(row["loss"]) == pytest.approx(sum(terms))
 
 
 def test_a_lane_schedule(given, tmp_path):
@@ -147,9 +136,16 @@ def test_a_lane_schedule(given, tmp_path):
 
 
 def test_an_exit_rule(given, tiny_run):
-    run = given("moved", EXIT, "exit/mine.yaml", "# Mine\n_target_: moved.Moved\nthreshold: null\n")
-    run("eval", f"run={tiny_run}", "eval.exit=mine")
-    assert {row["rule"] for row in read_rows(tiny_run / "eval/exits.csv")} >= {"mine"}
+    """That of the documentation, whose signal is infinite after the first step."""
+    code, settings = (
+        block("concepts.md", "An exit rule of your own", kind) for kind in ("python", "yaml")
+    )
+    run = given("rules", code, "exit/sure_twice.yaml", settings)
+    run("eval", f"run={tiny_run}", "eval.exit=sure_twice", "eval.puzzles=40")
+    rows = read_rows(tiny_run / "eval/exits.csv")
+    thresholds = [float(row["threshold"]) for row in rows if row["rule"] == "sure_twice"]
+    assert thresholds
+    assert all(map(isfinite, thresholds))
 
 
 def test_a_statistic(given, pir, tmp_path):

@@ -17,7 +17,7 @@ from pir.evaluation.measurements import MEASUREMENTS
 from pir.evaluation.plan import HELD_OUT_PUZZLES, Plan
 from pir.evaluation.rollouts import held_out
 from pir.ledger.statistics import STATISTICS
-from pir.runs.folder import RunFolder, write_arrays, write_json, write_rows
+from pir.runs.folder import RunFolder, as_json, write_arrays, write_rows, write_text
 from pir.runs.folder_lock import remove
 from pir.runs.records import Facts, PuzzleFile
 from pir.runs.schema import FACTS, FILES
@@ -89,6 +89,7 @@ def evaluate_puzzles(
 
 def write_evaluation(folder: RunFolder, facts: Facts, measured: Sequence[Measured]) -> None:
     """Writes one evaluation; files of an earlier one that this one lacks are removed."""
+    content = as_json(to_json(facts), indent=2)  # if this fails, the earlier one is still there
     remove(folder.evaluated(FACTS))
     for each in measured:
         if each.file is None:
@@ -102,4 +103,4 @@ def write_evaluation(folder: RunFolder, facts: Facts, measured: Sequence[Measure
             write_rows(path, each.rows)
         else:
             remove(path)
-    write_json(folder.evaluated(FACTS), to_json(facts))
+    write_text(folder.evaluated(FACTS), content + "\n")

@@ -52,15 +52,17 @@ class ExitRule(ABC):
         """Returns the thresholds to choose from: quantiles of signals on validation (N, K).
 
         Each lies halfway between a signal that was seen and the next smaller one, so that the
-        rounding of another device or batch does not decide who stops; the first stops everything.
+        rounding of another device or batch does not decide who stops. Infinite signals stop always
+        or never: thresholds are finite, and the first stops at every signal that is.
         """
-        seen = np.unique(signal.numpy().astype(np.float64))
-        chosen = np.quantile(signal.numpy(), np.linspace(0, 1, THRESHOLDS), method="lower")
+        finite = signal[signal.isfinite()].numpy()
+        if finite.size == 0:
+            return [0.0]
+        seen = np.unique(finite.astype(np.float64))
+        chosen = np.quantile(finite, np.linspace(0, 1, THRESHOLDS), method="lower")
         index = np.searchsorted(seen, chosen)
-        with np.errstate(invalid="ignore"):  # signals may be infinite
-            smaller = np.append(2 * seen[0] - seen[-1], seen)[index]
-            halfway = (smaller + seen[index]) / 2
-        return [float(q) for q in np.where(np.isfinite(halfway), halfway, seen[index])]
+        smaller = np.append(2 * seen[0] - seen[-1], seen)[index]
+        return [float(q) for q in (smaller + seen[index]) / 2]
 
     def fit(self, values: Values) -> None:  # noqa: B027, most rules have nothing to learn
         """Learns from rollouts of whole length on validation puzzles."""
