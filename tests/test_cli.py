@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -215,9 +216,11 @@ def test_eval_to_any_depth(pir_here, tiny_run):
 
 
 def test_solve_one_puzzle(pir, pir_here, tiny_run):
-    text = pir("solve", f"run={tiny_run}", "puzzle=3 7 8 = 29").stdout
-    assert text.splitlines()[0] == "3 7 8 = 29"
-    assert "step  2" in text
+    done = pir("solve", f"run={tiny_run}", "puzzle=3 7 8 = 29")
+    first, *lines = done.stdout.splitlines()
+    assert first == "3 7 8 = 29"
+    assert re.match(r"  (steps 1-2|step 2)  \S", lines[-1])
+    assert lines[-1].endswith("solved") != ("not solved; improvement_steps=8" in done.stderr)
     words = ["solve", f"run={tiny_run}", "puzzle=3 7 8 = 29", "improvement_steps=5", "output=json"]
     result = json.loads(pir_here(*words).stdout)
     assert set(result) >= {"puzzle", "answer", "solved", "steps"}

@@ -105,8 +105,9 @@ def test_models_of_the_zoo_are_used_as_runs_and_never_written_to(pir_here, tmp_p
     pir_here("eval", "run=zoo:sudoku4", "eval.puzzles=20", "eval.exit=entropy")
     pir_here("plot", "run=zoo:sudoku4")
     assert (own / "figures/improvement.png").is_file()
-    done = pir_here("solve", "run=zoo:sudoku4", "puzzle=....24314.233214", "exit=entropy")
-    assert done.stdout.count("step") < 3
+    words = ("puzzle=....24314.233214", "exit=entropy", "output=json")
+    done = pir_here("solve", "run=zoo:sudoku4", *words)
+    assert len(json.loads(done.stdout)["steps"]) < 3
     assert {path: path.stat().st_mtime_ns for path in package.rglob("*")} == before
 
 
@@ -135,6 +136,7 @@ def test_a_run_in_the_way_is_kept(tmp_path, monkeypatch, tiny_run):
     ("name", "message"),
     [
         ("zoo:sudok4", "did you mean sudoku4"),
+        ("sudoku4", "there is no such folder; did you mean zoo:sudoku4?"),
         ("zoo:../runs", "there is no such model"),
         ("zoo:", "there is no such model"),
         ("hf:model", "is hf:OWNER/NAME"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from pir.checks import check_choice, suggest
 from pir.errors import UserError
+from pir.runs.schema import MODEL_NAMES
 from pir.settings.catalog import GROUPS
 from pir.settings.explain import unknown_setting
 from pir.settings.schema import SCHEMAS
@@ -176,7 +177,8 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
         if key == "env" and ":" in word:
             key = "target"
     if not equals and not word.startswith("~"):
-        raise UserError(f"{word!r} is no setting: settings are key=value")
+        meant = f"; did you mean run={word}?" if word.startswith(MODEL_NAMES) else ""
+        raise UserError(f"{word!r} is no setting: settings are key=value{meant}")
     bare = key.lstrip("+~")
     _refuse_unknown(command, bare, word)
     if bare in RAW_KEYS and value != "null" and equals:

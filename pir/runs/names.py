@@ -18,6 +18,7 @@ from pir.runs.folder_lock import remove
 from pir.runs.records import read_manifest
 from pir.runs.schema import FACTS, HUB, MODEL_NAMES, MOST_WEIGHTS, SWEEP, ZOO
 from pir.system.stored import read_bytes
+from pir.system.terminal import say
 
 SHIPPED = Path(__file__).parents[1] / "zoo"
 """The models that come with this package, a folder each."""
@@ -45,6 +46,8 @@ def find_run(name: str | Path) -> RunFolder:
         from pir.runs.hub import download
 
         return RunFolder(download(rest))
+    if not Path(name).exists() and rest in shipped():
+        raise UserError(f"{name}: there is no such folder; did you mean {ZOO}{rest}?")
     return RunFolder(name)
 
 
@@ -117,6 +120,8 @@ def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = N
                 which = "an evaluation" if evaluation is None else f"the evaluation {evaluation}"
                 reason = f"none of its runs has {which}; make one with `{command}`"
             raise UserError(f"runs={pattern}: {reason}")
+        if left_out := ", ".join(str(run.path) for run in runs if run not in chosen):
+            say(f"runs={pattern}: left out, without that evaluation: {left_out}", error=True)
         found |= dict.fromkeys(run.path for run in chosen)
     return list(found)
 

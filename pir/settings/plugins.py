@@ -11,7 +11,9 @@ optimizers, packages with an entry point, and what the user named on this comman
 
 import importlib
 import inspect
+import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec, PathFinder
@@ -81,6 +83,14 @@ def forget() -> None:
     """Forgets what an earlier command line in this process named."""
     folders.clear()
     modules.clear()
+
+
+def option() -> str:
+    """Returns ` --config-dir=FOLDER` as this command line has it, for commands to copy, or ""."""
+    if not folders:
+        return ""
+    folder = os.path.relpath(folders[0])
+    return f" --config-dir={shlex.quote(str(folders[0]) if folder.startswith('..') else folder)}"
 
 
 def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> None:

@@ -76,7 +76,7 @@ class View:
             self.part, self.part_since = name, self.watch.seconds()
         self.share = share
         if not self.live and self.due():
-            done = f" {100 * share:.0f} %" if share else ""
+            done = f", {100 * share:.0f} % done" if share else ""
             self.line(f"{self.title}: {name}{done}  {clock(self.watch.seconds())}")
 
     def due(self) -> bool:

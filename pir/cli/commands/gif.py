@@ -37,7 +37,7 @@ def run(config: DictConfig) -> None:
         sample = puzzle.sample(1, config.split, seed=EVALUATION_SEED, start=config.index)
     seen = AnswerSample()
     steps = config.improvement_steps or reasoner.improvement_steps
-    with View("pir gif"):
+    with View("pir gif", unnamed=f"puzzles to try: {len(sample)}"):
         evaluate(reasoner, puzzle, sample.to(parts.device), steps, observers=[seen])
         row = most_instructive(seen.answers, seen.solved)[0]
         question, answers = sample["question"][row], seen.answers[row]

@@ -71,6 +71,9 @@ def run(config: DictConfig) -> None:
                 say(json.dumps(_plain(result)))
             elif result["answer"] is not None:
                 say(as_boards(parts.puzzle, result) if boards else as_table(result))
+                gave_up = not result["solved"] and "error" not in result
+                if config.puzzle is not None and gave_up and len(result["steps"]) == stop.most:
+                    say(f"not solved; improvement_steps={4 * stop.most} takes more", error=True)
     if malformed:
         say(f"this puzzle is written so: {write_example(parts.puzzle)}", error=True)
         raise UserError(f"{malformed} of {total} puzzles could not be read")
@@ -219,12 +222,11 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_table(content: dict[str, Any]) -> str:
-    """Returns a puzzle's steps as a table of fixed-width text."""
-    width = max(len(step.answer) for step in content["steps"])
-    lines = [content["puzzle"]]
-    for step in content["steps"]:
-        lines.append(f"  step {step.k:>2}  {step.answer:<{width}}  {_verdict(step)}")
-    return "\n".join(lines)
+    """Returns the question and every answer that differs from the one before, a line each."""
+    parts = list(_parts(content["steps"]))
+    names, width = max(len(name) for name, _ in parts), max(len(s.answer) for _, s in parts)
+    lines = [f"  {name:<{names}}  {s.answer:<{width}}  {_verdict(s)}" for name, s in parts]
+    return "\n".join([content["puzzle"], *lines])
 
 
 def as_boards(puzzle: Puzzle, content: dict[str, Any]) -> str:
@@ -232,14 +234,19 @@ def as_boards(puzzle: Puzzle, content: dict[str, Any]) -> str:
     from pir.cli.boards import Board, draw, side_by_side
 
     question = content["question"]
-    boards, first = [Board("question", draw(puzzle, question, question))], 1
-    steps = content["steps"]
+    boards = [Board("question", draw(puzzle, question, question))]
+    for name, step in _parts(content["steps"]):
+        boards.append(Board(f"{name} {_verdict(step)}", draw(puzzle, question, step.tokens)))
+    return side_by_side(boards, columns()) + "\n"
+
+
+def _parts(steps: Sequence[StepAnswer]) -> Iterator[tuple[str, StepAnswer]]:
+    """Yields the last of all steps in a row that give one answer, and the name of these steps."""
+    first = 1
     for step, after in zip(steps, [*steps[1:], None], strict=True):
         if after is None or after.answer != step.answer:
-            name = f"step {step.k}" if first == step.k else f"steps {first}-{step.k}"
-            boards.append(Board(f"{name} {_verdict(step)}", draw(puzzle, question, step.tokens)))
+            yield f"step {step.k}" if first == step.k else f"steps {first}-{step.k}", step
             first = step.k + 1
-    return side_by_side(boards, columns()) + "\n"
 
 
 def _verdict(step: StepAnswer) -> str:

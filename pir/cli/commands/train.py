@@ -30,6 +30,7 @@ from pir.runs.inputs import (
 )
 from pir.runs.lock import new_run
 from pir.runs.names import find_run
+from pir.settings import plugins
 from pir.settings.catalog import GROUPS, choices
 from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
@@ -89,7 +90,7 @@ def _run_one(config: DictConfig, hydra: HydraConf, sweeping: bool) -> None:
             refuse_lost(folder.config)  # a run that is there now is another
             if is_first() and folder.config.exists():
                 command = f"{program()} train resume={shlex.quote(str(folder.path))}"
-                say(f"interrupted; go on with: {command}", error=True)
+                say(f"interrupted; go on with: {command}{plugins.option()}", error=True)
             raise
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from pir.runs.folder import RunFolder, write_json
 from pir.runs.schema import PER_PUZZLE
+from pir.settings import plugins
 from pir.system.launch import is_first
 from pir.system.terminal import columns, paragraph, program, say
 
@@ -112,7 +113,7 @@ def _say_next(folder: RunFolder, config: DictConfig, summary: "Summary") -> None
     """Names the commands that a user may want now, ready to copy."""
     from pir.training import ending
 
-    run, pir = shlex.quote(str(folder.path)), program()
+    run, pir = shlex.quote(str(folder.path)) + plugins.option(), program()
     changes = ending.to_the_end(summary, config.trainer)
     if not changes and (steps := config.trainer.max_optimizer_steps) is not None:
         changes = [f"trainer.max_optimizer_steps={2 * steps}"]
