@@ -59,6 +59,7 @@ def test_a_bare_folder_is_found_by_config_dir(folder, tmp_path, monkeypatch, cap
     run = tmp_path / "runs" / "a"
     words = ["env=my_lights", "env.size=3", f"run={run}", *TINY, f"--config-dir={folder}"]
     assert main(["train", *words]) == 0
+    assert f"train resume={run} --config-dir={folder} " in capsys.readouterr().out
     assert main(["list", "envs", "output=json", "--config-dir", str(folder)]) == 0
     out = capsys.readouterr().out
     assert "my_lights" in out.splitlines()[-1]
