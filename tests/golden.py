@@ -35,6 +35,7 @@ OBJECTIVES = {
     "group_relative revisions": (),
     "ppo revisions": (),
     "policy_iteration": (),
+    "unrolled": (),
 }
 """Names of curves, an objective first, with the settings that it has beside it."""
 
