@@ -65,6 +65,4 @@ def main(minutes: float = 3.0, batches: int = 10_000, rows: int = 512, horizon: 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=3.0, help="of training")
-    parser.add_argument("--batches", type=int, default=10_000, help="at most so many batches")
-    parser.add_argument("--rows", type=int, default=512, help="puzzles side by side")
-    main(**vars(parser.parse_args()))
+    main(parser.parse_args().minutes)

@@ -47,12 +47,14 @@ def make_episodes(puzzle, term, num_steps=3, **options):
     return make_leaves(steps)
 
 
-def move(steps):
-    """Changes the policies after the rollout, so that ratios leave their bounds on both sides."""
+def unmoved_and_moved(steps):
+    """Yields False, then True once the policies have moved far: ratios leave both bounds."""
+    yield False
     torch.manual_seed(2)
     with torch.no_grad():
         for step in steps:
             step.after.logits.add_(torch.randn(step.after.logits.shape))
+    yield True
 
 
 # --- the episode ----------------------------------------------------------------------------------
@@ -177,9 +179,7 @@ def test_group_relative_revisions(puzzle, counted):
     answers = [step.after.answer for step in steps]
     kept = term.collect(stack(steps), puzzle)
     old = [log_policy(step).detach() for step in steps]
-    for moved in (False, True):
-        if moved:
-            move(steps)
+    for moved in unmoved_and_moved(steps):
         slow, cut = slow_surrogate(puzzle, steps, old, answers, advantage, counted)
         assert (min(cut) > 0) == moved
         assert_same(loss_of(term, puzzle, *steps, **kept), slow, *steps)
@@ -207,9 +207,7 @@ def test_ppo_revisions(puzzle):
     answers = [step.after.answer for step in steps]
     kept = term.collect(stack(steps), puzzle)
     old = [log_policy(step).detach() for step in steps]
-    for moved in (False, True):
-        if moved:
-            move(steps)
+    for moved in unmoved_and_moved(steps):
         slow, cut = slow_surrogate(puzzle, steps, old, answers, standard)
         assert (min(cut) > 0) == moved
         values = [model.read_out(steps[0].before.state).value] + [s.after.value for s in steps[:-1]]
@@ -292,9 +290,7 @@ def test_figures_of_an_update(puzzle):
     kept = term.collect(stack(steps), puzzle)
     old = [log_policy(step).detach() for step in steps]
     score = scores_by_hand(puzzle, steps)
-    for moved in (False, True):
-        if moved:
-            move(steps)
+    for moved in unmoved_and_moved(steps):
         rollout = stack(steps).detach()
         rollout.experience = TensorDict(kept, batch_size=rollout.shape)
         figures = {name: value.item() for name, value in term.figures(rollout).items()}
