@@ -30,6 +30,14 @@ def test_the_clock_stopped_it():
     assert ending.to_the_end(summary, maze) == ["trainer.max_minutes=23"]
 
 
+def test_a_run_of_a_few_steps_says_what_it_lacks():
+    """It ended while the learning rate rose, and before a row of the curve was written."""
+    short = settings(warmup_steps=100, log_every=50, max_minutes=3.0)
+    _, second, third = ending.sentences(ended("max_minutes", 28), short)
+    assert "still warming up, at 62% of its peak" in second
+    assert "trainer.log_every=50 is more than these steps" in third
+
+
 def test_every_budget_that_ends_a_run_too_early_is_raised():
     early = settings(max_minutes=9.0, max_optimizer_steps=500, max_forward_passes=900_000)
     changes = ending.to_the_end(ended("max_optimizer_steps", 500), early)

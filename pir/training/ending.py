@@ -63,11 +63,18 @@ def sentences(summary: Summary, settings: Mapping[str, Any]) -> list[str]:
         reason = f"trainer.{name}={settings[str(name)]}"
     lines = [ended + reason]
     if summary.schedule_share is not None and summary.schedule_share < 1 and name != "patience":
+        warming = steps < settings["warmup_steps"]
+        rate = "warming up, at" if warming else "at"
         lines.append(
             f"that is {summary.schedule_share:.0%} of the learning rate's schedule "
-            f"(trainer.decay_steps={settings['decay_steps']}): it was still at "
+            f"(trainer.decay_steps={settings['decay_steps']}): it was still {rate} "
             f"{summary.learning_rate_share:.0%} of its peak, so the result is not what the whole "
             "schedule gives"
+        )
+    if steps < settings["log_every"]:
+        lines.append(
+            f"no curve of training was written, as trainer.log_every={settings['log_every']} is "
+            "more than these steps"
         )
     return lines
 
