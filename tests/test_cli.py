@@ -90,7 +90,7 @@ def test_info(pir_here):
         (["train", "env=cuontdown"], "env=cuontdown: there is no such choice; did you mean coun"),
         (
             ["train", "objective=foo"],
-            "allowed: awr, cfg, deep_supervision, dis, exit_distribution",
+            "allowed: awr, awr_revisions, cfg, deep_supervision, dis",
         ),
         (["train", "modle=trm"], "modle is no setting; did you mean model?"),
         (["train", "trainer.max_minuts=1"], "did you mean max_minutes?"),

@@ -289,7 +289,7 @@ def test_margin_hinge_lets_a_token_off_that_is_sure_already(puzzle):
         (GroupRelative, {"clip": (0.2, 0.0)}, "clip="),
         (GroupRelative, {"credit": "first"}, "credit=first: allowed are uniform, progressive"),
         (PPO, {"clip": (0.0, 0.2)}, "clip="),
-        (PPO, {"clip": (1.0, 0.2)}, "clip="),
+        (PPO, {"clip": (1.1, 0.2)}, "clip="),
         (PPO, {"clip": (0.2, 0.0)}, "clip="),
         (PPO, {"gamma": 1.1}, "gamma=1.1"),
         (PPO, {"lmbda": -0.1}, "lmbda=-0.1"),

@@ -212,7 +212,7 @@ def cells_broken(cells: Cells) -> Tensor:
 
 @statistic("nats per cell")
 def kl(cells: Cells) -> Tensor:
-    """Mean KL(c || u)."""
+    """Mean KL(c || u), of a step's policy from that of the step before."""
     return cells.mean(cells.kl)
 
 

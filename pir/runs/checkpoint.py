@@ -185,6 +185,8 @@ def refuse_other_weights(module: torch.nn.Module, weights: dict[str, Any], path:
         raise UserError(
             f"{path} does not fit this model: {'; '.join(wrong[:3])}"
             + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+            + ". The puzzle or the model has been changed since it was written: undo that, or "
+            "train anew"
         )
 
 
