@@ -74,7 +74,11 @@ def main(run: str, steps: int = 16, puzzles: int = 500) -> dict[str, float]:
     """Returns the solved share of test puzzles with size 1, and with the chosen sizes."""
     trained, *_ = pir.load_trained(run)
     parts = trained.reasoner, trained.puzzle
-    val, test = (pir.held_out(trained.puzzle, split, puzzles) for split in ("val", "test"))
+    if trained.reasoner.inputs:
+        raise SystemExit(f"{run} reads {', '.join(trained.reasoner.inputs)}: not for this example")
+    val, test = (
+        pir.held_out(trained.puzzle, split, puzzles, trained.device) for split in ("val", "test")
+    )
     found = {"size 1": solved(*parts, test, steps)}
     print(f"size 1: {found['size 1']:.1%} of {puzzles} test puzzles after {steps} steps")
     for on in ("latents", "logits"):

@@ -203,7 +203,6 @@ class Objective:
         )
         self.epochs, self.backprop_steps, self.depth = epochs, backprop_steps, depth
         used = self.used_terms()
-        self.sampled_answers = any(term.sampled_answers for term in used.values())
         self.lanes_per_puzzle = max(term.lanes_per_puzzle for term in used.values())
         for name, term in used.items():
             if term.lanes_per_puzzle not in (1, self.lanes_per_puzzle):
@@ -234,6 +233,10 @@ class Objective:
             conditions |= weighted.term.condition(lanes)
         return conditions
 
+    def samples_answers(self, optimizer_step: int) -> bool:
+        """Says whether the answers that are written now are drawn (`Term.sampled_answers`)."""
+        return any(t.term.sampled_answers for t in self._acting(optimizer_step).values())
+
     def losses(
         self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner, optimizer_step: int
     ) -> Iterator[Losses]:
@@ -248,7 +251,8 @@ class Objective:
         }
         for epoch in range(self.epochs):
             if epoch > 0:
-                rollout = retake(reasoner, puzzle, rollout, self.sampled_answers)
+                acts = self.samples_answers(optimizer_step)
+                rollout = retake(reasoner, puzzle, rollout, same_answers=acts)
             terms, figures = dict[str, Tensor](), dict[str, Tensor]()
             for name, weighted in acting.items():
                 own = changed(rollout, experience=kept[name])

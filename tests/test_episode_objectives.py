@@ -339,6 +339,31 @@ def test_advantage_weighted_revisions(puzzle, advantage):
     assert_same(loss_of(term, puzzle, *steps), slow, *steps)
 
 
+def test_lanes_that_gain_the_same_by_other_ways_carry_nothing():
+    """The sums of their gains differ by rounding alone."""
+    puzzle = PUZZLES["countdown"]()
+    term = AdvantageWeighted(2, episode="revisions")
+    steps = make_episodes(puzzle, term)
+    ways = torch.tensor([[0.3, 0.1, 0.7], [0.6, 0.9, 0.7]]).repeat(2, 1).T
+    held = torch.full((4,), 0.2)
+    for step, score in zip(steps, ways, strict=True):
+        step.before.score, step.after.score = held, score
+        held = score
+    assert not term.lane_weights(puzzle, stack(steps))[:4].any()
+    steps[-1].after.score = torch.tensor([0.7, 0.8, 0.7, 0.8])
+    assert term.lane_weights(puzzle, stack(steps)).all()
+
+
+def test_answers_are_drawn_while_a_term_needs_them():
+    from pir.objective import Weighted
+
+    terms = {"reward": Weighted(PPO(), from_step=5, until_step=8), "label": DeepSupervision()}
+    objective = Objective(terms, "rollout")
+    assert [objective.samples_answers(step) for step in (0, 4, 5, 7, 8)] == [
+        False, False, True, True, False,
+    ]  # fmt: skip
+
+
 # --- policy iteration -----------------------------------------------------------------------------
 
 
@@ -398,6 +423,7 @@ def test_later_epochs_compare_with_the_policy_that_acted(puzzle, make):
         (lambda: PPO("bandits", gamma=0.9), "gamma=0.9"),
         (lambda: BestLater(0), "ahead=0"),
         (lambda: PPO(kl=-1.0), "kl=-1.0"),
+        (lambda: PPO(clip=(0.2,)), "two numbers"),
         (lambda: PPO(cells="some"), "cells"),
         (lambda: GroupRelative(episode="day"), "episode"),
         (lambda: AdvantageWeighted(advantage="label_gain", episode="revisions"), "label_gain"),

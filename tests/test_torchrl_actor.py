@@ -110,3 +110,13 @@ def test_the_example_learns():
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     assert example.main(minutes=10, batches=60) > 0.15
+
+
+def test_what_the_data_do_not_hold_is_refused(puzzle):
+    from pir.models.recurrent_depth import RecurrentDepth
+
+    with pytest.raises(UserError, match="reads own_answer"):
+        actor_and_critic(make_model(puzzle, reads_own_answer=True), puzzle)
+    model = RecurrentDepth(puzzle, hidden_size=16, heads=2, written_answer=True, value_head=True)
+    with pytest.raises(UserError, match="draws its start"):
+        actor_and_critic(model, puzzle)

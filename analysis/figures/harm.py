@@ -100,5 +100,5 @@ def describe_harm(run: Run) -> str:
     told = [f"{NAMES[name]} {number(area)}" for area, name in means]
     return (
         "Whether the next step takes log-probability from the label is told with these areas under "
-        f"the ROC curve, means over steps: {listed(told)}."
+        f"the ROC curve, means over steps by the puzzles they harm: {listed(told)}."
     )

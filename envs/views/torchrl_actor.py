@@ -123,10 +123,16 @@ def actor_and_critic(
     """Returns a reasoner as actor and critic, which share its parameters.
 
     Raises:
-        UserError: if it does not read the answer written so far, or has no value head.
+        UserError: if it does not read the answer written so far, reads more that changes with it,
+            draws its start, or has no value head.
     """
     if "written_answer" not in reasoner.inputs:
         raise UserError("the reasoner does not read the answer written so far: written_answer=True")
+    if others := reasoner.inputs & {"own_answer", "partial_answer"}:
+        raise UserError(f"the reasoner reads {', '.join(sorted(others))}, which the data lack")
+    starts = [_example(reasoner, puzzle) for _ in range(2)]
+    if not all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0].keys()):  # noqa: SIM118
+        raise UserError("the reasoner draws its start anew each time, which ratios do not allow")
     if reasoner.read_out(_example(reasoner, puzzle)).value is None:
         raise UserError("the reasoner has no value head: value_head=True")
     draw = ProbabilisticTensorDictModule(

@@ -143,8 +143,8 @@ class AdvantageWeighted(Term):
 
     def _weight_or_zero(self, advantage: Tensor) -> Tensor:
         """Weighs advantages (B, S, ...); 0 where those of a group are all alike."""
-        told_apart = advantage.amax(1, keepdim=True) > advantage.amin(1, keepdim=True)
-        return torch.where(told_apart, self._weight(advantage), 0.0)
+        spread = advantage.amax(1, keepdim=True) - advantage.amin(1, keepdim=True)
+        return torch.where(spread > NO_ADVANTAGE, self._weight(advantage), 0.0)
 
     def _weight(self, advantage: Tensor) -> Tensor:
         return advantage_weight(advantage, self.weights, self.beta, self.clip)

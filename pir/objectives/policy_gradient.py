@@ -65,6 +65,8 @@ class PolicyGradient(Term):
         check_choice("objective: episode", episode, get_args(Episode))
         check_choice("objective: credit", credit, get_args(Credit))
         check_choice("objective: cells", cells, get_args(CountedCells))
+        if not (isinstance(clip, list | tuple) and len(clip) == 2):
+            raise UserError(f"objective: clip={clip}; allowed are two numbers")
         if not (0 < clip[0] <= 1 and clip[1] > 0):
             raise UserError(
                 f"objective: clip={list(clip)}; the first in (0, 1], the second above 0"

@@ -102,8 +102,9 @@ class PPO(PolicyGradient):
     def figures(self, rollout: Rollout) -> dict[str, Tensor]:
         """Returns those of `PolicyGradient`, and the share of variance that the head explains."""
         target = rollout.experience["value_target"]
-        spread = target.var(correction=0).clamp(min=1e-8)
-        explained = 1 - (target - rollout.before.value).var(correction=0) / spread
+        spread = target.var(correction=0)
+        left = (target - rollout.before.value).var(correction=0) / spread.clamp(min=1e-8)
+        explained = torch.where(spread > 1e-8, 1 - left, 0.0)
         return super().figures(rollout) | {"explained": explained}
 
 

@@ -129,10 +129,12 @@ def sizes(
     seconds = WITH_GRADIENT * seconds_per_step(reasoner, question)
     num_steps = reasoner.improvement_steps
     if objective.update == "rollout":
-        seconds *= num_steps
+        seconds *= num_steps * objective.epochs
     time = 60 * GUARD_SHARE * (max_minutes or TrainerSettings.max_minutes or 1.0)
     updates = time / seconds  # of single lanes
-    batch = given.get("batch_size") or _largest(BATCHES, updates / FEWEST_STEPS)
+    group = objective.lanes_per_puzzle
+    sizes = tuple(size for size in BATCHES if size % group == 0) or (group,)
+    batch = given.get("batch_size") or _largest(sizes, updates / FEWEST_STEPS)
     steps = given.get("max_optimizer_steps") or given.get("decay_steps") or None
     if steps is None:
         steps = int(min(MOST_STEPS, max(100, updates / batch))) // 100 * 100

@@ -197,7 +197,7 @@ class Trainer:
         reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
         progress, updates, schedule = self.progress, self.updates, self.state.schedule
         optimizer_step, backprop = progress.optimizer_step, objective.backprop_steps
-        bptt, acts = backprop > 1, objective.sampled_answers
+        bptt, acts = backprop > 1, objective.samples_answers(optimizer_step)
         length = self._rollout_length()
         # with an update after every step, k is 1 here and `lanes.k` says which step it is
         num_steps = length if objective.update == "rollout" else 1
@@ -222,7 +222,8 @@ class Trainer:
             self._record(step, lanes.finished)
         if self.settings.replay_share > 0:
             one = lanes[:: objective.lanes_per_puzzle]
-            failed = one.finished & ~one.now.solved
+            most = lanes.now.solved.view(len(one), -1).float().mean(1) > 0.5
+            failed = one.finished & ~most
             self.state.hard_puzzles.add(*parallel.everywhere(one.puzzles, failed))
         self.state.lanes = lanes.detach()
 
