@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, rankdata
 
 FEWEST = 5
 """With fewer of either kind no area is estimated."""
@@ -33,6 +32,8 @@ def auroc(numbers: np.ndarray, positive: np.ndarray) -> Area:
         numbers: of shape (N,); those that are not finite are left out.
         positive: bool of shape (N,), which are of the first kind.
     """
+    from scipy.stats import norm, rankdata  # takes half a second to import
+
     finite = np.isfinite(numbers)
     numbers, positive = numbers[finite], positive[finite]
     n, m = int(positive.sum()), int((~positive).sum())
