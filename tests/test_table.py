@@ -1,4 +1,4 @@
-"""Tables of many runs, as text and as figures: no mean over unlike ones."""
+"""Tables of many runs, as text: no mean over unlike ones."""
 
 import json
 import math
@@ -33,8 +33,7 @@ def table(*folders, rows=("objective",), columns=("env",), metric="solved"):
     return make_table([Run(folder) for folder in folders], rows, columns, metric)
 
 
-@pytest.fixture
-def grid(tmp_path):
+def write_grid(folder):
     """Two objectives on two puzzles: two seeds each, but for one with three and one with one."""
     shares = {
         ("awr", "countdown"): (0.70, 0.75, 0.86),
@@ -43,10 +42,15 @@ def grid(tmp_path):
         ("label", "maze"): (0.5,),
     }
     return [
-        write(tmp_path / f"{name}_{env}_{seed}", solved, objective=name, env=env, seed=seed)
+        write(folder / f"{name}_{env}_{seed}", solved, objective=name, env=env, seed=seed)
         for (name, env), values in shares.items()
         for seed, solved in enumerate(values, start=1)
     ]
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return write_grid(tmp_path)
 
 
 # ---------------------------------------------------------------- means and intervals
@@ -345,93 +349,6 @@ def test_numbers_of_the_evaluation(grid):
     nested = table(*grid, metric="eval.one_blank.solved")
     assert nested.cells[1, 0].mean == pytest.approx(0.99)
     assert nested.share
-
-
-# ---------------------------------------------------------------- as a figure
-
-
-def lines(axis):
-    return {str(line.get_label()): line for line in axis.get_lines()}
-
-
-def test_a_figure_has_a_panel_per_first_column_and_a_line_per_row(tmp_path):
-    folders = [
-        write(
-            tmp_path / f"{env}_{model}_{latents}_{seed}",
-            solved + seed / 10,
-            env=env,
-            model=model,
-            seed=seed,
-            settings=f"trainer: {{lanes: {latents}}}\n",
-        )
-        for env, shift in (("countdown", 0.0), ("maze", 0.2))
-        for model, latents, solved in (
-            ("dual", 1, 0.3 + shift), ("dual", 16, 0.1 + shift), ("trm", 16, 0.5 + shift)
-        )
-        for seed in (1, 2)
-    ]  # fmt: skip
-    figure = draw_table(table(*folders, rows=["model"], columns=["env", "trainer.lanes"]))
-    countdown, maze = figure.axes
-    assert (countdown.get_title("left"), maze.get_title("left")) == ("countdown", "maze")
-    assert countdown.get_xlabel() == "trainer.lanes"
-    assert countdown.get_xscale() == "log"
-    assert [tick.get_text() for tick in maze.get_xticklabels()] == ["1", "16"]
-    assert lines(countdown)["dual"].get_xydata() == pytest.approx(np.array([[1, 0.45], [16, 0.25]]))
-    assert lines(maze)["trm"].get_xydata() == pytest.approx(np.array([[16, 0.85]]))
-    seeds = [line.get_ydata() for line in maze.get_lines() if line.get_linestyle() == "None"]
-    assert sorted(np.concatenate(seeds)) == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-
-
-def test_a_run_without_the_setting_of_the_axis_is_a_level_line(tmp_path):
-    folders = [
-        write(tmp_path / str(lanes), 0.1 * lanes, seed=1, settings=f"trainer: {{lanes: {lanes}}}\n")
-        for lanes in (2, 4)
-    ]
-    folders.append(write(tmp_path / "plain", 0.3, model="feedforward"))
-    (axis,) = draw_table(table(*folders, rows=["model"], columns=["trainer.lanes"])).axes
-    assert axis.get_xscale() == "linear"
-    assert lines(axis)["feedforward"].get_ydata() == pytest.approx([0.3, 0.3])
-
-
-def test_no_empty_panels(tmp_path):
-    folders = [
-        write(tmp_path / f"{env}_{lanes}", env=env, settings=f"trainer: {{lanes: {lanes}}}\n")
-        for env in ("a", "b", "c", "d", "e", "f")
-        for lanes in (1, 2)
-    ]
-    figure = draw_table(table(*folders, columns=["env", "trainer.lanes"]))
-    assert [axis.get_title("left") for axis in figure.axes] == ["a", "b", "c", "d", "e", "f"]
-
-
-def test_choices_on_the_axis_stand_apart_and_are_not_joined(grid):
-    (axis,) = draw_table(table(*grid)).axes
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["countdown", "maze"]
-    awr, label = lines(axis)["awr"], lines(axis)["label"]
-    assert awr.get_linestyle() == "None"
-    assert not set(awr.get_xdata()) & set(label.get_xdata())
-    assert awr.get_ydata() == pytest.approx([0.77, 0.97])
-
-
-def test_runs_that_began_with_runs_of_their_seed_are_one_group(tmp_path):
-    folders = [
-        write(tmp_path / f"a_{n}_{seed}", 0.5, seed=seed, settings=f"init: runs/base_{n}_{seed}\n")
-        for n in (3, 4)
-        for seed in (3, 4, 5)
-    ]
-    cells = table(*folders, rows=["init"]).cells
-    assert [len(cell.entries) for cell in cells.values()] == [3, 3]
-    groups = group_by_seed([Run(folder) for folder in folders])
-    assert [group.label for group in groups] == [f"init runs/base_{n} (3 seeds)" for n in (3, 4)]
-
-
-def test_runs_that_began_with_others_are_never_averaged_with_those_that_did_not(tmp_path):
-    settings = {1: "init: runs/base_1\n", 2: "init: runs/base_2\n", 3: "init: null\n"}
-    folders = [
-        write(tmp_path / f"{seed}", seed=seed, settings=text) for seed, text in settings.items()
-    ]
-    result = table(*folders)
-    assert [len(cell.entries) for cell in result.cells.values()] == [2, 1]
-    assert "set_likelihood, init=null " in as_text(result, "pir table")
 
 
 # ---------------------------------------------------------------- by command

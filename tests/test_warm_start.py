@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from pir.analysis.pages.table_view import as_text
+from pir.analysis.reading.groups import group_by_seed
+from pir.analysis.reading.runs import Run
 
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
@@ -9,6 +12,7 @@ from pir.runs.load import load_trained
 from pir.training.build import build_trainer
 from tests import conftest
 from tests.conftest import compose_config
+from tests.test_table import table, write
 
 BASE = ("model=feedforward", "model.mixer=attention")
 
@@ -85,3 +89,25 @@ def test_the_user_begins_with_another_run(pir_here, tmp_path, finished_run):
     assert "fresh" not in done.stderr
     pir_here("train", f"init={tmp_path / 'none'}", f"run={tmp_path / 'b'}", *words, code=2)
     assert not (tmp_path / "b").exists()
+
+
+def test_runs_that_began_with_runs_of_their_seed_are_one_group(tmp_path):
+    folders = [
+        write(tmp_path / f"a_{n}_{seed}", 0.5, seed=seed, settings=f"init: runs/base_{n}_{seed}\n")
+        for n in (3, 4)
+        for seed in (3, 4, 5)
+    ]
+    cells = table(*folders, rows=["init"]).cells
+    assert [len(cell.entries) for cell in cells.values()] == [3, 3]
+    groups = group_by_seed([Run(folder) for folder in folders])
+    assert [group.label for group in groups] == [f"init runs/base_{n} (3 seeds)" for n in (3, 4)]
+
+
+def test_runs_that_began_with_others_are_never_averaged_with_those_that_did_not(tmp_path):
+    settings = {1: "init: runs/base_1\n", 2: "init: runs/base_2\n", 3: "init: null\n"}
+    folders = [
+        write(tmp_path / f"{seed}", seed=seed, settings=text) for seed, text in settings.items()
+    ]
+    result = table(*folders)
+    assert [len(cell.entries) for cell in result.cells.values()] == [2, 1]
+    assert "set_likelihood, init=null " in as_text(result, "pir table")
