@@ -241,7 +241,7 @@ def test_pipes_and_devices_are_not_waited_for(strangers_run):
                 read(file)
     with pytest.raises(UserError, match="no regular file"):
         read_object(Path("/dev/zero"))
-    with pytest.raises(UserError, match=r"has no config\.yaml"):
+    with pytest.raises(UserError, match="holds no run"):
         RunFolder(strangers_run).read_config()
     with pytest.raises(UserError, match=r"metrics\.csv"):
         RowFile(strangers_run / "metrics.csv").append([{"a": 1}])

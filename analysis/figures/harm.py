@@ -83,10 +83,10 @@ def _draw_areas(axis: Axes, run: Run, ahead: int) -> None:
     axis.set_ylim(0, 1)
 
 
-def _means(run: Run, ahead: int) -> Iterator[tuple[float, str]]:
-    """Yields the mean area over steps of each statistic, weighted by the steps that harm."""
-    harms = (run.step_values("log_prob_gain")["log_prob_gain"] < -HARM).sum(0)[ahead:]
-    for name, each in areas(run, ahead).items():
+def _means(run: Run) -> Iterator[tuple[float, str]]:
+    """Yields the mean area over next steps of each statistic, weighted by the puzzles they harm."""
+    harms = (run.step_values("log_prob_gain")["log_prob_gain"] < -HARM).sum(0)[1:]
+    for name, each in areas(run, 1).items():
         area = np.array([a.area for a in each])
         known = np.isfinite(area)
         yield float(np.average(area[known], weights=harms[known])), name
@@ -94,7 +94,7 @@ def _means(run: Run, ahead: int) -> Iterator[tuple[float, str]]:
 
 def describe_harm(run: Run) -> str:
     """Says how well each statistic tells that the next step harms."""
-    means = sorted(_means(run, 1), reverse=True)
+    means = sorted(_means(run), reverse=True)
     if not means:
         return "Too few steps harm a puzzle to say what tells it."
     told = [f"{NAMES[name]} {number(area)}" for area, name in means]

@@ -49,11 +49,9 @@ def generalized_advantages(rewards: Tensor, values: Tensor, gamma: float, lmbda:
     return returns(rewards + gamma * following - values, gamma * lmbda)
 
 
-def over_lanes(values: Tensor, group: int) -> Tensor:
-    """Returns values (K, B) as (K B / G, G): the lanes of each puzzle and step side by side."""
-    return values.reshape(-1, group)
-
-
 def group_returns(rollout: Rollout, group: int) -> Tensor:
-    """Returns what every lane still gained at a step, (K B / G, G); see `returns`."""
-    return over_lanes(returns(rewards(rollout)), group)
+    """Returns what every lane still gained at a step, (K B / G, G); see `returns`.
+
+    The G lanes of each puzzle and step are side by side.
+    """
+    return returns(rewards(rollout)).reshape(-1, group)

@@ -252,7 +252,7 @@ class RunFolder:
             UserError: if it does not.
         """
         if not (self.config.is_file() or self.exported):
-            if self.last.is_file():
+            if self.last.is_file() and not self.config.exists():
                 raise UserError(
                     f"{self.path} has no {self.config.name}, which is so if it was trained from "
                     "Python. Only Python reads it then: build the same reasoner, and "
