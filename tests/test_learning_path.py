@@ -1,5 +1,6 @@
 """How far a reader has to go: the modules that one update enters."""
 
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -36,8 +37,25 @@ def test_an_update_enters_few_modules(tmp_path, monkeypatch):
 
 
 def test_the_loop_in_the_readme_is_the_one_that_runs():
-    block = Path("README.md").read_text().split("## The loop")[1].split("```python\n")[1]
+    block = Path("README.md").read_text().split("## The training loop")[1].split("```python\n")[1]
     loop = block.split("```")[0]
     assert 12 < len(loop.splitlines()) <= 25
     assert "\n\n" not in loop
     assert textwrap.indent(loop, " " * 8) in Path("pir/training/trainer.py").read_text()
+
+
+POINTED_AT = {
+    "pir/training/trainer.py": "_improve_lanes",
+    "pir/models/trm.py": "step",
+    "pir/objectives/advantage_weighted.py": "loss",
+    "pir/ledger/cells.py": "dead",
+}
+"""The functions that README leads to, by line."""
+
+
+def test_links_to_lines_lead_to_the_functions_that_they_name():
+    links = re.findall(r"\((\S+?\.py)#L(\d+)\)", Path("README.md").read_text())
+    assert {path for path, _ in links} == set(POINTED_AT)
+    for path, number in links:
+        line = Path(path).read_text().splitlines()[int(number) - 1]
+        assert line.strip().startswith(f"def {POINTED_AT[path]}("), f"{path}#L{number}: {line}"
