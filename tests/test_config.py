@@ -138,7 +138,7 @@ def test_commands_list_the_keys_of_their_schema(command):
 @pytest.mark.parametrize("group", ["objective", "optim", "logger"])
 def test_every_choice_builds(group, monkeypatch):
     fake = types.SimpleNamespace()
-    for package in ("torch.utils.tensorboard", "wandb", "mlflow"):
+    for package in ("torch.utils.tensorboard", "wandb", "mlflow", "trackio"):
         monkeypatch.setitem(sys.modules, package, fake)
     for file in sorted((ROOT / group).glob("[!_]*.yaml")):
         config = compose_config(f"{group}={file.stem}")

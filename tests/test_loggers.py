@@ -46,6 +46,7 @@ def two_sessions(folder, name):
         ("TensorBoardLogger", "torch.utils.tensorboard"),
         ("WandbLogger", "wandb"),
         ("MLflowLogger", "mlflow"),
+        ("TrackioLogger", "trackio"),
     ],
 )
 def test_a_missing_package_is_named(name, module, monkeypatch):
@@ -116,6 +117,19 @@ def test_wandb_uploads_when_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "online")
     loggers.WandbLogger(offline=False).open(tmp_path, 0)
     assert os.environ["WANDB_MODE"] == "online"
+
+
+def test_trackio_goes_on_under_the_same_name(tmp_path, monkeypatch):
+    trackio = Recorder()
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    monkeypatch.setattr("torchrl.record.loggers.trackio._has_trackio", True)
+    two_sessions(tmp_path / "run", "trackio")
+    assert [(each["name"], each["project"], each["resume"]) for each in trackio.named("init")] == [
+        ("run-a1b2", "pir", "allow")
+    ] * 2
+    logged = [(args[0], kwargs["step"]) for name, args, kwargs in trackio.calls if name == "log"]
+    assert [step for row, step in logged if "train/loss" in row][-1] == 9
+    assert any("val/solved" in row for row, _ in logged)
 
 
 @pytest.mark.parametrize("server", [None, "http://tracking.example"])

@@ -105,6 +105,28 @@ class WandbLogger(TorchRLLogger):
         )
 
 
+class TrackioLogger(TorchRLLogger):
+    """Trackio, in its own database on this machine (TRACKIO_DIR); a resumed run keeps its name.
+
+    Args:
+        project: name of the project, as in `trackio show --project pir`.
+    """
+
+    package = module = "trackio"
+
+    def __init__(self, project: str = "pir") -> None:
+        """Keeps the settings; see the class."""
+        super().__init__()
+        self.project = project
+
+    def open(self, folder: Path, optimizer_step: int) -> None:
+        """Opens the run; Trackio ends that of an earlier job of a sweep."""
+        from torchrl.record.loggers.trackio import TrackioLogger as Opened
+
+        name = f"{folder.name}-{RunFolder(folder).named_run_id}"
+        self.opened = Opened(name, self.project, embed=False, auto_log_gpu=False)
+
+
 class MLflowLogger(TorchRLLogger):
     """MLflow, in a database in `<run>/mlflow`, or on the server that MLFLOW_TRACKING_URI names.
 
