@@ -85,7 +85,7 @@ def test_contenders_run_in_turn(monkeypatch):
     monkeypatch.setattr(Trained, "run", run)
     settings, puzzle = SimpleNamespace(batch_size=4), SimpleNamespace(length=5)
     trainer = SimpleNamespace(settings=settings, puzzle=puzzle)
-    monkeypatch.setattr(training, "_trainer", lambda *_: trainer)
+    monkeypatch.setattr(training, "trainer_of", lambda *_: trainer)
     rows = list(training.measure(["tiny"], ["peer"], 1.0, torch.device("cpu")))
     assert order == ["pir", "pir", "peer", "peer"] + ["pir", "peer"] * training.ROUNDS
     ours, peer = rows
@@ -96,7 +96,7 @@ def test_contenders_run_in_turn(monkeypatch):
 def test_the_same_in_float32_is_said_in_lines(capsys):
     assert main([*TINY, "against=float32"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert "1 threads, torch " in out[0]
+    assert "1 thread, torch " in out[0]
     assert out[1] == "tiny trm, batch 8, 6 tokens: pir"
     assert "tiny trm, batch 8, 6 tokens: float32, " in "\n".join(out)
     assert all(len(line) < 100 for line in out)

@@ -6,7 +6,7 @@ improvement step and its gradient, over what one large product reaches in the sa
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from statistics import median
 from typing import Any
@@ -22,6 +22,7 @@ from pir.settings.build import build
 from pir.settings.describe import composed
 from pir.settings.training import TrainerSettings
 from pir.system.device import time_on
+from pir.system.memory import PeakMemory
 from pir.training.build import build_objective, build_schedule
 from pir.training.compiled import chosen_mode
 from pir.training.trainer import Trainer
@@ -51,6 +52,7 @@ def measure(
     seconds: float,
     device: torch.device,
     batch_size: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[dict[str, Any]]:
     """Yields one row per model and contender, ours first.
 
@@ -61,6 +63,7 @@ def measure(
         seconds: that a round takes at least; it has at least one step.
         device: where to compute.
         batch_size: in place of the preset's.
+        tell: is told in a line what was measured, when everyone is warm and after every round.
 
     Raises:
         UserError: if there is no such preset or peer.
@@ -68,7 +71,7 @@ def measure(
     for preset in presets:
         check_choice("preset", preset, list(PRESETS))
         for words in PRESETS[preset]:
-            yield from _in_turn(preset, words, against, seconds, device, batch_size)
+            yield from _in_turn(preset, words, against, seconds, device, batch_size, tell)
 
 
 def _in_turn(
@@ -78,37 +81,42 @@ def _in_turn(
     seconds: float,
     device: torch.device,
     batch_size: int | None,
+    tell: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
     """Measures one model and its peers."""
     config = composed("train", [*words, f"device={device}", "run=null"]).config
-    trainer = _trainer(config, batch_size)
+    trainer = trainer_of(config, batch_size)
     ours = Trained(trainer)
     trainers, contenders = {"pir": trainer}, dict[str, Contender](pir=ours)
     for name in against:
         if name == "float32":
             config.model.dtype = "float32"
-            trainers[name] = _trainer(config, batch_size)
+            trainers[name] = trainer_of(config, batch_size)
             contenders[name] = Trained(trainers[name])
         else:
             contenders[name] = PeerSteps(peer_step(name, _shapes(trainer, config)), device)
+    model = next(w.partition("=")[2] for w in words if w.startswith("model="))
     counts = {}
     for name, contender in contenders.items():  # warm up, and see how long a step takes
         contender.run(1)
-        counts[name] = max(1, round(seconds / max(contender.run(1), 1e-9)))
+        taken = contender.run(1)
+        counts[name] = max(1, round(seconds / max(taken, 1e-9)))
+        tell(f"{preset} {model}: {name} is warm, {1000 * taken:,.1f} ms/step")
     rounds: dict[str, list[float]] = {name: [] for name in contenders}
     memory = dict.fromkeys(contenders, 0)
-    for _ in range(ROUNDS):
+    for number in range(1, ROUNDS + 1):
         for name, contender in contenders.items():
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
+            peak = PeakMemory(device)
             rounds[name].append(contender.run(counts[name]) / counts[name])
-            memory[name] = max(memory[name], _peak_memory(device))
+            memory[name] = max(memory[name], peak.read())
+        last = ", ".join(f"{name} {1000 * each[-1]:,.1f}" for name, each in rounds.items())
+        tell(f"{preset} {model}: round {number} of {ROUNDS}, ms/step: {last}")
     lanes = trainer.settings.batch_size
     for name in contenders:
         taken = median(rounds[name])
         row = {
             "preset": preset,
-            "model": next(w.partition("=")[2] for w in words if w.startswith("model=")),
+            "model": model,
             "contender": name,
             "batch_size": lanes,
             "tokens": trainer.puzzle.length,
@@ -123,7 +131,7 @@ def _in_turn(
         yield row | _utilisation(trainers.get(name), taken, seconds) | {"shares": shares}
 
 
-def _trainer(config: DictConfig, batch_size: int | None) -> Trainer:
+def trainer_of(config: DictConfig, batch_size: int | None = None) -> Trainer:
     """Builds a trainer that ends after optimizer steps alone, and validates on one puzzle."""
     torch.manual_seed(0)
     parts, node = Components.build(config, build_puzzle(config)), config.trainer
@@ -205,15 +213,3 @@ def product_peak(device: torch.device, dtype: torch.dtype, seconds: float) -> fl
         else:
             best = min(best, finished - started)
     return 2 * size**3 / best if best < float("inf") else product_peak(device, dtype, 10 * seconds)
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Returns the most bytes in use: on a CUDA device since the reset, else in this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    kilobytes = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes

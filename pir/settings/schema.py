@@ -203,6 +203,8 @@ class BenchConfig:
     preset: Any = MISSING
     against: Any = None
     batch_size: int | None = None
+    axes: Any = MISSING
+    out: str | None = None
     device: str = MISSING
     threads: int | None = None
     output: str = MISSING

@@ -1,12 +1,17 @@
 """Memory: what does not fit is refused with a sentence, before the system is short of it."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pir.errors import UserError
+
+if TYPE_CHECKING:  # commands that compute nothing need not wait for it
+    import torch
 
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 """Where the drivers of NVIDIA (under Windows' Linux too) and AMD show."""
@@ -36,6 +41,47 @@ def _lines(path: Path) -> list[str]:
         return path.read_text().split("\n")[:-1]
     except OSError:
         return []
+
+
+class PeakMemory:
+    """The most memory that is in use from now on: on a CUDA device there, else of this process.
+
+    On Linux the process gives back what it has freed, and the system begins to watch anew;
+    elsewhere the most since the process began is known.
+
+    Args:
+        device: computes.
+    """
+
+    def __init__(self, device: "torch.device") -> None:
+        """Begins to watch."""
+        self.device = device
+        if device.type == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+        elif sys.platform.startswith("linux"):
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                trim(0)
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+
+    def read(self) -> int:
+        """Returns the bytes; 0 where nothing is known."""
+        if self.device.type == "cuda":
+            import torch
+
+            return torch.cuda.max_memory_allocated(self.device)
+        for line in _lines(Path("/proc/self/status")):
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def require_memory(size: int, what: str) -> None:

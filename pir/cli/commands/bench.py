@@ -1,7 +1,9 @@
 """`pir bench`: how fast generators, verifiers and views are, and how fast training is."""
 
 import json
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
@@ -13,14 +15,11 @@ from pir.system.terminal import say
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/bench.yaml for the settings."""
-    check_choice("what", config.what, ("envs", "train"))
+    check_choice("what", config.what, ("envs", "train", "growth"))
     check_choice("output", config.output, ("text", "json"))
     if not config.seconds > 0:
         raise UserError(f"seconds={config.seconds}: must be above 0")
-    if config.what == "train":
-        _train(config)
-    else:
-        _envs(config)
+    {"envs": _envs, "train": _train, "growth": _growth}[config.what](config)
 
 
 def _envs(config: DictConfig) -> None:
@@ -56,23 +55,58 @@ def _train(config: DictConfig) -> None:
         raise UserError(f"batch_size={config.batch_size}: must be at least 1")
 
     from pir.bench.training import measure
+
+    device, info, title = _hardware(config)
+    rows: list[dict[str, Any]] = []
+    presets, against = _several(config.preset), _several(config.against)
+    tell = partial(say, error=True)  # minutes may pass before a row is there
+    for row in measure(presets, against, config.seconds, device, config.batch_size, tell):
+        if config.output == "text":
+            if not rows:
+                say(title)
+            say(_as_lines(row))
+        rows.append(row)
+    if config.output == "json":
+        say(json.dumps({"info": info, "rows": rows}))
+
+
+def _hardware(config: DictConfig) -> tuple[Any, dict[str, Any], str]:
+    """Chooses device and threads: the device, what is known of the machine, and both in a line."""
     from pir.runs.folder import run_info
     from pir.system.device import choose_device, prepare_cpu
 
     device = choose_device(config.device)
     prepare_cpu(config.threads, "threads")
     info = run_info() | {"device": str(device)}
-    hardware = info["gpus"][device.index or 0] if device.type == "cuda" else info["processor"]
+    name = info["gpus"][device.index or 0] if device.type == "cuda" else info["processor"]
+    version, torch = (info["commit"] or info["pir"] or "")[:10], info["versions"]["torch"]
+    threads = f"{info['threads']} thread{'s' * (info['threads'] != 1)}"
+    return device, info, f"{name}, {threads}, torch {torch}, pir {version}"
+
+
+def _growth(config: DictConfig) -> None:
+    """Measures how training steps grow."""
+    from pir.analysis.figures.growth import save_growth
+    from pir.bench.growth import REST, measure
+
+    out = None if config.out is None else Path(config.out)
+    device, info, title = _hardware(config)
     rows: list[dict[str, Any]] = []
-    presets, against = _several(config.preset), _several(config.against)
-    for row in measure(presets, against, config.seconds, device, config.batch_size):
-        if config.output == "text":
-            if not rows:
-                version = (info["commit"] or info["pir"] or "")[:10]
-                torch = info["versions"]["torch"]
-                say(f"{hardware}, {info['threads']} threads, torch {torch}, pir {version}")
-            say(_as_lines(row))
+    if config.output == "text":
+        rest = ", ".join(f"{name} {size}" for name, size in REST.items())
+        say(f"{title}\nat rest: {rest}; * where it leaves the straight line")
+        say(f"{'':8}{'size':>6}{'ms':>12}{'GiB':>9}")
+    for row in measure(_several(config.axes), config.seconds, device):
         rows.append(row)
+        if config.output == "text":
+            slow, large = ("*" if row[f"{name}_bends"] else " " for name in ("time", "memory"))
+            memory = row["memory_bytes"] / 2**30
+            say(
+                f"{row['axis']:8}{row['size']:>6}{row['milliseconds']:>11,.1f}{slow}"
+                f"{memory:>8.2f}{large}"
+            )
+    if out is not None:
+        save_growth(rows, title, out)
     if config.output == "json":
         say(json.dumps({"info": info, "rows": rows}))
 
