@@ -19,11 +19,11 @@ test-all: lint types
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,lm,sweeps]'
 	$(PYTEST)
 
-# The tests that need a CUDA device, minutes of training per reasoner among them; one after the other.
+# The tests that need a CUDA device, a minute of training per reasoner among them, some side by side.
 # Then the time of a training step at the sizes of the papers.
 test-gpu: $(READY)
 	@found=$$($(BIN)/python -c 'import torch; print(torch.cuda.is_available())') && \
-	if [ "$$found" = True ]; then $(BIN)/python -m pytest -m gpu && $(BIN)/pir bench train preset=paper; \
+	if [ "$$found" = True ]; then $(PYTEST) --maxprocesses 8 -m gpu && $(BIN)/pir bench train preset=paper; \
 	else echo "make test-gpu: torch finds no CUDA device here, so there is nothing to test"; fi
 
 lint: $(READY)

@@ -8,9 +8,9 @@ from pir.envs.sudoku.rules import Sudoku
 
 import pir
 from pir.errors import UserError
+from pir.models.candidates import SCORE_CAP, SetPooling, sets_of
 from pir.models.hrm import HRM
 from pir.models.looped import Looped
-from pir.models.network import SCORE_CAP, SetPooling, sets_of
 from pir.models.recurrent_depth import RecurrentDepth
 from pir.models.trm import TRM
 from pir.objectives import DeepSupervision

@@ -129,6 +129,7 @@ WRONG = {
     "random": (("random", "cpu"), lambda s: s[:10].clone(), "does not fit"),
     "ledger": (("ledger", "counts"), lambda c: c[0].clone(), "ledger.counts is"),
     "pool": (("hard_puzzles", "_writer", "_cursor"), lambda _: 10**9, "_cursor is"),
+    "coming": (("hard_puzzles", "coming", "failed"), lambda f: f.long(), "coming.failed|failed is"),
     "config": (("config",), lambda _: "[" * 100_000, "config cannot be read"),
     "rows": (("run", "rows"), lambda _: {}, "run.rows is"),
 }

@@ -151,7 +151,8 @@ def test_a_pool_that_is_left_on_another_device_is_found(monkeypatch):
 
     def resumed() -> HardPuzzles:
         pool, again = HardPuzzles(0.5, 20), HardPuzzles(0.5, 20)
-        pool.add(puzzles.to(SECOND), failed.to(SECOND))
+        for _ in range(2):  # the first enter with the second
+            pool.add(puzzles.to(SECOND), failed.to(SECOND))
         state = pool.state_dict()
         storage = state["_storage"]["_storage"]
         for name in list(storage):
@@ -169,7 +170,8 @@ def test_a_pool_that_is_left_on_another_device_is_found(monkeypatch):
 
 def test_a_pool_keeps_no_memory_that_it_has_not_written():
     pool = HardPuzzles(0.5, 2000)
-    pool.add(Sudoku().sample(8, "train", seed=0), torch.ones(8, dtype=torch.bool))
+    for _ in range(2):
+        pool.add(Sudoku().sample(8, "train", seed=0), torch.ones(8, dtype=torch.bool))
     for tokens in pool.state_dict()["_storage"]["_storage"].values():
         assert not tokens[8:].any()
 

@@ -9,7 +9,7 @@ from tensordict import TensorDict
 
 import pir.ledger.statistics
 from pir.errors import UserError
-from pir.ledger.cells import IDLE_KL
+from pir.ledger.cells import IDLE_KL, Cells
 from pir.ledger.ledger import Ledger
 from pir.ledger.statistics import STATISTICS, finish, puzzle_statistics, statistic
 from pir.rollout import Iterate, Rollout, changed
@@ -275,3 +275,10 @@ def test_state_survives_a_checkpoint():
     ledger.clear()
     assert ledger.rows() == []
     assert ledger.dead_fraction() == 0.0
+
+
+def test_statistics_do_not_depend_on_whether_written_cells_are_picked():
+    step = make_step()
+    step.before.logits[:, 0] = torch.nan  # nothing is said of cells that are not written
+    picked, masked = (puzzle_statistics(step, Cells(step, way)) for way in (True, False))
+    torch.testing.assert_close(masked, picked, equal_nan=True)

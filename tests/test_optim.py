@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pir.training.optim import MuonAdamW, averaged, learning_rate_factor
+from pir.training.optim import Averaged, Muon, MuonAdamW, learning_rate_factor
 
 
 def test_learning_rate_curve():
@@ -20,7 +20,7 @@ def test_learning_rate_curve():
 def test_average_by_hand():
     torch.manual_seed(0)
     module = torch.nn.Linear(3, 2)
-    average = averaged(module, 0.9)
+    average = Averaged(module, 0.9)
     expected = None
     for step in range(30):
         with torch.no_grad():
@@ -45,3 +45,29 @@ def test_muon_takes_the_matrices_of_the_blocks():
     model["head"](model["blocks"](torch.randn(5, 4))).sum().backward()
     optimizer.step()
     assert all((p != before[name]).any() for name, p in model.named_parameters())
+
+
+def test_muon_side_by_side_is_torchs_muon():
+    """Settings, state and, but for rounding, weights."""
+
+    def weights():
+        torch.manual_seed(1)
+        shapes = [(12, 8), (8, 12), (12, 8), (8, 8), (12, 8)]
+        return [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+
+    ours, torchs = weights(), weights()
+    settings = {"lr": 0.02, "weight_decay": 0.3, "momentum": 0.9}
+    optimizers = Muon(ours, **settings), torch.optim.Muon(torchs, **settings)
+    for _ in range(4):
+        for a, b in zip(ours, torchs, strict=True):
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.clone()
+        ours[3].grad = torchs[3].grad = None  # one that a loss does not reach
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b in zip(ours, torchs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    torch.testing.assert_close(states[0]["state"], states[1]["state"])
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    assert not torch.equal(ours[0], weights()[0])

@@ -30,6 +30,7 @@ from torch import Tensor
 from pir.errors import UserError
 from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
+from pir.system.device import Table
 from pir.system.slices import FILLED, generate_rows, in_slices, over_rows
 
 MAX_DRAWS, TRIAL_DRAWS = 40_000, 10_000
@@ -82,11 +83,10 @@ class Sudoku(SudokuPicture, FilePuzzle):
         self.relations = _shared_units(*box)
         self.at_most_one = _digits_in_units(*box)
         self.units, self.peers = solver.build_tables(*box)
-        self._units = torch.from_numpy(self.units)
+        self._units = Table(torch.from_numpy(self.units))
         bits = np.arange(1 << n)
-        self._bit_counts = torch.from_numpy(
-            (bits[:, None] >> np.arange(n) & 1).sum(1, dtype=np.int32)
-        )
+        counts = (bits[:, None] >> np.arange(n) & 1).sum(1, dtype=np.int32)
+        self._bit_counts = Table(torch.from_numpy(counts))
 
     # ---------------------------------------------------------------- rules
 
@@ -99,11 +99,11 @@ class Sudoku(SudokuPicture, FilePuzzle):
         device = question.device
         digit = answer.T.int() - 2  # cells first: all reads below are of whole rows
         bits = torch.where((digit >= 0) & (digit < self.n), 1 << digit.clamp(0, self.n), 0)
-        in_units = bits.index_select(0, self._units.T.flatten().to(device))
+        in_units = bits.index_select(0, self._units.on(device).T.flatten())
         seen, *others = in_units.view(self.n, 3 * self.n, len(answer))
         for cells in others:
             seen = seen | cells
-        present, pairs = self._bit_counts.to(device)[seen.long()].sum(0), 3 * self.n * self.n
+        present, pairs = self._bit_counts.on(device)[seen.long()].sum(0), 3 * self.n * self.n
         is_clue = ~self.written(question)
         clues, kept = is_clue.sum(1), (is_clue & (answer == question)).sum(1)
         solved = (present == pairs) & (kept == clues)
@@ -116,7 +116,7 @@ class Sudoku(SudokuPicture, FilePuzzle):
 
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks written digits that stand twice in a unit; see `Puzzle.conflicts`."""
-        units = self._units.to(question.device)
+        units = self._units.on(question.device)
         digit = answer.long() - 2
         is_digit = (digit >= 0) & (digit < self.n)
         digit = torch.where(is_digit, digit, self.n)  # whatever is no digit counts as one more

@@ -20,18 +20,30 @@ IDLE_KL = 1e-3
 class Cells:
     """What the statistics share of one step: the policies at the written cells, computed once.
 
+    On a CPU the written cells are picked. How many there are, the host would have to wait for on
+    another device: there all cells take part, and values of those not written count as 0.
+
+    Args:
+        step: the step, of B puzzles.
+        picked: whether the written cells are picked; None to decide by the device.
+
     Attributes:
         step: the step, of B puzzles.
-        written: int64 of shape (C,), the written positions among all B * L.
+        written: int64 of shape (C,), the written positions, or all, among all B * L.
+        counts: bool of shape (C,), which of them are written; None for all.
         puzzle: int64 of shape (C,), the puzzle that each belongs to.
         count: int64 of shape (B,), written cells of each puzzle, at least 1.
         labelled: whether the puzzles came with a label.
     """
 
-    def __init__(self, step: Rollout) -> None:
+    def __init__(self, step: Rollout, picked: bool | None = None) -> None:
         """Finds the written cells."""
-        self.step = step
-        self.written = step.written.flatten().nonzero().squeeze(1)
+        self.step, written = step, step.written.flatten()
+        if written.device.type == "cpu" if picked is None else picked:
+            self.written, self.counts = written.nonzero().squeeze(1), None
+        else:
+            self.written = torch.arange(len(written), device=written.device)
+            self.counts = written
         self.puzzle = self.written // step.written.shape[1]
         self.count = step.written.sum(1).clamp(min=1)
         self.labelled = "solution" in step.puzzles.keys()  # noqa: SIM118, a TensorDict has no `in`
@@ -40,10 +52,15 @@ class Cells:
         """Returns the rows of the written cells: (B, L, ...) to (C, ...)."""
         return values.detach().flatten(0, 1).index_select(0, self.written)
 
+    def counted(self, values: Tensor) -> Tensor:
+        """Returns values of cells, float32 (C,), with 0 where a cell is not written."""
+        numbers = values.float()
+        return numbers if self.counts is None else torch.where(self.counts, numbers, 0.0)
+
     def sum(self, values: Tensor) -> Tensor:
         """Adds up values of cells by puzzle: (C,) to (B,)."""
         zeros = torch.zeros(len(self.count), device=values.device)
-        return zeros.index_add_(0, self.puzzle, values.float())
+        return zeros.index_add_(0, self.puzzle, self.counted(values))
 
     def mean(self, values: Tensor) -> Tensor:
         """Averages values of cells by puzzle: (C,) to (B,)."""

@@ -81,9 +81,9 @@ def statistic(
     return add
 
 
-def puzzle_statistics(step: Rollout) -> Tensor:
+def puzzle_statistics(step: Rollout, cells: Cells | None = None) -> Tensor:
     """Computes all statistics of one step, float32 of shape (B, sum of the widths)."""
-    cells = Cells(step)
+    cells = Cells(step) if cells is None else cells
     missing = torch.full_like(step.after.score, torch.nan)
     return torch.cat(
         [
@@ -336,7 +336,7 @@ def ece(cells: Cells) -> Tensor:
     """Expected calibration error of cells: confidence against equality with the label, 10 bins."""
     confidence = cells.log_confidence.exp()
     surplus = (confidence - (cells.answer == cells.label).float()) / cells.count[cells.puzzle]
-    return _binned(confidence, surplus, cells.puzzle, len(cells.count))
+    return _binned(confidence, cells.counted(surplus), cells.puzzle, len(cells.count))
 
 
 @statistic("probability", width=BINS, finish=_total)

@@ -11,9 +11,11 @@ Shapes: B puzzles, L positions, V tokens, N candidates, S sets in all, D width.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pir.models.network import Linear
+from pir.errors import UserError
+from pir.models.network import Linear, aligned
 from pir.puzzle import Puzzle
 from pir.reasoner import MASKED_LOGIT
 
@@ -71,3 +73,71 @@ class Candidates(nn.Module):
         place = self.position * self.slot_mask.shape[1] + self.token
         logits = logits.index_copy(1, place, found)
         return logits.view(-1, *self.slot_mask.shape)
+
+
+def sets_of(puzzle: Puzzle) -> list[Tensor]:
+    """Returns, kind by kind, which candidates are in which set: bool of shape (S_kind, N).
+
+    The first kind are the positions themselves, of which each holds one token.
+
+    Raises:
+        UserError: if the puzzle states no sets.
+    """
+    if puzzle.at_most_one is None:
+        raise UserError(
+            "model.mixer=candidates: this puzzle states no sets of which an answer holds at most "
+            "one (at_most_one); take attention or mlp"
+        )
+    position = torch.arange(puzzle.length)[:, None].expand(puzzle.slot_mask.shape)
+    kinds = [position, *puzzle.at_most_one]
+    return [torch.arange(int(kind.max()) + 1)[:, None] == kind[puzzle.slot_mask] for kind in kinds]
+
+
+SCORE_CAP = 10.0
+"""Scores of candidates are bent into (-10, 10), so that their exponentials can be added up."""
+
+TINY = 1e-9
+"""Divides what a set without candidates says, to nobody."""
+
+
+class SetPooling(nn.Module):
+    """Mixes candidates within their sets; a kind of sets is what a head is to attention.
+
+    In every set of a kind, the mean of the candidates' values is taken, weighted by the softmax of
+    their scores, and its image is added to each of them.
+
+    Args:
+        puzzle: states the sets.
+        width: D; values have half of it.
+    """
+
+    membership: Tensor
+
+    def __init__(self, puzzle: Puzzle, width: int) -> None:
+        """Draws the weights."""
+        super().__init__()
+        sets = sets_of(puzzle)
+        self.sizes = [len(kind) for kind in sets]
+        self.inner = max(1, width // 2)
+        self.value = Linear(width, len(sets) * self.inner)
+        self.score = Linear(width, len(sets))
+        self.out = Linear(len(sets) * self.inner, width)
+        self.register_buffer("membership", torch.cat(sets).float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, B, D) to the same shape: whole rows of the products below lie together."""
+        batch, dtype = x.shape[1], x.dtype
+        # float32, (N, B, kinds): numerator and denominator of the softmax are sums over a set
+        weight = (SCORE_CAP * torch.tanh(self.score(x).float() / SCORE_CAP)).exp()
+        value_maps = self.value.weight.to(dtype).chunk(len(self.sizes))
+        out_maps = self.out.weight.to(dtype).chunk(len(self.sizes), 1)
+        # a product spreads the weights over the values three times as fast as broadcasting
+        spread = x.new_ones(self.inner, 1)
+        messages = []
+        for g, members in enumerate(torch.split(self.membership, self.sizes)):
+            spread_weight = F.linear(weight[..., g, None].to(dtype), spread)
+            weighted = F.linear(x, value_maps[g]) * spread_weight
+            pooled = (aligned(members.to(dtype)) @ weighted.flatten(1)).view(-1, batch, self.inner)
+            total = (members @ weight[..., g]).clamp(min=TINY)[..., None].to(dtype)
+            messages.append((F.linear(pooled, out_maps[g]) / total).flatten(1))
+        return (aligned(self.membership.to(dtype)).T @ torch.cat(messages)).view_as(x)

@@ -6,6 +6,7 @@ in the activations' dtype.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -36,6 +37,17 @@ def truncated_normal(*shape: int, std: float) -> Tensor:
 def rms_norm(x: Tensor) -> Tensor:
     """Scales the last dimension to root mean square 1, without a gain (as TRM does)."""
     return F.rms_norm(x, x.shape[-1:], eps=1e-5)
+
+
+def aligned(matrix: Tensor) -> Tensor:
+    """Returns the same matrix; on CUDA its rows begin at multiples of 16 bytes.
+
+    Products with other rows (L = 81 weights, N = 729 candidates) take kernels three times as slow.
+    """
+    spare = -matrix.shape[1] % 8
+    if spare == 0 or not matrix.is_cuda:
+        return matrix
+    return F.pad(matrix, (0, spare))[:, : matrix.shape[1]]
 
 
 class RMSNorm(nn.Module):
@@ -81,6 +93,18 @@ class SwiGLU(nn.Module):
         return result
 
 
+HAS_TRITON = find_spec("triton") is not None
+
+LONGEST_FUSED, FUSED_WIDTHS = 128, (16, 32, 64, 128)
+"""Tokens, and widths of a head, that `relation_attention` takes."""
+
+
+def is_fused(x: Tensor, width: int) -> bool:
+    """Says whether tokens x attend with a bias in one kernel of `relation_attention`."""
+    short = x.shape[1] <= LONGEST_FUSED and width in FUSED_WIDTHS
+    return HAS_TRITON and x.is_cuda and short and x.dtype in (torch.bfloat16, torch.float16)
+
+
 class Attention(nn.Module):
     """Multi-head attention over all L tokens, and what others have read, without a mask."""
 
@@ -106,6 +130,12 @@ class Attention(nn.Module):
             memory: keys and values of M tokens that another layer has read; x attends to them too.
             kept: a list that is given the keys and values of x.
         """
+        alone = memory is None and kept is None
+        if bias is not None and alone and is_fused(x, x.shape[-1] // self.heads):
+            from pir.models.relation_attention import attend  # needs Triton
+
+            attended: Tensor = self.out(attend(self.qkv(x), bias))
+            return attended
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(2, 3)
         if kept is not None:
             kept.append((k, v))
@@ -136,8 +166,10 @@ class TokenMixing(nn.Module):
         Weights stand on the left of one product over the whole batch, (L, B * width). On a CPU with
         81 tokens that is a fifth faster than weights on the right of (B * width, L).
         """
-        gate, up = self.mlp.gate_up.weight.to(x.dtype).chunk(2)
-        columns = x.transpose(0, 1).flatten(1)
+        gate_up, columns = self.mlp.gate_up.weight.to(x.dtype), x.transpose(0, 1).flatten(1)
+        if x.is_cuda and (spare := -len(columns) % 8):  # 81 take kernels three times as slow
+            gate_up, columns = F.pad(gate_up, (0, spare)), F.pad(columns, (0, 0, 0, spare))
+        gate, up = gate_up.chunk(2)
         mixed = self.mlp.down.weight.to(x.dtype) @ (F.silu(gate @ columns) * (up @ columns))
         return mixed.view(len(mixed), len(x), -1).transpose(0, 1)
 
@@ -156,74 +188,6 @@ class Convolution(nn.Module):
         image = x.view(len(x), *self.board, -1).permute(0, 3, 1, 2)
         kernel = self.weight.to(x.dtype).view(len(self.weight), 3, 3, -1).permute(0, 3, 1, 2)
         return F.conv2d(image, kernel, padding=1).permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def sets_of(puzzle: Puzzle) -> list[Tensor]:
-    """Returns, kind by kind, which candidates are in which set: bool of shape (S_kind, N).
-
-    The first kind are the positions themselves, of which each holds one token.
-
-    Raises:
-        UserError: if the puzzle states no sets.
-    """
-    if puzzle.at_most_one is None:
-        raise UserError(
-            "model.mixer=candidates: this puzzle states no sets of which an answer holds at most "
-            "one (at_most_one); take attention or mlp"
-        )
-    position = torch.arange(puzzle.length)[:, None].expand(puzzle.slot_mask.shape)
-    kinds = [position, *puzzle.at_most_one]
-    return [torch.arange(int(kind.max()) + 1)[:, None] == kind[puzzle.slot_mask] for kind in kinds]
-
-
-SCORE_CAP = 10.0
-"""Scores of candidates are bent into (-10, 10), so that their exponentials can be added up."""
-
-TINY = 1e-9
-"""Divides what a set without candidates says, to nobody."""
-
-
-class SetPooling(nn.Module):
-    """Mixes candidates within their sets; a kind of sets is what a head is to attention.
-
-    In every set of a kind, the mean of the candidates' values is taken, weighted by the softmax of
-    their scores, and its image is added to each of them.
-
-    Args:
-        puzzle: states the sets.
-        width: D; values have half of it.
-    """
-
-    membership: Tensor
-
-    def __init__(self, puzzle: Puzzle, width: int) -> None:
-        """Draws the weights."""
-        super().__init__()
-        sets = sets_of(puzzle)
-        self.sizes = [len(kind) for kind in sets]
-        self.inner = max(1, width // 2)
-        self.value = Linear(width, len(sets) * self.inner)
-        self.score = Linear(width, len(sets))
-        self.out = Linear(len(sets) * self.inner, width)
-        self.register_buffer("membership", torch.cat(sets).float(), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, B, D) to the same shape: whole rows of the products below lie together."""
-        batch, dtype = x.shape[1], x.dtype
-        # float32, (N, B, kinds): numerator and denominator of the softmax are sums over a set
-        weight = (SCORE_CAP * torch.tanh(self.score(x).float() / SCORE_CAP)).exp()
-        value_maps = self.value.weight.to(dtype).chunk(len(self.sizes))
-        out_maps = self.out.weight.to(dtype).chunk(len(self.sizes), 1)
-        # a product spreads the weights over the values three times as fast as broadcasting
-        spread = x.new_ones(self.inner, 1)
-        messages = []
-        for g, members in enumerate(torch.split(self.membership, self.sizes)):
-            spread_weight = F.linear(weight[..., g, None].to(dtype), spread)
-            weighted = F.linear(x, value_maps[g]) * spread_weight
-            pooled = (members.to(dtype) @ weighted.flatten(1)).view(-1, batch, self.inner)
-            total = (members @ weight[..., g]).clamp(min=TINY)[..., None].to(dtype)
-            messages.append((F.linear(pooled, out_maps[g]) / total).flatten(1))
-        return (self.membership.to(dtype).T @ torch.cat(messages)).view_as(x)
 
 
 MIXERS = ("auto", "attention", "mlp", "conv", "candidates")
@@ -388,6 +352,8 @@ def _mixer(mixer: str, puzzle: Puzzle, width: int, heads: int, expansion: float)
             raise UserError("model.mixer=conv: this puzzle has no board; take attention or mlp")
         return Convolution(width, puzzle.board)
     if mixer == "candidates":
+        from pir.models.candidates import SetPooling  # which is made of the layers above
+
         return SetPooling(puzzle, width)
     if mixer == "mlp":
         return TokenMixing(puzzle.length, round_up(expansion * puzzle.length * 2 / 3))

@@ -4,10 +4,14 @@ import ctypes
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
+from typing import cast
 
 import torch
+from tensordict import TensorDict
+from torch import Tensor
 
 from pir.errors import UserError
 from pir.system import processes
@@ -75,6 +79,48 @@ def time_on(device: torch.device) -> float:
     elif device.type == "mps":
         torch.mps.synchronize()
     return time.perf_counter()
+
+
+class Table:
+    """A constant tensor, copied to every device once, so that nobody waits for it again.
+
+    Args:
+        values: the tensor, on the CPU.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        """Keeps it."""
+        self.copies = {values.device: values}
+
+    def on(self, device: torch.device) -> Tensor:
+        """Returns the tensor on a device."""
+        if device not in self.copies:
+            self.copies[device] = next(iter(self.copies.values())).to(device)
+        return self.copies[device]
+
+
+def sent(data: TensorDict, device: torch.device) -> TensorDict:
+    """Returns data of the CPU on a device; the host does not wait for a CUDA device to take it."""
+    if device.type == "cuda":  # from other memory the copy begins when all before it is done
+        data = cast(TensorDict, data.apply(Tensor.pin_memory))
+    return data.to(device, non_blocking=device.type == "cuda")
+
+
+def fetched(data: TensorDict) -> Callable[[], TensorDict]:
+    """Begins to copy data to the CPU, and returns a function that waits for the copy."""
+    device = next(iter(data.values(True, True))).device
+    if device.type != "cuda":
+        copy = data.to(torch.device("cpu"))
+        return lambda: copy
+    copy = data.to(torch.device("cpu"), non_blocking=True)
+    mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    mark.record(torch.cuda.current_stream(device))
+
+    def wait() -> TensorDict:
+        mark.synchronize()
+        return copy
+
+    return wait
 
 
 class DeviceTime:

@@ -1,6 +1,7 @@
 """A pool of hard puzzles: those that rollouts failed come back."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.runs.checkpoint_content import with_tensors
+from pir.system.device import fetched
 
 
 class HardPuzzles:
@@ -21,6 +23,7 @@ class HardPuzzles:
     def __init__(self, share: float, size: int) -> None:
         """Starts empty."""
         self.share = share
+        self.coming: Callable[[], TensorDict] | None = None
         if share > 0:
             from torchrl.data import (  # takes seconds to import
                 LazyTensorStorage,
@@ -45,16 +48,35 @@ class HardPuzzles:
         return drawn.to(torch.device("cpu"))
 
     def add(self, puzzles: TensorDict, failed: Tensor) -> None:
-        """Keeps the puzzles that `failed`, bool of shape (B,), marks."""
-        if self.share > 0 and bool(failed.any()):
-            kept = puzzles.select("question", "solution")[failed]
-            self.buffer.extend(kept.to(torch.device("cpu")))
+        """Keeps the puzzles that `failed`, bool of shape (B,), marks.
+
+        They enter the pool when the next ones come. By then a GPU has told which they are, and the
+        host need not wait for it in the midst of a step.
+        """
+        if self.share > 0:
+            self._enter()
+            rows = {name: puzzles[name] for name in ("question", "solution")}
+            self.coming = fetched(TensorDict({**rows, "failed": failed}, batch_size=failed.shape))
+
+    def _enter(self) -> None:
+        """Takes those that came last into the pool."""
+        if self.coming is not None:
+            rows = self.coming()
+            kept = rows.exclude("failed")[rows["failed"]]
+            if len(kept):
+                self.buffer.extend(kept)
+
+    def content(self) -> list[TensorDict]:
+        """Returns the puzzles of the pool, and those that come next with which of them `failed`."""
+        kept = [self.buffer[:]] if len(self.buffer) else []
+        return kept if self.coming is None else [*kept, self.coming()]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything, for a checkpoint."""
         if self.share == 0:
             return {}
         state = dict(self.buffer.state_dict())
+        state["coming"] = {} if self.coming is None else self.coming().to_dict()
         if len(self.buffer) > 0:
             for tokens in state["_storage"]["_storage"].values():
                 tokens[len(self.buffer) :] = 0  # rows not written yet hold what was in memory
@@ -63,4 +85,9 @@ class HardPuzzles:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes everything back from a checkpoint; the pool stays on the CPU."""
         if self.share > 0:
-            self.buffer.load_state_dict(with_tensors(state, Tensor.cpu))
+            state = with_tensors(state, Tensor.cpu)
+            coming = state.pop("coming", {})
+            self.buffer.load_state_dict(state)
+            if coming:
+                rows = TensorDict(coming, batch_size=coming["failed"].shape)
+                self.coming = lambda: rows

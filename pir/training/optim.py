@@ -31,8 +31,66 @@ BLOCKS = "blocks"
 """Matrices inside a module of that name are Muon's; embeddings and read-outs are AdamW's."""
 
 
+class Muon(torch.optim.Muon):
+    """torch's Muon, with all matrices of one shape in the same products.
+
+    A GPU takes the hundreds of small products of one matrix after another for longer than some
+    models take for a backward pass. Settings and state are torch's.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Updates every matrix that has a gradient."""
+        loss = closure() if closure else None
+        for group in self.param_groups:
+            weights, gradients, momenta = list[Tensor](), list[Tensor](), list[Tensor]()
+            self._init_group(group, weights, gradients, momenta)
+            if not weights:
+                continue
+            momentum, rate = group["momentum"], group["lr"]
+            torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+            ahead = torch._foreach_lerp(gradients, momenta, momentum)  # Nesterov's
+            torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+            for shape in {weight.shape: None for weight in weights}:
+                alike = [place for place, weight in enumerate(weights) if weight.shape == shape]
+                update = orthogonal(
+                    torch.stack([ahead[place] for place in alike]),
+                    group["ns_coefficients"],
+                    group["ns_steps"],
+                    group["eps"],
+                ).float()
+                scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
+                torch._foreach_add_([weights[p] for p in alike], list(update), alpha=-scale)
+        return loss
+
+
+def orthogonal(
+    matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> Tensor:
+    """Returns matrices near the orthogonal ones that are nearest to those given, in bfloat16.
+
+    The quintic Newton-Schulz iteration X <- a X + (b G + c G^2) X with G = X X^T (Jordan et al.
+    2024), from X of norm 1. It leaves singular values of about 0.5 to 1.5.
+
+    Args:
+        matrices: of shape (N, rows, columns).
+        coefficients: a, b and c.
+        steps: of the iteration.
+        eps: the least norm that matrices are divided by.
+    """
+    a, b, c = coefficients
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.bfloat16()
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
 class MuonAdamW(torch.optim.Optimizer):
-    """torch's Muon on the two-dimensional weights inside `blocks`, AdamW on the rest.
+    """`Muon` on the two-dimensional weights inside `blocks`, AdamW on the rest.
 
     Muon (Jordan et al. 2024) replaces the momentum of a matrix by its nearest orthogonal matrix.
 
@@ -62,7 +120,7 @@ class MuonAdamW(torch.optim.Optimizer):
         if not matrices:
             raise ValueError(f"no matrix is inside a module named {BLOCKS!r}; use optim=adamw")
         super().__init__([p for _, p in named], {})
-        self.muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum)
+        self.muon = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum)
         self.adamw = torch.optim.AdamW(
             rest, lr=adamw_lr, weight_decay=weight_decay, betas=betas, fused=True
         )
@@ -71,7 +129,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Updates every parameter that has a gradient."""
         loss = closure() if closure else None
-        self.muon.step()  # type: ignore[no-untyped-call]
+        self.muon.step()
         self.adamw.step()
         return loss
 
@@ -101,20 +159,33 @@ def learning_rate_factor(
     return final_ratio + (1 - final_ratio) * cosine
 
 
-def averaged(module: nn.Module, decay: float) -> AveragedModel:
-    """Returns an exponential moving average of a module's weights, kept by torch.
+class Averaged(AveragedModel):
+    """An exponential moving average of a module's weights, in torch's form.
 
     After t updates the decay is min(decay, (1 + t) / (10 + t)), so that the average forgets the
-    random start.
+    random start. Torch's own update counts where the weights are, and reads that count; this one
+    counts on the CPU, so that no GPU is waited for.
+
+    Args:
+        module: whose weights are averaged; the average begins as a copy.
+        decay: share of the average that an update keeps, in the end.
     """
 
-    @torch.no_grad()
-    def update(average: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        steps = int(count)
-        weight = 1 - min(decay, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(average, current, weight)
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        """Copies the module."""
+        super().__init__(module)
+        self.decay = decay
 
-    return AveragedModel(module, multi_avg_fn=update)  # type: ignore[arg-type]
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Moves the average towards the present weights; buffers are copied."""
+        steps = int(self.n_averaged)
+        weight = 1.0 if steps == 0 else 1 - min(self.decay, (1 + steps) / (10 + steps))
+        average, current = ([p.detach() for p in m.parameters()] for m in (self.module, model))
+        torch._foreach_lerp_(average, current, weight)
+        for kept, new in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(new)
+        self.n_averaged += 1
 
 
 class Updates:

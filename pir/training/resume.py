@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -367,21 +368,21 @@ def _try_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
     pool, size = trainer.state.hard_puzzles, trainer.settings.replay_size
     if pool.share == 0:
         return
-    for place, value in walk(saved, "hard_puzzles"):
+    for place, value in walk({**saved, "coming": {}}, "hard_puzzles"):
         if isinstance(value, torch.Tensor) and len(value) > size:
             raise ValueError(f"{place} is {describe(value)}")
         if place.endswith("._cursor") and not (type(value) is int and 0 <= value < max(1, size)):
             raise ValueError(f"{place} is {describe(value)}")
     pool.load_state_dict(saved)
-    if len(pool.buffer):
-        kept = pool.buffer[:]
-        own = trainer.one_lane.puzzles
-        expected = {n: own[n].expand(len(pool.buffer), -1) for n in ("question", "solution")}
+    for kept in pool.content():
+        rows, own = len(kept), trainer.one_lane.puzzles
+        expected = {n: own[n].expand(rows, -1).cpu() for n in ("question", "solution")}
+        if "failed" in kept.keys():  # noqa: SIM118, a TensorDict has no `in`
+            expected["failed"] = torch.ones(rows, dtype=torch.bool)
         found = {name: kept[name] for name in expected}
-        faults = [*differences(found, expected, "hard_puzzles")]
-        faults = faults or list(_token_faults(trainer, found, "hard_puzzles"))
-        if faults:
-            raise ValueError(faults[0])
+        differ = differences(found, expected, "hard_puzzles")
+        for fault in chain(differ, _token_faults(trainer, found, "hard_puzzles")):
+            raise ValueError(fault)
 
 
 def _say_other_machine(then: dict[str, Any], now: dict[str, Any]) -> None:

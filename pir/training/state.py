@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDict
-from torch.optim.swa_utils import AveragedModel
 
 from pir.ledger.ledger import Ledger
 from pir.reasoner import Reasoner
@@ -13,7 +12,7 @@ from pir.rollout import Iterate, Lanes, StepCounter
 from pir.schedules import LaneSchedule
 from pir.system.stopwatch import Stopwatch
 from pir.training.hard_puzzles import HardPuzzles
-from pir.training.optim import averaged
+from pir.training.optim import Averaged
 
 
 class Stateful(Protocol):
@@ -115,7 +114,7 @@ class TrainState:
         """Starts at optimizer step 0, without lanes."""
         self.reasoner, self.optimizer, self.schedule = reasoner, optimizer, schedule
         self.ledger, self.hard_puzzles = ledger, hard_puzzles
-        self.average: AveragedModel = averaged(reasoner, ema_decay)
+        self.average = Averaged(reasoner, ema_decay)
         self.progress = Progress(best_depth=reasoner.improvement_steps)
         self.watch = Stopwatch()
         self.random = RandomState(next(reasoner.parameters()).device)

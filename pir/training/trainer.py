@@ -37,7 +37,7 @@ from pir.runs.loggers import Logger, NoLogger
 from pir.schedules import LaneSchedule, Staggered, Synchronous
 from pir.settings.training import TrainerSettings
 from pir.system import processes
-from pir.system.device import DeviceTime, own_random_stream, prepare_cpu
+from pir.system.device import DeviceTime, own_random_stream, prepare_cpu, sent
 from pir.system.interrupt import postponed, requested
 from pir.system.memory import require_memory
 from pir.training import parallel, report, sizing
@@ -45,7 +45,7 @@ from pir.training.compiled import chosen_mode, compile_for_validation, compile_n
 from pir.training.filling import fill_lanes
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
-from pir.training.optim import MuonAdamW, Updates, averaged
+from pir.training.optim import Averaged, MuonAdamW, Updates
 from pir.training.progress import ProgressView
 from pir.training.resume import described, open_folder, resume, snapshot
 from pir.training.state import TrainState
@@ -234,8 +234,8 @@ class Trainer:
 
     def begin(self, puzzles: TensorDict) -> Lanes:
         """Puts freshly sampled puzzles into lanes of their own."""
-        puzzles = self.objective.prepare(self.puzzle, puzzles, self.num_steps).to(self.device)
-        return begin(self.reasoner, self.puzzle, puzzles)
+        puzzles = self.objective.prepare(self.puzzle, puzzles, self.num_steps)
+        return begin(self.reasoner, self.puzzle, sent(puzzles, self.device))
 
     def _record(self, step: Rollout, finished: Tensor) -> None:
         """Has the ledger record a step, and keeps the time that it takes."""
@@ -387,5 +387,5 @@ class Trainer:
     def warm_start(self, folder: RunFolder) -> str:
         """Begins with the weights of another run; see `take_weights`."""
         self.began_with, taken = take_weights(self.reasoner, folder, self.device)
-        self.state.average = averaged(self.reasoner, self.settings.ema_decay)
+        self.state.average = Averaged(self.reasoner, self.settings.ema_decay)
         return taken
