@@ -93,7 +93,7 @@ class TRM(PuzzleModel):
     def step(
         self, x: Tensor, condition: Tensor | None, latents: TensorDict, k: Tensor
     ) -> dict[str, Tensor]:
-        """Runs T cycles, the last with gradient."""
+        """Runs T cycles, the last with gradient: z <- f(x + y + z) n times, then y <- f(y + z)."""
         y, z = latents["y"], [latents[name] for name in self.z_names]
         bias = self.f.bias(self.dtype)
         bias_y = bias if self.f_y is self.f else self.f_y.bias(self.dtype)
