@@ -54,7 +54,7 @@ POINTED_AT = {
 
 
 def test_links_to_lines_lead_to_the_functions_that_they_name():
-    links = re.findall(r"\((\S+?\.py)#L(\d+)\)", Path("README.md").read_text())
+    links = re.findall(r"\]\((\S+?\.py)#L(\d+)\)", Path("README.md").read_text())
     assert {path for path, _ in links} == set(POINTED_AT)
     for path, number in links:
         line = Path(path).read_text().splitlines()[int(number) - 1]
