@@ -6,6 +6,7 @@ status and the messages of each as JSON.
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -27,23 +28,38 @@ def import_everything() -> None:
     import pir.training.trainer  # noqa: F401
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 def forked(words: list[str], log: Path) -> int:
-    """Starts a command line in a process of its own, which writes to `log`; returns its id."""
+    """Starts a command line in a process of its own, which writes to `log`; returns its id.
+
+    A signal that comes before the command takes over ends the process without a word, as it ends an
+    interpreter that starts: a child that has just been forked has its parent's handlers, and would
+    go on in its parent's code.
+    """
+    log.write_text("")
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     child = os.fork()
     if child == 0:
         _be_the_command(words, log)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     return child
 
 
 def _be_the_command(words: list[str], log: Path) -> NoReturn:
-    from pir.cli.main import main
+    from pir.__main__ import main
 
     status = 99
     try:
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        file = os.open(log, os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        status = main(words)
+        sys.argv = ["pir", *words]
+        status = main()
     except BaseException:
         traceback.print_exc()
     finally:
