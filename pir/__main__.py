@@ -8,6 +8,11 @@ from contextlib import suppress
 
 def main() -> int:
     """Runs the command line; until that takes over, a signal ends the process without a word."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Threads wait for one another at every operation. By default they spin for milliseconds,
+        # and where another program wants the cores too, they so take the time of those that they
+        # wait for. OpenMP reads this when torch is imported.
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: os._exit(128 + number))
     from pir.cli.main import main as answer

@@ -1,5 +1,6 @@
 """Sizes of a puzzle without a recipe: sensible, the same at every start, plain in the run."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from pir.envs.countdown import Countdown
 from pir.envs.maze import Maze
 from pir.envs.sudoku import Sudoku
 
+from pir.cli.commands.train import _train
 from pir.models.trm import TRM
 from pir.objective import Objective
 from pir.objectives import DeepSupervision
+from pir.runs.folder import RunFolder
 from pir.settings.training import SIZED, TrainerSettings
 from pir.system.load import OtherPrograms, usable_cores
 from pir.training import sizing
 from pir.training.trainer import Trainer
+from tests.conftest import compose_config
 
 PUZZLE = """
 import torch
@@ -189,10 +193,30 @@ def test_a_recipe_is_complete():
             assert numbers == {name: getattr(TrainerSettings, name) for name in SIZED}
 
 
-def test_jobs_side_by_side_are_warned():
-    others = OtherPrograms()
-    others.cores = lambda: usable_cores() - 0.1
-    assert "trainer.threads=1 each" in others.warning(2)
-    assert others.warning(1) is None
+def test_jobs_side_by_side_share_the_cores():
+    others, all_ = OtherPrograms(), usable_cores()
+    others.cores = lambda: all_ - 0.1
+    assert others.room(1, False) == (1, None)
+    threads, told = others.room(2, False)
+    assert threads == 1
+    assert "this run takes 1 of 2 threads" in told
+    threads, told = others.room(2, True)
+    assert threads == 2
+    assert "trainer.threads=1 each" in told
     others.cores = lambda: 0.2
-    assert others.warning(usable_cores()) is None
+    assert others.room(all_, False) == (all_, None)
+
+
+def test_a_run_beside_others_takes_the_cores_that_are_left(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(OtherPrograms, "cores", lambda self: usable_cores() - 0.1)
+    folder = RunFolder(tmp_path / "run")
+    config = compose_config("trainer.threads=null", "trainer.max_optimizer_steps=1", "device=cpu")
+    try:
+        torch.set_num_threads(2)
+        _train(config, folder, resuming=False)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
+    assert json.loads(folder.info.read_text())["threads"] == 1
+    assert folder.read_config().trainer.threads is None

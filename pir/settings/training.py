@@ -81,8 +81,8 @@ class TrainerSettings:
         eval_batch_size: held-out puzzles improved at once in validation and test; changes speed
             and memory, nothing else (but the rounding of products); null for as many as fit into
             memory, at most 1000. Validation by compiled code takes no more than training does.
-        threads: processor threads, 1 to 1024; null for torch's choice (another number rounds
-            otherwise).
+        threads: processor threads, 1 to 1024; null for torch's choice, or fewer where other
+            programs keep cores busy at the start of `pir train` (another number rounds otherwise).
         compile: whether the network runs under torch.compile, which rounds otherwise: none,
             default, reduce-overhead (with CUDA graphs), or auto for default where the run is long
             enough to pay for compiling and torch finds a compiler; config.yaml says what it chose.

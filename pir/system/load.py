@@ -1,4 +1,8 @@
-"""How busy other programs keep the processor: two jobs on all cores slow each other down."""
+"""How busy other programs keep the processor: two jobs on all cores slow each other down.
+
+The threads of a job wait for one another at every operation, and a core that they share with
+another job makes all of them wait for its time slices.
+"""
 
 import os
 import time
@@ -29,16 +33,24 @@ class OtherPrograms:
         own, taken = time.process_time() - self.own, time.monotonic() - self.at
         return max(0.0, busy - self.busy - own) / max(taken, 1e-9)
 
-    def warning(self, threads: int) -> str | None:
-        """Returns a sentence for a run with so many threads, None if there are cores for it."""
+    def room(self, threads: int, chosen: bool) -> tuple[int, str | None]:
+        """Returns how many threads a run shall take, and what to tell of it.
+
+        Args:
+            threads: that it would take.
+            chosen: whether a user said so; they stay then.
+        """
         cores, others = usable_cores(), self.cores()
         if threads < 2 or others + threads <= cores + FREE:
-            return None
-        left = max(1, cores - round(others))
-        return (
-            f"warning: other programs keep {others:.1f} of {cores} cores busy, and this run takes "
-            f"{threads} threads: jobs side by side are faster with trainer.threads={left} each"
-        )
+            return threads, None
+        left = min(threads, max(1, cores - round(others)))
+        busy = f"other programs keep {others:.1f} of {cores} cores busy"
+        if chosen:
+            return threads, (
+                f"warning: {busy}, and this run takes {threads} threads: jobs side by side are "
+                f"faster with trainer.threads={left} each"
+            )
+        return left, f"{busy}: this run takes {left} of {threads} threads (trainer.threads)"
 
 
 def usable_cores() -> int:

@@ -148,7 +148,12 @@ def _train(
 
         trainer = build_trainer(config, folder, None if resuming else [*typed])
     if trainer.device.type == "cpu":
-        _tell(others.warning(torch.get_num_threads()))
+        chosen = config.trainer.threads is not None or "OMP_NUM_THREADS" in os.environ
+        all_ = torch.get_num_threads()
+        threads, told = others.room(all_, chosen or launched())
+        if threads != all_:
+            torch.set_num_threads(threads)
+        _tell(told)
     if not (resuming and trainer.resume()):
         if resuming:
             _tell("there is no checkpoint yet: the run starts anew")
