@@ -9,7 +9,10 @@ train: $(READY)
 	$(BIN)/pir train env=countdown
 
 # Files of tests run side by side, one a core; more threads in each would be in each other's way.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# They run in the order in which tests/conftest.py puts them: xdist's own would leave files of one long
+# test for the end, when the other core has nothing to do.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
+	--no-loadscope-reorder
 
 test: lint types
 	$(PYTEST) -m "not slow and not gpu"

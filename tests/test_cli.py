@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -166,18 +167,18 @@ def test_train_leaves_a_whole_run_folder(tiny_run):
     assert header.startswith("optimizer_step,k,forward_passes,solved,exact_accuracy,cell_accuracy")
 
 
-def test_a_run_is_never_overwritten(pir, tiny_run):
+def test_a_run_is_never_overwritten(pir_here, tiny_run):
     before = (tiny_run / "summary.json").read_bytes()
-    done = pir("train", f"run={tiny_run}", *TINY, code=2)
+    done = pir_here("train", f"run={tiny_run}", *TINY, code=2)
     assert "already holds a run" in done.stderr
     assert (tiny_run / "summary.json").read_bytes() == before
 
 
-def test_resume_by_command(pir, pir_here, capsys, monkeypatch, tmp_path):
+def test_resume_by_command(pir_here, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     folder = tmp_path / "run"
     pir_here("train", f"run={folder}", *TINY, "trainer.max_optimizer_steps=4")
-    done = pir("train", f"resume={folder}", "trainer.max_optimizer_steps=8")
+    done = pir_here("train", f"resume={folder}", "trainer.max_optimizer_steps=8")
     assert "changed on resume: trainer.max_optimizer_steps 4 -> 8" in done.stderr
     assert json.loads((folder / "summary.json").read_text())["optimizer_steps"] == 8
     config = (folder / "config.yaml").read_bytes()
@@ -215,8 +216,8 @@ def test_eval_to_any_depth(pir_here, tiny_run):
     assert "<- trained" in pir_here(*words).stdout
 
 
-def test_solve_one_puzzle(pir, pir_here, tiny_run):
-    done = pir("solve", f"run={tiny_run}", "puzzle=3 7 8 = 29")
+def test_solve_one_puzzle(pir_here, tiny_run):
+    done = pir_here("solve", f"run={tiny_run}", "puzzle=3 7 8 = 29")
     first, *lines = done.stdout.splitlines()
     assert first == "3 7 8 = 29"
     assert re.match(r"  (steps 1-2|step 2)  \S", lines[-1])
@@ -328,25 +329,19 @@ def test_a_folder_of_settings_adds_choices(pir_here, tmp_path):
         "a, b",
     ],
 )
-def test_raw_text_reaches_the_command_as_typed(pir, tmp_path, text):
-    script = (
-        "import sys, types, pir.cli.main, importlib\n"
-        "m = types.ModuleType('pir.cli.commands.solve')\n"
-        "m.run = lambda config: print(repr(config.puzzle))\n"
-        "import pir.cli.commands; sys.modules['pir.cli.commands.solve'] = m\n"
-        "sys.exit(pir.cli.main.main(['solve', 'run=x', 'puzzle=' + sys.argv[1]]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, text], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == repr(text), done.stderr + quote(text)
+def test_raw_text_reaches_the_command_as_typed(pir_here, monkeypatch, text):
+    puzzles = []
+    solve = types.SimpleNamespace(run=lambda config: puzzles.append(config.puzzle))
+    monkeypatch.setitem(sys.modules, "pir.cli.commands.solve", solve)
+    pir_here("solve", "run=x", f"puzzle={text}")
+    assert puzzles == [text], quote(text)
 
 
-def test_paths_as_typed(pir, pir_here, tiny_run, tmp_path):
+def test_paths_as_typed(pir_here, tiny_run, tmp_path):
     copy = tmp_path / "ein Lauf = #1 'ü'"
     subprocess.run(["cp", "-r", tiny_run, copy], check=True)
     pir_here("eval", f"run={copy}", "eval.puzzles=10")
-    pir("plot", f"run={copy}")
+    pir_here("plot", f"run={copy}")
     assert Path(copy / "eval/eval.json").exists()
 
 

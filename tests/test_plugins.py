@@ -40,15 +40,19 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_an_installed_package_is_listed_and_trained(pir, pir_here, installed, tmp_path):
+def test_an_installed_package_is_listed_and_trained(
+    pir, pir_here, installed, tmp_path, monkeypatch
+):
     envs = json.loads(pir("list", "envs", "output=json", PYTHONPATH=installed).stdout)
     (lights,) = [env for env in envs if env["name"] == "lights"]
     assert lights["summary"].startswith("Lights Out")
     run = tmp_path / "run"
-    pir("train", "env=lights", "env.size=3", f"run={run}", *TINY, PYTHONPATH=installed)
-    assert json.loads((run / "summary.json").read_text())["env"] == "lights"
-    done = pir("solve", f"run={run}", "puzzle=*..*.....", "output=json", PYTHONPATH=installed)
-    assert set(json.loads(done.stdout)["answer"]) <= set(".x")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(installed)
+        pir_here("train", "env=lights", "env.size=3", f"run={run}", *TINY)
+        assert json.loads((run / "summary.json").read_text())["env"] == "lights"
+        done = pir_here("solve", f"run={run}", "puzzle=*..*.....", "output=json")
+        assert set(json.loads(done.stdout)["answer"]) <= set(".x")
     missing = pir_here("solve", f"run={run}", "puzzle=*..*.....", code=2)
     assert "no such class" in missing.stderr
 

@@ -20,19 +20,20 @@ from pir.ledger.statistics import STATISTICS
 from pir.runs.records import read_facts
 from pir.runs.schema import EVALUATION, FACTS, FIGURES, FILES, INFO, PER_STEP, SUMMARY
 from pir.runs.typed import from_json, span, to_json
+from tests.conftest import in_this_process
 from tests.run_folders import write_run
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "run_folder.md"
 
 
 @pytest.fixture(scope="module")
-def evaluated(pir, finished_run, tmp_path_factory):
+def evaluated(finished_run, tmp_path_factory):
     """A run with everything that an evaluation may measure."""
     folder = tmp_path_factory.mktemp("run_folder") / "run"
     subprocess.run(["cp", "-r", str(finished_run), str(folder)], check=True)
-    pir("eval", f"run={folder}", "eval.puzzles=30", "eval.exit=all", "eval.guidance=[0.5]",
-        "eval.step_size=[0.5]", "eval.breadth=2")  # fmt: skip
-    pir("report", f"run={folder}")
+    in_this_process("eval", f"run={folder}", "eval.puzzles=30", "eval.exit=all",
+                    "eval.guidance=[0.5]", "eval.step_size=[0.5]", "eval.breadth=2")  # fmt: skip
+    in_this_process("report", f"run={folder}")
     return folder
 
 

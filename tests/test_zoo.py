@@ -1,10 +1,12 @@
 """Trained models as two files: exported, read by every command, shipped, and on the Hub."""
 
 import hashlib
+import io
 import json
 import shutil
 import sys
 import types
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,17 +24,18 @@ from pir.runs.records import read_manifest
 from pir.runs.typed import to_json
 from pir.system.stored import read_settings
 from tests import zoo_table
-from tests.conftest import TINY
+from tests.conftest import TINY, in_this_process
 
 MOST_BYTES = 2_000_000
 
 
 @pytest.fixture(scope="module")
-def exported(finished_run, pir, tmp_path_factory):
+def exported(finished_run, tmp_path_factory):
     """The tiny run, exported."""
-    folder = tmp_path_factory.mktemp("exported") / "model"
-    done = pir("export", f"run={finished_run}", f"out={folder}", "test_puzzles=150")
-    assert "of 150 test puzzles after 2 improvement steps" in done.stdout
+    folder, said = tmp_path_factory.mktemp("exported") / "model", io.StringIO()
+    with redirect_stdout(said):
+        in_this_process("export", f"run={finished_run}", f"out={folder}", "test_puzzles=150")
+    assert "of 150 test puzzles after 2 improvement steps" in said.getvalue()
     return folder
 
 
