@@ -57,6 +57,15 @@ def test_a_group_with_the_choice_made(pir_here):
     assert "batch_size" not in one
 
 
+def test_the_settings_of_a_choice_that_is_typed(pir_here):
+    text = pir_here("train", "--help", "objective=ppo").stdout
+    own = text.partition("Settings of objective=ppo:")[2]
+    assert "objective.terms.reward.clip=[0.2,0.28]" in own
+    assert "set_likelihood.limit" not in text
+    assert "model.hidden_size=128" in text
+    assert "\n  model." not in own
+
+
 def test_kinds_of_figures_have_a_sentence_each(pir_here):
     text = pir_here("plot", "--help").stdout
     assert "What every step gains" in text

@@ -5,7 +5,7 @@ setting where `pir.settings.describe` finds it; nothing is written twice.
 """
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from omegaconf import MISSING
 
@@ -50,8 +50,9 @@ def page(command: str, overrides: Sequence[str], topic: str | None, width: int) 
     named = {group: key for key, group in NAMED.items() if key in known.settings()}
     present = [group for group in GROUPS.values() if group in known.choices or group in named]
     groups = {group: named.get(group, group) for group in present}
+    typed = {word.partition("=")[0] for word in overrides}
     lines = list(
-        _command_page(command, known, groups, width)
+        _command_page(command, known, groups, typed, width)
         if topic is None
         else _group_page(command, known, groups, topic, width)
     )
@@ -59,20 +60,36 @@ def page(command: str, overrides: Sequence[str], topic: str | None, width: int) 
 
 
 def _command_page(
-    command: str, known: Composed, groups: Mapping[str, str], width: int
+    command: str, known: Composed, groups: Mapping[str, str], typed: Collection[str], width: int
 ) -> Iterator[str]:
-    """Yields the lines of a command; `groups` says by which setting each is chosen."""
+    """Yields the lines of a command.
+
+    Args:
+        command: its name.
+        known: its settings.
+        groups: by which setting each group of choices is chosen.
+        typed: settings of the command line, by key; of choices among them all settings are shown.
+        width: columns of the terminal.
+    """
     yield from _about(settings_text(command), width)
     if groups:
         yield from ("", "Choices (GROUP=NAME, * is chosen):")
         yield from _choices(known, groups, width)
     own = [key for key in known.settings() if key.partition(".")[0] not in groups]
-    used = [key for key in MOST_USED.get(command, ()) if key in known.settings()]
+    chosen = {group: _below(known, group) for group in groups if group in typed}
+    shown = [key for keys in chosen.values() for key in keys]
+    used = [
+        key for key in MOST_USED.get(command, ()) if key in known.settings() and key not in shown
+    ]
     yield from ("", "Settings (KEY=VALUE):")
     yield from _settings(known, own, width)
     if used:
         yield from ("", "The most used of the groups:")
         yield from _settings(known, used, width)
+    for group, keys in chosen.items():
+        if keys:
+            yield from ("", f"Settings of {group}={known.choices.get(group)}:")
+            yield from _settings(known, keys, width)
     more = [f"`pir {command} --cfg job` prints all settings as YAML."]
     if groups:
         names = ", ".join(groups)
@@ -87,8 +104,7 @@ def _group_page(
 ) -> Iterator[str]:
     topic = next((group for group, key in groups.items() if key == topic), topic)
     typed = groups.get(topic, topic)
-    place = typed.replace("/", ".")
-    keys = [key for key in known.settings() if f"{key}.".startswith(f"{place}.")]
+    keys = _below(known, typed)
     if topic not in groups and not keys:
         names = sorted({*groups, *(key.partition(".")[0] for key in known.settings())})
         raise UserError(f"--help {topic}: `pir {command}` has no such group{suggest(topic, names)}")
@@ -100,6 +116,12 @@ def _group_page(
     if keys:
         yield from (*([""] if topic in groups else []), "Settings (KEY=VALUE):")
         yield from _settings(known, keys, width)
+
+
+def _below(known: Composed, group: str) -> list[str]:
+    """Returns the keys of the settings of a group, or of all that begin so."""
+    place = group.replace("/", ".")
+    return [key for key in known.settings() if f"{key}.".startswith(f"{place}.")]
 
 
 def _about(text: str, width: int) -> Iterator[str]:
