@@ -17,6 +17,8 @@ from pir.objectives import (
     Objective,
 )
 from pir.rollout import changed, replay, stack
+from pir.training.build import build_objective
+from tests.conftest import compose_config
 from tests.objective_steps import (
     PUZZLES,
     assert_same,
@@ -351,13 +353,21 @@ def test_later_epochs_compare_with_the_policy_that_acted(puzzle, make):
     assert next(updates, None) is None
 
 
+def test_one_number_clips_on_both_sides():
+    objective = build_objective(
+        compose_config("objective=ppo", "objective.terms.reward.clip=0.2").objective
+    )
+    assert objective.terms["reward"].term.clip == (0.2, 0.2)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: PPO("bandits", gamma=0.9), "gamma=0.9"),
         (lambda: BestLater(0), "ahead=0"),
         (lambda: PPO(kl=-1.0), "kl=-1.0"),
-        (lambda: PPO(clip=(0.2,)), "two numbers"),
+        (lambda: PPO(clip=(0.2,)), "one or two numbers"),
+        (lambda: PPO(clip=-0.2), "the first in"),
         (lambda: PPO(cells="some"), "cells"),
         (lambda: GroupRelative(episode="day"), "episode"),
         (lambda: AdvantageWeighted(advantage="label_gain", episode="revisions"), "label_gain"),

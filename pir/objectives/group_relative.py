@@ -33,7 +33,7 @@ class GroupRelative(PolicyGradient):
         self,
         samples: int = 16,
         episode: Episode = "revisions",
-        clip: tuple[float, float] = (0.2, 0.28),
+        clip: float | tuple[float, float] = (0.2, 0.28),
         credit: Credit = "uniform",
         cells: CountedCells = "all",
         entropy: float = 0.0,

@@ -38,7 +38,7 @@ class PolicyGradient(Term):
     Args:
         episode: "revisions", an episode of K revised answers, or "bandits", K decisions by
             themselves; see `pir.objectives.episodes`.
-        clip: how far a ratio may fall below and rise above 1.
+        clip: how far a ratio may fall below and rise above 1; one number for both.
         credit: weights of the steps.
         cells: whose probabilities count: "all" written cells, or those that the answer "changed"
             against the answer before.
@@ -55,7 +55,7 @@ class PolicyGradient(Term):
     def __init__(
         self,
         episode: Episode,
-        clip: tuple[float, float],
+        clip: float | tuple[float, float],
         credit: Credit,
         cells: CountedCells,
         entropy: float,
@@ -65,8 +65,9 @@ class PolicyGradient(Term):
         check_choice("objective: episode", episode, get_args(Episode))
         check_choice("objective: credit", credit, get_args(Credit))
         check_choice("objective: cells", cells, get_args(CountedCells))
+        clip = (clip, clip) if isinstance(clip, int | float) else clip
         if not (isinstance(clip, list | tuple) and len(clip) == 2):
-            raise UserError(f"objective: clip={clip}; allowed are two numbers")
+            raise UserError(f"objective: clip={clip}; allowed are one or two numbers")
         if not (0 < clip[0] <= 1 and clip[1] > 0):
             raise UserError(
                 f"objective: clip={list(clip)}; the first in (0, 1], the second above 0"

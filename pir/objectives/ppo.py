@@ -45,7 +45,7 @@ class PPO(PolicyGradient):
     def __init__(
         self,
         episode: Episode = "revisions",
-        clip: tuple[float, float] = (0.2, 0.28),
+        clip: float | tuple[float, float] = (0.2, 0.28),
         gamma: float | None = None,
         lmbda: float | None = None,
         credit: Credit = "uniform",
