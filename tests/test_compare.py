@@ -290,6 +290,14 @@ def test_missing_costs_of_training_are_dashes(pair):
     assert "other: – forward passes, – seconds (b)" in as_text(result)
 
 
+def test_unequal_budgets_are_told(pair):
+    assert "\nTraining:\n" in as_text(compare(runs(*pair), "solved"))
+    path = pair[1] / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 6000}))
+    text = as_text(compare(runs(*pair), "solved"))
+    assert "Training, unequal budgets, 1 to 100 minutes:" in text
+
+
 def test_by_command(pair, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     words = ["compare", f"runs={pair[0]} {pair[1]}", "metric=score", f"out={tmp_path}/c.svg"]

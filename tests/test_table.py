@@ -79,6 +79,13 @@ def test_the_best_of_a_column_is_the_least_where_less_is_better(grid):
     assert table(*grid, metric="seconds").cells[0, 0].interval[0] < 0
 
 
+def test_unequal_budgets_are_told_unless_they_name_the_rows(grid):
+    told = "Budgets of countdown are unequal: 1,500 to 2,000 forward passes and 1.5 to 2 minutes."
+    assert told in as_text(table(*grid), "pir table", 200)
+    assert "unequal" not in as_text(table(*grid[:2], *grid[5:7]), "pir table", 200)
+    assert "unequal" not in as_text(table(*grid, metric="seconds"), "pir table", 200)
+
+
 def rows_of(result):
     return [", ".join(row.values()) for row in result.rows]
 
@@ -274,7 +281,9 @@ def test_markdown_as_it_is_pasted(grid):
         "| training forward passes | 0.001 M to 0.003 M | 0.001 M to 0.002 M |",
         "",
         "`solved`: mean over seeds; 95 % intervals by Student's t over seeds; of one seed Wilson's "
-        "over its puzzles, which says nothing of other seeds; bold: best of its column.",
+        "over its puzzles, which says nothing of other seeds; bold: best of its column. "
+        "Budgets of countdown are unequal: 1,500 to 2,000 forward passes and 1.5 to 2 minutes. "
+        "Budgets of maze are unequal: 1,000 to 1,500 forward passes and 1 to 1.5 minutes.",
         "",
         "`pir table runs=x`: 8 runs, commits 0123456+changes (1) and abc1234 (7).",
     ]

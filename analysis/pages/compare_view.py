@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from pir.analysis.figures.layout import LINE_INCHES, TITLE, legend_below
 from pir.analysis.figures.style import COLOURS, MUTED
+from pir.analysis.reading.runs import SUMMARY
+from pir.analysis.statistics.budgets import unequal
 from pir.analysis.statistics.compare import SIGNIFICANT, Comparison, Difference, Side
 from pir.analysis.statistics.resampling import FEW_SEEDS
 from pir.analysis.words import difference, label, number, quantity, scale, unit_of_difference
@@ -94,7 +96,9 @@ def as_text(result: Comparison) -> str:
     ]
     sentences = [f"At {result.budgets[common]:.0f} forward passes ({', '.join(steps)}):"]
     sentences += [f"  {verdict(result, change)}" for change in result.differences]
-    sentences += ["", "Training:", *(f"  {_training(side)}" for side in result.sides)]
+    summaries = [[run.content(SUMMARY) or {} for run in s.group.runs] for s in result.sides]
+    budgets = f", unequal budgets, {apart}" if (apart := unequal(summaries)) else ""
+    sentences += ["", f"Training{budgets}:", *(f"  {_training(side)}" for side in result.sides)]
     lines.append("")
     for sentence in sentences:
         lines += textwrap.wrap(sentence, TEXT_WIDTH, subsequent_indent="  ") or [""]

@@ -276,6 +276,9 @@ def _notes(table: RunTable, code: Mark, best: str) -> list[str]:
     if table.mixed:
         some = _some(table.mixed, SETTINGS_NAMED, code)
         notes.append(f"Seeds of a row differ in {some}, which no command names.")
+    for j, column in enumerate(table.columns):
+        if unequal := table.unequal_budgets(j):
+            notes.append(f"Budgets of {named(column, code)} are unequal: {unequal}.")
     if table.lacking:
         notes.append(f"Without {code(table.metric)}: {_some(table.lacking, NAMED, code)}.")
     return notes

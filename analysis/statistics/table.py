@@ -24,7 +24,8 @@ from pir.analysis.reading.entries import (
 )
 from pir.analysis.reading.minutes import MINUTES, SHARE, TimeToShare, refuse_share
 from pir.analysis.reading.runs import Run
-from pir.analysis.reading.settings import PACKS, differing, fewest, varied_by_users
+from pir.analysis.reading.settings import BUDGETS, PACKS, differing, fewest, varied_by_users
+from pir.analysis.statistics.budgets import unequal
 from pir.analysis.words import NONE, are_numbers, plain
 
 from pir.evaluation.intervals import student_interval
@@ -161,6 +162,13 @@ class RunTable:
     def passes(self, column: int) -> Span | None:
         """Returns the forward passes of training, least and most over the runs of a column."""
         return _span(entry.summary.get("training_forward_passes") for entry in self._of(column))
+
+    def unequal_budgets(self, column: int) -> str | None:
+        """Says how long rows of a column were trained, if unequally; None if budgets name rows."""
+        if _name(self.metric) in COSTS or {*self.shown} & {*BUDGETS, "trainer.max_minutes"}:
+            return None
+        cells = [cell for (_, j), cell in sorted(self.cells.items()) if j == column]
+        return unequal([[entry.summary for entry in cell.entries] for cell in cells])
 
     def _of(self, column: int) -> list[Entry]:
         return [e for (_, j), cell in self.cells.items() if j == column for e in cell.entries]
