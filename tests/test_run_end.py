@@ -57,6 +57,15 @@ def test_nothing_is_said_to_be_missing_at_the_end(by):
     assert ("10 validations brought no better result" in sentences[0]) == (by == "patience")
 
 
+def test_a_long_test_is_told_before_it_starts(pir_here, tmp_path, monkeypatch):
+    words = ["train", *TINY, f"run={tmp_path / 'a'}", "trainer.max_optimizer_steps=4"]
+    assert "the test of" not in pir_here(*words).stderr
+    monkeypatch.setattr(ending, "test_seconds", lambda trainer: 90.0)
+    said = pir_here(*words[:-2], f"run={tmp_path / 'b'}", words[-1]).stderr
+    assert "the test of 40 puzzles takes about 1:30; after Ctrl-C, " in said
+    assert "train resume=" in said
+
+
 def test_a_run_tells_how_it_ended(pir_here, tmp_path):
     done = pir_here("train", f"run={tmp_path / 'run'}", *TINY, "trainer.test_puzzles=60")
     summary = json.loads((tmp_path / "run/summary.json").read_text())

@@ -165,6 +165,26 @@ def test_the_time_that_is_too_short_is_told(monkeypatch):
     assert sizing.told(trainer, {})[1] == "about 10 steps/s here: 1000 steps take 100 s"
 
 
+def test_a_schedule_that_will_not_end_is_told(monkeypatch):
+    puzzle = Sudoku((2, 2), clues=(8, 12))
+
+    def doubts(**settings):
+        given = {"batch_size": 8, "val_puzzles": 4, "threads": 1} | settings
+        reasoner = TRM(puzzle, hidden_size=16, heads=2)
+        settings = TrainerSettings(**given)
+        return sizing.doubts(Trainer(puzzle, reasoner, supervised(), settings=settings))
+
+    (line,) = doubts(max_optimizer_steps=500, decay_steps=1000)
+    assert line.startswith("trainer.max_optimizer_steps=500 ends the run at 50% of the learning")
+    assert line.endswith("set trainer.decay_steps=500")
+    assert doubts(max_optimizer_steps=5, decay_steps=5, max_minutes=60.0) == []
+    monkeypatch.setattr(sizing, "seconds_per_update", lambda trainer: 0.3)
+    (line,) = doubts(max_optimizer_steps=None, decay_steps=1000, max_minutes=2.0)
+    assert "1000 steps take 5 minutes, but trainer.max_minutes=2 ends the run at step 400" in line
+    assert line.endswith("trainer.max_optimizer_steps=400 trainer.decay_steps=400")
+    assert doubts(max_optimizer_steps=None, max_minutes=None, max_forward_passes=9) == []
+
+
 def test_a_long_puzzle_without_a_recipe_gets_a_deeper_and_narrower_model():
     def sized(puzzle, *typed, **chosen):
         choices = {"recipe": "mine", "recipe_pair": "mine_trm"} | chosen

@@ -64,8 +64,9 @@ def build_trainer(
     config.trainer.compile = trainer.settings.compile
     if processes.rank() == 0 and trainer.settings.compile != "none":
         say("the network is compiled first: half a minute, less the next time", error=True)
-    if processes.rank() == 0 and chosen:
-        for line in sizing.told(trainer, chosen):
+    if processes.rank() == 0:
+        lines = sizing.told(trainer, chosen) if chosen else sizing.doubts(trainer) if typed else []
+        for line in lines:
             say(line, error=True)
     return trainer
 

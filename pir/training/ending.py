@@ -13,6 +13,7 @@ from pir.runs.folder import RunFolder, resolved
 from pir.runs.records import Summary
 from pir.runs.typed import from_json
 from pir.settings.training import BUDGETS
+from pir.system import processes
 from pir.system.stored import read_object
 from pir.system.view import clock
 from pir.training.optim import learning_rate_factor
@@ -46,6 +47,16 @@ def facts(trainer: "Trainer") -> dict[str, Any]:
             settings.final_lr_ratio,
         ),
     }
+
+
+def test_seconds(trainer: "Trainer") -> float:
+    """Estimates how long the final test takes, from the last validation.
+
+    It takes twice the trained steps, and one process takes them, as it does all else after them.
+    """
+    settings = trainer.settings
+    share = settings.test_puzzles / settings.val_puzzles
+    return 2 * share * trainer.validated_in * processes.size()
 
 
 def sentences(summary: Summary, settings: Mapping[str, Any]) -> list[str]:

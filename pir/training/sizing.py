@@ -43,6 +43,9 @@ GUARD_SHARE = 0.9
 """Of `max_minutes` that the steps may take on one such core. A second core leaves half of the time,
 for validation, for new puzzles and for machines that are slower."""
 
+CUT_SHORT = 1.2
+"""A schedule that is more times as long as the run is told."""
+
 TIMED = 2
 """Rounds of improvement steps whose time is taken."""
 
@@ -222,20 +225,43 @@ def told(trainer: "Trainer", chosen: Mapping[str, Any]) -> list[str]:
     lines = [f"sized for {length} tokens, vocabulary {vocabulary}: {values}"]
     if processes.size() > 1:
         return lines  # one process alone cannot take a step
-    settings, seconds = trainer.settings, seconds_per_update(trainer)
-    steps, minutes = settings.max_optimizer_steps, settings.max_minutes
+    seconds, steps = seconds_per_update(trainer), trainer.settings.max_optimizer_steps
     if steps is None:
         return [*lines, f"about {1 / seconds:.2g} steps/s here"]
-    needed = steps * seconds / 60
+    return [*lines, _how_long(trainer.settings, steps, seconds)]
+
+
+def doubts(trainer: "Trainer") -> list[str]:
+    """Says in a line if a schedule that was given will not come to its end.
+
+    On a CPU, where it is the time that ends it, steps are timed; the run does not change by it.
+    """
+    settings = trainer.settings
+    steps, decay = settings.max_optimizer_steps, settings.decay_steps
+    if steps is not None and decay > CUT_SHORT * steps:
+        return [
+            f"trainer.max_optimizer_steps={steps} ends the run at {steps / decay:.0%} of the "
+            f"learning rate's schedule: set trainer.decay_steps={steps}"
+        ]
+    if settings.max_minutes is None or trainer.device.type != "cpu" or processes.size() > 1:
+        return []
+    seconds, needed = seconds_per_update(trainer), min(decay, steps or decay)
+    too_long = needed * seconds > 60 * settings.max_minutes
+    return [_how_long(settings, needed, seconds)] if too_long else []
+
+
+def _how_long(settings: TrainerSettings, steps: int, seconds: float) -> str:
+    """Says how long steps take, and what to set where `max_minutes` ends the run before them."""
+    needed, minutes = steps * seconds / 60, settings.max_minutes
     line = f"about {1 / seconds:.2g} steps/s here: {steps} steps take {_minutes(needed)}"
     if minutes is not None and needed > minutes:
         within = max(1, int(60 * minutes / seconds))
         line += (
             f", but trainer.max_minutes={minutes:g} ends the run at step {within}, before the "
             f"learning rate has decayed: set trainer.max_minutes={1.2 * needed:.0f}, or a shorter "
-            f"schedule, trainer.max_optimizer_steps={within}"
+            f"schedule, trainer.max_optimizer_steps={within} trainer.decay_steps={within}"
         )
-    return [*lines, line]
+    return line
 
 
 def _minutes(number: float) -> str:

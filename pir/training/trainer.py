@@ -37,7 +37,7 @@ from pir.runs.loggers import Logger, NoLogger
 from pir.schedules import LaneSchedule, Staggered, Synchronous
 from pir.settings.training import TrainerSettings
 from pir.system import processes
-from pir.system.device import DeviceTime, own_random_stream, prepare_cpu, sent
+from pir.system.device import DeviceTime, own_random_stream, prepare_cpu, sent, time_on
 from pir.system.interrupt import postponed, requested
 from pir.system.memory import require_memory
 from pir.training import parallel, report, sizing
@@ -144,6 +144,7 @@ class Trainer:
         self.updates = Updates(self.state, self.settings, self.share, last)
         self.ledger_time = DeviceTime(self.device)
         self.eval_batch: int | None = None
+        self.validated_in = 0.0  # seconds
         self.best_checksum: str | None = None
         self.began_with: Path | None = None
         self.ended_at: list[float] = []
@@ -308,9 +309,11 @@ class Trainer:
                 self.eval_batch = compile_for_validation(
                     self.trained, mode, question, lanes, fitting
                 )
+            started = time_on(self.device)
             result = evaluate(
                 self.trained, self.puzzle, self.validation, self.num_steps, self.eval_batch
             )
+            self.validated_in = time_on(self.device) - started
         result.ledger.add_up()
         report.log_validation(self, result.ledger)
         return result

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LONGEST_TEXT = 100
 """Characters of a puzzle that is put into a command."""
 
+LONG_TEST = 30.0
+"""Seconds; a test that takes longer is told before it starts."""
+
 EXAMPLES = 3
 """Solved puzzles, and failed ones, that are shown at the end."""
 
@@ -34,12 +37,19 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
     from pir.runs.load import load_trained, read_trained
     from pir.runs.records import Summary
     from pir.runs.typed import to_json
-    from pir.system.view import View
+    from pir.system.view import View, clock
     from pir.training import ending
 
     config, totals = folder.read_config(), trainer.totals() | ending.facts(trainer)
     wanted = config.trainer.eval_batch_size
     plan = Plan(split="test", puzzles=config.trainer.test_puzzles, batch_size=wanted)
+    if (seconds := ending.test_seconds(trainer)) > LONG_TEST:
+        resume = f"{program()} train resume={shlex.quote(str(folder.path))}{plugins.option()}"
+        say(
+            f"the test of {config.trainer.test_puzzles:,} puzzles takes about {clock(seconds)}; "
+            f"after Ctrl-C, {resume} trainer.test_puzzles=N tests fewer",
+            error=True,
+        )
     with (
         View(f"test of {folder.path}"),
         named_when_short("trainer.eval_batch_size", wanted),
