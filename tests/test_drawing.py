@@ -9,6 +9,7 @@ from pir.analysis.figures.draw import save_animation, save_pictures
 from pir.envs.maze.rules import Maze
 from pir.envs.sudoku.rules import Sudoku
 
+from pir.cli.commands.gif import steps_to_show
 from pir.cli.main import main
 from pir.errors import UserError
 from pir.evaluation.examples import most_instructive
@@ -90,6 +91,14 @@ def test_show(tmp_path, monkeypatch, capsys):
     assert out.is_file()
     assert main(["show", "env=maze", "index=-1"]) == 2
     assert main(["show", "env=maze", "split=all"]) == 2
+
+
+def test_an_animation_ends_soon_after_the_puzzle_is_solved_for_good():
+    wrong, right = False, True
+    assert steps_to_show([wrong, right, wrong, right, right, right, right, right]) == 5
+    assert steps_to_show([wrong, right, right]) == 2
+    assert steps_to_show([wrong] * 7) == 6
+    assert steps_to_show([right] * 7) == 3
 
 
 def test_gif(tiny_run, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """`pir gif`: an answer that improves step by step, as an animation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -9,6 +10,19 @@ from pir.errors import UserError
 from pir.runs.names import results_of
 from pir.system.terminal import say
 from pir.system.view import View
+
+STEPS_MORE = 2
+"""So many steps are shown after the one from which on the answer is right."""
+
+
+def steps_to_show(solved: Sequence[bool]) -> int:
+    """Returns how many steps are worth showing.
+
+    Args:
+        solved: whether the answer is right at the start and after every step.
+    """
+    last_wrong = max((k for k, right in enumerate(solved) if not right), default=0)
+    return min(len(solved) - 1, last_wrong + 1 + STEPS_MORE)
 
 
 def run(config: DictConfig) -> None:
@@ -42,6 +56,8 @@ def run(config: DictConfig) -> None:
         row = most_instructive(seen.answers, seen.solved)[0]
         question, answers = sample["question"][row], seen.answers[row]
         pictures, captions = [puzzle.picture(question, question)], ["the question"]
+        if config.improvement_steps is None:
+            steps = steps_to_show(seen.solved[row].tolist())
         for k in range(1, steps + 1):
             pictures.append(puzzle.picture(question, answers[k]))
             solved, score = bool(seen.solved[row, k]), float(seen.score[row, k])
