@@ -70,6 +70,28 @@ def test_a_bare_folder_is_found_by_config_dir(folder, tmp_path, monkeypatch, cap
     assert main(["eval", f"run={run}", "eval.puzzles=10", f"--config-dir={folder}"]) == 0
 
 
+def test_an_error_in_a_plug_in_names_its_line(pir_here, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    module = folder / "my_lights.py"
+    text = module.read_text()
+    lines = text.splitlines()
+    for name, error in (("self.board = (size, size)", "cannot be built"), ("DARK, LIT", "no such")):
+        monkeypatch.delitem(sys.modules, "my_lights", raising=False)
+        module.write_text(text.replace(name, f"1 / 0; {name}", 1))
+        line = 1 + next(n for n, each in enumerate(lines) if each.strip().startswith(name))
+        said = pir_here("show", "env=my_lights", f"--config-dir={folder}", code=2).stderr
+        assert error in said
+        assert f"ZeroDivisionError: division by zero, my_lights.py, line {line}" in said
+
+
+def test_the_example_with_clues_keeps_the_laws(pir_here, folder):
+    shutil.copy(EXAMPLE / "pir_lights" / "latin.py", folder / "latin_square.py")
+    settings = (EXAMPLE / "pir_lights" / "configs" / "env" / "latin.yaml").read_text()
+    (folder / "env" / "latin.yaml").write_text(settings.replace("pir_lights.latin", "latin_square"))
+    done = pir_here("check-env", "latin", f"--config-dir={folder}")
+    assert "LatinSquare keeps all" in done.stdout
+
+
 def test_a_class_is_checked_without_settings(pir, folder):
     done = pir("check-env", "my_lights:LightsOut", "output=json", cwd=folder)
     result = json.loads(done.stdout)

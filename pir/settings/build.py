@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pir.checks import suggest
 from pir.errors import UserError
-from pir.settings.plugins import find_class
+from pir.settings.plugins import find_class, place_of
 from pir.system.terminal import one_line
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
     except UserError:
         raise
     except Exception as error:  # a plug-in may fail in any way
-        reason = one_line(f"{type(error).__name__}: {error}")
+        reason = one_line(f"{type(error).__name__}: {error}{place_of(error, component.__module__)}")
         raise UserError(f"{path} ({node['_target_']}) cannot be built: {reason}") from error
 
 

@@ -15,6 +15,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
@@ -169,8 +170,24 @@ def _imported(target: str, key: str, kind: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # importing a plug-in may fail in any way
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}{place_of(error, module)}"
         raise UserError(f"{key}={target}: no such {kind} ({reason})") from error
+
+
+def place_of(error: BaseException, module: str) -> str:
+    """Returns `, FILE, line N`, where an error was raised in a plug-in; "" in a module of ours.
+
+    Args:
+        error: that was caught.
+        module: of the plug-in; the last place in it or in what lies beside it counts.
+    """
+    top = module.partition(".")[0]
+    places = [
+        f", {os.path.relpath(frame.f_code.co_filename)}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == top != "pir"
+    ]
+    return places[-1] if places else ""
 
 
 def _refuse_unknown(module: str, what: str) -> None:

@@ -29,6 +29,7 @@ class LightsOut(Puzzle):
         """Notes which cells a press flips."""
         if not 2 <= size <= 8:
             raise UserError(f"env.size={size}: allowed are 2 to 8")
+        self.board = (size, size)
         self.slot_mask = torch.zeros(size * size, 5, dtype=torch.bool)
         self.slot_mask[:, [REST, PRESS]] = True
         row, column = np.divmod(np.arange(size * size), size)
@@ -45,6 +46,11 @@ class LightsOut(Puzzle):
         legal = ((answer == REST) | (answer == PRESS)).all(1)
         share = torch.where(legal, dark.sum(1) / self.length, 0.0)
         return Verdict.graded(legal & dark.all(1), share)
+
+    def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
+        """Marks the cells whose light is still on; a board that nobody has answered has none."""
+        lit = self._pressed(answer == PRESS) ^ (question == LIT)
+        return lit & ((answer == REST) | (answer == PRESS))
 
     def _pressed(self, presses: Tensor) -> Tensor:
         """Returns which lights some presses (B, L) flip; devices multiply no integer matrices."""
