@@ -27,6 +27,7 @@ SIZES = (1, 2, 4, 8, 16)
         (lambda n: n * n, 4),
         (lambda n: 10 * n + max(0, n - 8) ** 2, 16),
         (lambda n: 5 * n + 100 * n**0.5, None),  # flatter and flatter
+        (lambda n: 1000 + n * n / 100, None),  # noise
     ],
 )
 def test_a_line_bends_where_one_more_costs_more(cost, bends_at):

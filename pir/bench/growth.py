@@ -38,6 +38,9 @@ BENT = 1.2
 """A size has left the straight line where one more of it costs this many times what the cheapest
 range before did."""
 
+NOISE = 0.02
+"""A rise by a smaller share than this is none."""
+
 
 def measure(axes: Sequence[str], seconds: float, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yields a row per size, from small to large.
@@ -71,12 +74,14 @@ def bend(rows: Sequence[dict[str, Any]], column: str) -> int | None:
     """
     cheapest = math.inf
     for small, large in pairwise(rows):
-        slope = (large[column] - small[column]) / (large["size"] - small["size"])
+        rise = large[column] - small[column]
+        if rise <= NOISE * small[column]:
+            continue
+        slope = rise / (large["size"] - small["size"])
         if slope > BENT * cheapest:
             size: int = large["size"]
             return size
-        if slope > 0:
-            cheapest = min(cheapest, slope)
+        cheapest = min(cheapest, slope)
     return None
 
 
