@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pir.envs.views.registration import build_puzzle, puzzle_names
 
 from pir.cli.main import main
 from pir.puzzle import Puzzle
+from pir.settings import plugins
 from pir.settings.schema import register_schemas
 
 TINY = [
@@ -87,7 +88,9 @@ def pir() -> Command:
 
 
 @pytest.fixture
-def pir_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def pir_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
     """Runs `pir` in this process, which spares starting one; used as `pir` is."""
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -99,7 +102,8 @@ def pir_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
-    return run
+    yield run
+    plugins.forget()
 
 
 @pytest.fixture

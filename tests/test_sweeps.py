@@ -30,6 +30,7 @@ def elsewhere(job: Job, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 def test_a_job_brings_along_what_its_process_must_know(monkeypatch, tmp_path):
+    plugins.forget()
     plugins.open_folder(str(tmp_path), [])
     try:
         job = elsewhere(Job("train", ["seed=0,1"]), monkeypatch)
