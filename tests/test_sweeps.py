@@ -3,7 +3,6 @@
 import os
 import pickle
 import sys
-from importlib.util import find_spec
 
 import pytest
 
@@ -53,8 +52,9 @@ def test_a_job_that_fails_elsewhere_tells_the_sweep(monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", PACKAGES)
 def test_other_processes_run_the_jobs_of_a_sweep(pir, pir_here, tmp_path, launcher):
-    if find_spec(f"hydra_plugins.hydra_{PACKAGES[launcher]}_launcher") is None:
-        pytest.skip("needs the extra [sweeps]")
+    pytest.importorskip(
+        f"hydra_plugins.hydra_{PACKAGES[launcher]}_launcher", reason="needs the extra [sweeps]"
+    )
     words = ["env.numbers=9,3", *TINY]
     pir("train", "-m", f"hydra/launcher={launcher}", *words, f"run={tmp_path / 'wide'}", code=2)
     pir_here("train", "-m", *words, f"run={tmp_path / 'serial'}", code=2)
