@@ -133,11 +133,13 @@ class SetPooling(nn.Module):
         out_maps = self.out.weight.to(dtype).chunk(len(self.sizes), 1)
         # a product spreads the weights over the values three times as fast as broadcasting
         spread = x.new_ones(self.inner, 1)
+        low = aligned(self.membership.to(dtype))
+        both = (torch.split(each, self.sizes) for each in (self.membership, low))
         messages = []
-        for g, members in enumerate(torch.split(self.membership, self.sizes)):
+        for g, (members, low_members) in enumerate(zip(*both, strict=True)):
             spread_weight = F.linear(weight[..., g, None].to(dtype), spread)
             weighted = F.linear(x, value_maps[g]) * spread_weight
-            pooled = (aligned(members.to(dtype)) @ weighted.flatten(1)).view(-1, batch, self.inner)
+            pooled = (low_members @ weighted.flatten(1)).view(-1, batch, self.inner)
             total = (members @ weight[..., g]).clamp(min=TINY)[..., None].to(dtype)
             messages.append((F.linear(pooled, out_maps[g]) / total).flatten(1))
-        return (aligned(self.membership.to(dtype)).T @ torch.cat(messages)).view_as(x)
+        return (low.T @ torch.cat(messages)).view_as(x)

@@ -42,7 +42,9 @@ def rms_norm(x: Tensor) -> Tensor:
 def aligned(matrix: Tensor) -> Tensor:
     """Returns the same matrix; on CUDA its rows begin at multiples of 16 bytes.
 
-    Products with other rows (L = 81 weights, N = 729 candidates) take kernels three times as slow.
+    Products with other rows, such as those of 729 candidates, take kernels three times as slow.
+    This is for matrices without a gradient: the compiler packs the rows of others again on the way
+    back.
     """
     spare = -matrix.shape[1] % 8
     if spare == 0 or not matrix.is_cuda:
@@ -167,7 +169,7 @@ class TokenMixing(nn.Module):
         81 tokens that is a fifth faster than weights on the right of (B * width, L).
         """
         gate_up, columns = self.mlp.gate_up.weight.to(x.dtype), x.transpose(0, 1).flatten(1)
-        if x.is_cuda and (spare := -len(columns) % 8):  # 81 take kernels three times as slow
+        if x.is_cuda and (spare := -len(columns) % 8):  # for rows of 16 bytes, see `aligned`
             gate_up, columns = F.pad(gate_up, (0, spare)), F.pad(columns, (0, 0, 0, spare))
         gate, up = gate_up.chunk(2)
         mixed = self.mlp.down.weight.to(x.dtype) @ (F.silu(gate @ columns) * (up @ columns))

@@ -1,6 +1,6 @@
 """Attention with a bias between positions, in one kernel on a CUDA device, for short puzzles.
 
-softmax(q k^T / sqrt(width) + bias) v of up to `LONGEST` tokens, whose scores fit into registers: a
+softmax(q k^T / sqrt(width) + bias) v of up to 128 tokens, whose scores fit into registers: a
 program takes some rows of one lane and head, and nothing of size L x L is ever written on the way
 forward. The gradient of the bias is written once per lane and then added up, so that it is the same
 in every run. PyTorch's fused kernels either take no bias or were measured to be slower
