@@ -81,9 +81,9 @@ def statistic(
     return add
 
 
-def puzzle_statistics(step: Rollout, cells: Cells | None = None) -> Tensor:
+def puzzle_statistics(step: Rollout) -> Tensor:
     """Computes all statistics of one step, float32 of shape (B, sum of the widths)."""
-    cells = Cells(step) if cells is None else cells
+    cells = Cells(step)
     missing = torch.full_like(step.after.score, torch.nan)
     return torch.cat(
         [
