@@ -62,3 +62,6 @@ def test_every_size_has_a_row_and_a_point(tmp_path, monkeypatch, capsys):
     assert out.read_bytes().startswith(b"\x89PNG")
     assert main(["bench", "growth", "axes=[depth]"]) == 2
     assert "batch, tokens, steps, width" in capsys.readouterr().err
+    for wrong in ("axes=[batch,depth]", "out=growth.jpg"):  # before anything is measured
+        assert main(["bench", "growth", "seconds=0.001", wrong]) == 2
+        assert capsys.readouterr().out == ""

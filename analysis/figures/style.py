@@ -62,6 +62,16 @@ plt.rcParams.update(
 )
 
 
+def check_ending(path: Path) -> None:
+    """Refuses a file that is no figure's.
+
+    Raises:
+        UserError: if the ending is none of `FORMATS`.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"out={path}: the ending must be one of {', '.join(FORMATS)}")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure in the format of its ending, and closes it.
 
@@ -69,8 +79,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         UserError: if the ending is none of `FORMATS` or the file cannot be written.
     """
     try:
-        if path.suffix not in FORMATS:
-            raise UserError(f"out={path}: the ending must be one of {', '.join(FORMATS)}")
+        check_ending(path)
         with warnings.catch_warnings():
             # names of runs may be in any script; what the font lacks shows as a box
             warnings.filterwarnings("ignore", "Glyph .* missing")

@@ -55,6 +55,7 @@ def measure(axes: Sequence[str], seconds: float, device: torch.device) -> Iterat
     """
     for axis in axes:
         check_choice("axes", axis, list(SIZES))
+    for axis in axes:
         rows: list[dict[str, Any]] = []
         for size in SIZES[axis]:
             taken, memory = _measured(REST | {axis: size}, axis == "steps", seconds, device)

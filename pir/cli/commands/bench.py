@@ -87,24 +87,27 @@ def _hardware(config: DictConfig) -> tuple[Any, dict[str, Any], str]:
 def _growth(config: DictConfig) -> None:
     """Measures how training steps grow."""
     from pir.analysis.figures.growth import save_growth
+    from pir.analysis.figures.style import check_ending
     from pir.bench.growth import REST, measure
 
     out = None if config.out is None else Path(config.out)
+    if out is not None:
+        check_ending(out)
     device, info, title = _hardware(config)
     rows: list[dict[str, Any]] = []
-    if config.output == "text":
-        rest = ", ".join(f"{name} {size}" for name, size in REST.items())
-        say(f"{title}\nat rest: {rest}; * where it leaves the straight line")
-        say(f"{'':8}{'size':>6}{'ms':>12}{'GiB':>9}")
+    rest = ", ".join(f"{name} {size}" for name, size in REST.items())
     for row in measure(_several(config.axes), config.seconds, device):
-        rows.append(row)
         if config.output == "text":
+            if not rows:
+                say(f"{title}\nat rest: {rest}; * where it leaves the straight line")
+                say(f"{'':8}{'size':>6}{'ms':>12}{'GiB':>9}")
             slow, large = ("*" if row[f"{name}_bends"] else " " for name in ("time", "memory"))
             memory = row["memory_bytes"] / 2**30
             say(
                 f"{row['axis']:8}{row['size']:>6}{row['milliseconds']:>11,.1f}{slow}"
                 f"{memory:>8.2f}{large}"
             )
+        rows.append(row)
     if out is not None:
         save_growth(rows, title, out)
     if config.output == "json":
