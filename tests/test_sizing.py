@@ -156,6 +156,9 @@ def test_the_time_that_is_too_short_is_told(monkeypatch):
     assert sizing.seconds_per_update(trainer) > 0
     assert all(torch.equal(before[name], weight) for name, weight in reasoner.state_dict().items())
     assert trainer.progress.puzzles_seen == trainer.progress.optimizer_step == 0
+    clock = iter([0.0, 9.0, 9.0, 16.0, 16.0, 16.5])  # the first two updates compile
+    monkeypatch.setattr(sizing, "time_on", lambda device: next(clock))
+    assert sizing.seconds_per_update(trainer) == 0.5
     monkeypatch.setattr(sizing, "seconds_per_update", lambda trainer: 0.3)
     line = sizing.told(trainer, {})[1]
     assert line.startswith("about 3.3 steps/s here: 1000 steps take 5 minutes, but")

@@ -34,6 +34,9 @@ SETTING = re.compile(r"[+~]*[A-Za-z_][\w./@:-]*=")
 SWEPT = ("init", "env.puzzles")
 """Those of them that a sweep takes several of, with commas between."""
 
+PUZZLE_KEYS = {"eval": ("env.puzzles", "env.skip_faulty"), "solve": (), "gif": ()}
+"""Commands that take any setting of a run's puzzle, and which of `env.*` their own files have."""
+
 FIRST_WORD = {"list": "what", "bench": "what", "check-env": "env"}
 """The key that a command's word without = is the value of."""
 
@@ -193,7 +196,16 @@ def _setting(command: str, word: str, sweeping: bool) -> str:
         value = str(int(float(value)))
     elif bare in GROUPS.values() and value[:1] not in "'\"" and not sweeping:
         value = quote(value)  # the name of a choice, whatever else it could be read as
+    if command in PUZZLE_KEYS:
+        if bare == "env":
+            raise UserError(f"{word}: the puzzle is that of the run; env.NAME= changes a setting")
+        key = _added(key, PUZZLE_KEYS[command])
     return f"{key}{equals}{value}"
+
+
+def _added(key: str, known: Sequence[str]) -> str:
+    """Marks a setting of the puzzle that the command's own file does not have, for Hydra."""
+    return f"+{key}" if key.startswith("env.") and key not in known else key
 
 
 def _refuse_unknown(command: str, key: str, word: str) -> None:

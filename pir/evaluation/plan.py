@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from pir.checks import LONGEST_NAME
 from pir.evaluation.test_file import TestFile
 from pir.exits.rules import ExitRule
 
@@ -29,6 +31,7 @@ class Plan:
         exits: exit rules by name.
         leave_out_exits: whether rules that this model cannot run are left out or refused.
         file: puzzles of a file instead of a split.
+        changed: settings of the puzzle that are other than in training, by name.
     """
 
     split: str
@@ -45,3 +48,11 @@ class Plan:
     exits: Mapping[str, ExitRule] = field(default_factory=dict)
     leave_out_exits: bool = False
     file: TestFile | None = None
+    changed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str | None:
+        """A name for the folder of its results; None for those of the run's own puzzles."""
+        settings = [f"{name}={value}".replace(" ", "") for name, value in self.changed.items()]
+        words = [*settings, *([self.file.name] if self.file else [])]
+        return ",".join(words).replace("/", "-")[:LONGEST_NAME] or None

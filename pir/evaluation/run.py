@@ -51,6 +51,8 @@ def evaluate_run(
         "seed": config.seed,
         "split": "file" if plan.file else plan.split,
     }
+    if plan.changed:
+        about["changed"] = dict(plan.changed)
     if plan.file:
         sample, of_file = plan.file.read(parts.puzzle, plan.puzzles)
         sample, about["puzzle_file"] = sample.to(parts.device), PuzzleFile(**of_file)

@@ -29,6 +29,7 @@ class Shared(TypedDict, total=False):
     hidden_size: int
     heads: int
     mixer: str
+    positions: bool
     expansion: float
     improvement_steps: int
     halt_head: bool
@@ -76,9 +77,10 @@ class PuzzleModel(Reasoner):
             self.candidates = Candidates(puzzle, hidden_size)
         else:
             self.token = nn.Embedding(vocabulary_size, hidden_size)
-            self.position = nn.Embedding(length, hidden_size)
+            self.position = nn.Embedding(length, hidden_size) if settings.positions else None
             nn.init.normal_(self.token.weight, std=0.7)
-            nn.init.normal_(self.position.weight, std=0.7)
+            if self.position is not None:
+                nn.init.normal_(self.position.weight, std=0.7)
             if puzzle.token_values is not None and settings.number_features:
                 numbers = ~puzzle.token_values.isnan()
                 features = number_embeddings(puzzle.token_values[numbers], hidden_size)
@@ -230,7 +232,9 @@ class PuzzleModel(Reasoner):
         """Embeds a question, with positions and owners or as candidates: (B, N, D)."""
         if self.candidates is not None:
             return self.candidates.embed(question).to(self.dtype)
-        embedded: Tensor = self.token(question.long()) + self.position.weight
+        embedded: Tensor = self.token(question.long())
+        if self.position is not None:
+            embedded = embedded + self.position.weight
         if self.owner_map is not None:
             is_owned = (self.owners != PAD)[:, None]
             embedded = embedded + is_owned * self.owner_map(self.token(self.owners))

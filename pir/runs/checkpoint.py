@@ -174,13 +174,9 @@ def refuse_other_weights(module: torch.nn.Module, weights: dict[str, Any], path:
     Raises:
         UserError: if names, shapes or kinds of numbers differ, naming the first that do.
     """
-    expected = module.state_dict()
-    wrong = [
-        f"{name} is {shape_of(weights.get(name))} there, {shape_of(expected.get(name))} here"
-        for name in sorted(expected.keys() | weights.keys())
-        if shape_of(weights.get(name)) != shape_of(expected.get(name))
-    ]
-    wrong = wrong or list(checkpoint_content.differences(weights, dict(expected), "weights"))
+    wrong = other_shapes(module, weights) or list(
+        checkpoint_content.differences(weights, dict(module.state_dict()), "weights")
+    )
     if wrong:
         raise UserError(
             f"{path} does not fit this model: {'; '.join(wrong[:3])}"
@@ -188,6 +184,16 @@ def refuse_other_weights(module: torch.nn.Module, weights: dict[str, Any], path:
             + ". The puzzle or the model has been changed since it was written: undo that, or "
             "train anew"
         )
+
+
+def other_shapes(module: torch.nn.Module, weights: dict[str, Any]) -> list[str]:
+    """Says which weights are not of the shape that a module has; nothing if all are."""
+    expected = module.state_dict()
+    return [
+        f"{name} is {shape_of(weights.get(name))} there, {shape_of(expected.get(name))} here"
+        for name in sorted(expected.keys() | weights.keys())
+        if shape_of(weights.get(name)) != shape_of(expected.get(name))
+    ]
 
 
 def shape_of(value: Any) -> str:

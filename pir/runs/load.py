@@ -1,10 +1,11 @@
 """What a run has learnt: its averaged weights, in a reasoner as the run's settings have it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from pir.components import Components, build_puzzle
@@ -75,6 +76,7 @@ def load_trained(
     device: str = "auto",
     reads_puzzles: bool = True,
     trained: Trained | None = None,
+    changed: Mapping[str, Any] | None = None,
 ) -> tuple[Components, DictConfig, Path]:
     """Loads the averaged weights of a run's best checkpoint, or of an exported model.
 
@@ -84,23 +86,34 @@ def load_trained(
         reads_puzzles: whether puzzles of the run's own will be read, so that a puzzle file that it
             was made from has to be there, unchanged.
         trained: what it has learnt, if that has been read already (`read_trained`).
+        changed: settings of the puzzle that are other than in training, by name: a larger board for
+            a network that fits boards of every size, other clues for any.
 
     Returns:
-        puzzle and reasoner, the run's config, and the file of weights that was read.
+        puzzle and reasoner, the run's config with these changes, and the file of weights.
 
     Raises:
         UserError: if the folder holds no run, no checkpoint yet, or a damaged one, or the puzzle
-            file of the run is another.
+            file of the run is another, or the weights do not fit the changed puzzle.
     """
     folder = run if isinstance(run, RunFolder) else find_run(run)
     config = folder.read_config()
     if reads_puzzles:
         refuse_changed(config, folder)
+    for name, value in (changed or {}).items():
+        OmegaConf.update(config, f"env.{name}", value, force_add=True)
     config.device = device
     prepare_cpu(config.trainer.threads)
     with naming_config_dir(folder):
         parts = Components.build(config, build_puzzle(config))
     trained = trained or read_trained(folder, parts.device)
+    wrong = checkpoint.other_shapes(parts.reasoner, trained.weights) if changed else []
+    if changed and wrong:
+        settings = " ".join(f"env.{name}={value}" for name, value in changed.items())
+        raise UserError(
+            f"{settings}: the weights of {folder.path} do not fit this puzzle ({wrong[0]}); those "
+            "of a run with model.mixer=conv model.positions=false fit boards of every size"
+        )
     _give(parts.reasoner, trained)
     torch.manual_seed(0)  # stochastic rollouts answer alike in every process
     return parts, config, trained.path

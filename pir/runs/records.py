@@ -113,6 +113,9 @@ class Facts:
     seed: int | None = key("seed of the run", None)
     split: str = key("split of the puzzles, `file` for those of a file")
     puzzle_file: PuzzleFile | None = key("with `env.puzzles`", None, within="puzzle_file")
+    changed: dict[str, Any] | None = key(
+        "settings of the puzzle that are other than in training, by name", None, within="changed"
+    )
     puzzles: Count = key("puzzles evaluated")
     trained_steps: Steps = key("improvement steps that the model was trained for")
     improvement_steps: Steps = key("improvement steps evaluated")

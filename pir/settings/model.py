@@ -14,6 +14,9 @@ class ModelSettings:
             (3x3, for puzzles with a board), candidates (every pair of position and token is a
             token of the network, for puzzles that state at_most_one; a small D is enough), or auto
             (conv where the puzzle has a board, else attention).
+        positions: whether every position has an embedding of its own (candidates have none). A
+            network without them that mixes by conv fits boards of every size, larger ones than in
+            training too (`pir eval env.height=31`).
         expansion: inner width of the feed-forward layers, as a multiple of D.
         improvement_steps: K, the steps of a training rollout.
         halt_head: whether the read-out also estimates that its answer is right (train it with the
@@ -42,6 +45,7 @@ class ModelSettings:
     hidden_size: int = 128
     heads: int = 4
     mixer: str = "auto"
+    positions: bool = True
     expansion: float = 4.0
     improvement_steps: int = 3
     halt_head: bool = False

@@ -71,20 +71,12 @@ class EvalSettings:
 
 
 @dataclass
-class EvalFile:
-    """A file of puzzles to evaluate; see configs/eval.yaml."""
-
-    puzzles: str | None = None
-    skip_faulty: bool = False
-
-
-@dataclass
 class EvalConfig:
     """The settings of `pir eval`."""
 
     run: str | None = None
     runs: str | None = None
-    env: EvalFile = MISSING
+    env: Any = MISSING
     eval: EvalSettings = MISSING
     device: str = MISSING
     output: str = MISSING
@@ -95,6 +87,7 @@ class SolveConfig:
     """The settings of `pir solve`."""
 
     run: str = MISSING
+    env: Any = MISSING
     puzzle: str | None = None
     puzzles: str | None = None
     improvement_steps: int | None = None
@@ -228,6 +221,7 @@ class GifConfig:
     run: str = MISSING
     index: int | None = None
     split: str = MISSING
+    env: Any = MISSING
     puzzle: str | None = None
     improvement_steps: int | None = None
     out: str | None = None

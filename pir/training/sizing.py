@@ -46,8 +46,9 @@ for validation, for new puzzles and for machines that are slower."""
 CUT_SHORT = 1.2
 """A schedule that is more times as long as the run is told."""
 
-TIMED = 2
-"""Rounds of improvement steps whose time is taken."""
+TIMED = 3
+"""Rounds of improvement steps, of which the fastest tells the time: the first fills all lanes, and
+the first two may compile."""
 
 FEWEST_STEPS, MOST_STEPS = 1000, 1500
 BATCHES = tuple(1 << power for power in range(3, 10))
@@ -271,15 +272,14 @@ def _minutes(number: float) -> str:
 def seconds_per_update(trainer: "Trainer") -> float:
     """Times an optimizer step of a run that has not begun; the run does not change by it."""
     state, progress = trainer.state, trainer.progress
-    before = deepcopy(state.state_dict())
-    started, first = 0.0, 0
-    for turn in range(TIMED + 1):  # the first also compiles, and fills all lanes
-        if turn == 1:
-            started, first = time_on(trainer.device), progress.optimizer_step
+    before, times = deepcopy(state.state_dict()), []
+    for _ in range(TIMED):
+        started, first = time_on(trainer.device), progress.optimizer_step
         if not fill_lanes(trainer):
             raise KeyboardInterrupt
         trainer._improve_lanes()
-    taken, updates = time_on(trainer.device) - started, progress.optimizer_step - first
+        taken = time_on(trainer.device) - started
+        times.append(taken / (progress.optimizer_step - first))
     trainer.look()  # so that nothing of these steps is left for the rows of the run
     state.load_state_dict(before)
-    return taken / updates
+    return min(times)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig
 
 from pir.checks import check_choice, check_name
 from pir.errors import UserError
-from pir.runs.folder import RunFolder, as_json
+from pir.runs.folder import RunFolder, as_json, resolved
 from pir.runs.names import chosen_runs
 from pir.runs.records import Facts, read_facts
 from pir.runs.schema import FACTS
@@ -38,9 +38,13 @@ def run(config: DictConfig) -> None:
     from pir.system.view import View
 
     plan = read_plan(config.eval)
-    if config.env.puzzles is not None:
-        plan.file = TestFile(config.env.puzzles, config.env.skip_faulty)
-    evaluation = config.eval.name or (plan.file.name if plan.file else None)
+    plan.changed = resolved(config)["env"]
+    path, skip_faulty = (plan.changed.pop(name) for name in ("puzzles", "skip_faulty"))
+    if not isinstance(skip_faulty, bool):
+        raise UserError(f"env.skip_faulty={skip_faulty}: allowed is true or false")
+    if path is not None:
+        plan.file = TestFile(str(path), skip_faulty)
+    evaluation = config.eval.name or plan.name
     results = []
     for folder in folders:
         run = RunFolder(folder, evaluation)
@@ -48,7 +52,8 @@ def run(config: DictConfig) -> None:
         _tell_of_replaced(run)
         short = named_when_short("eval.batch_size", config.eval.batch_size)
         with View(f"pir eval {folder}"), short:
-            result = evaluate_run(run, load_trained(run, config.device), plan)
+            loaded = load_trained(run, config.device, changed=plan.changed)
+            result = evaluate_run(run, loaded, plan)
         results.append(result)
         for name, reason in (result.skipped_exits or {}).items():
             say(f"{folder}: exit rule {name} left out: {reason}", error=True)

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_seed
 from pir.errors import UserError
+from pir.runs.folder import resolved
 from pir.runs.names import results_of
 from pir.system.terminal import say
 from pir.system.view import View
@@ -40,7 +41,8 @@ def run(config: DictConfig) -> None:
     from pir.runs.load import load_trained
 
     check_choice("split", config.split, SPLITS)
-    parts, _, _ = load_trained(config.run, config.device, reads_puzzles=config.puzzle is None)
+    changed, own = resolved(config)["env"], config.puzzle is None
+    parts, _, _ = load_trained(config.run, config.device, reads_puzzles=own, changed=changed)
     puzzle, reasoner = parts.puzzle, parts.reasoner
     if config.puzzle is not None:
         question = only_puzzle(puzzle, config.puzzle)[None]

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from pir.checks import check_choice
 from pir.errors import UserError
+from pir.runs.folder import resolved
 from pir.runs.names import results_of
 from pir.runs.records import read_facts
 from pir.runs.schema import FACTS
@@ -56,7 +57,8 @@ def run(config: DictConfig) -> None:
     from pir.system.view import View
 
     with View(f"pir solve {config.run}"):
-        parts, _, _ = load_trained(config.run, config.device, reads_puzzles=False)
+        changed = resolved(config)["env"]
+        parts, _, _ = load_trained(config.run, config.device, reads_puzzles=False, changed=changed)
     boards = config.output == "boards" or (sys.stdout.isatty() and has_board(parts.puzzle))
     stop = stopping(config, parts)
     malformed = total = 0
