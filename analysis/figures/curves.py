@@ -8,13 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from pir.analysis.figures.layout import (
     LINE_INCHES,
-    WIDTH,
+    across,
     legend_below,
     line_style,
     one_row_per_run,
     percent_axis,
     score_axis,
+    side_by_side,
     step_axis,
+    width,
 )
 from pir.analysis.figures.style import COLOURS
 from pir.analysis.reading.groups import Group, group_by_seed
@@ -39,8 +41,9 @@ def draw_improvement(runs: Sequence[Run]) -> Figure:
     normal one of the score), over seeds (bootstrap) for several. The trained depth is shaded.
     """
     groups = group_by_seed(runs)
-    figure = Figure(figsize=(WIDTH, 3.5 + LINE_INCHES * len(groups)), layout="constrained")
-    solved, score = figure.subplots(1, 2, sharex=True)
+    height = 3.5 * (2 // across(2)) + LINE_INCHES * len(groups)
+    figure = Figure(figsize=(width(), height), layout="constrained")
+    solved, score = side_by_side(figure, 2, sharex=True)
     told = all(run.required(PER_STEP).columns.keys() >= TELLS_OF_START for run in runs)
     last, first = 1, 0 if told else 1
     for index, group in enumerate(groups):
@@ -135,11 +138,11 @@ def describe_improvement(run: Run) -> str:
     return text + "."
 
 
-@one_row_per_run(3.4)
+@one_row_per_run(3.4, lambda run: 2)
 def draw_difficulty(figure: SubFigure, run: Run) -> None:
     """Draws solved and dead against the step, one line per stratum of difficulty."""
     table = run.required(STRATA)
-    solved, dead = figure.subplots(1, 2)
+    solved, dead = side_by_side(figure, 2)
     strata = table.distinct("stratum")
     for colour, stratum in zip(COLOURS, strata, strict=False):
         rows = table.where(table["stratum"] == stratum)

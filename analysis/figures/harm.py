@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-from pir.analysis.figures.layout import one_row_per_run, step_axis
+from pir.analysis.figures.layout import legend_below, one_row_per_run, side_by_side, step_axis
 from pir.analysis.figures.style import COLOURS, MUTED
 from pir.analysis.reading.runs import Run
 from pir.analysis.statistics.auroc import Area, auroc
@@ -53,10 +53,10 @@ def areas(run: Run, ahead: int) -> dict[str, list[Area]]:
     return {name: each for name, each in found.items() if np.isfinite([a.area for a in each]).any()}
 
 
-@one_row_per_run(3.6)
+@one_row_per_run(3.6, lambda run: 2)
 def draw_harm(figure: SubFigure, run: Run) -> None:
     """Draws the area under the ROC curve of every statistic against the step."""
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, right = side_by_side(figure, 2, sharey=True)
     for axis, ahead, title in (
         (left, 1, "the next step harms: told before it"),
         (right, 0, "the step harms: told after it"),
@@ -64,9 +64,9 @@ def draw_harm(figure: SubFigure, run: Run) -> None:
         _draw_areas(axis, run, ahead)
         axis.set_title(title)
     left.set_ylabel("area under the ROC curve")
-    lines = left.get_legend_handles_labels()
-    if lines[0]:
-        figure.legend(*lines, loc="outside lower center", ncols=3)
+    handles, names = left.get_legend_handles_labels()
+    if handles:
+        legend_below(figure, 3, handles=handles, labels=names)
 
 
 def _draw_areas(axis: Axes, run: Run, ahead: int) -> None:

@@ -1,13 +1,15 @@
 """Every kind of figure, in one registry: `pir plot` and `pir report` both go over it."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from pir.analysis.figures import curves, exits, harm, latents, passes, statistics, sweeps, waste
 from pir.analysis.figures.layout import TITLE, Drawing
-from pir.analysis.figures.style import save_figure
+from pir.analysis.figures.style import WIDTH, save_figure
 from pir.analysis.reading.runs import (
     CELLS,
     EXITS,
@@ -24,8 +26,8 @@ from pir.analysis.reading.runs import (
 )
 from pir.analysis.words import label, listed
 
-TITLE_INCHES = 0.3
-"""Height of a figure's title."""
+TITLE_INCHES, TITLE_CHARACTERS = 0.3, 10
+"""Height of a line of a figure's title, and characters in an inch of it."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,27 @@ class Kind:
     files: tuple[str, ...]
     grouped: bool = False
 
-    def figure(self, runs: Sequence[Run], title: str | None = None) -> Figure:
+    def figure(
+        self, runs: Sequence[Run], title: str | None = None, inches: float = WIDTH
+    ) -> Figure:
         """Draws runs under a title, by default the puzzle and what is shown.
+
+        Args:
+            runs: to draw.
+            title: of the figure.
+            inches: how wide it is. Text stays as large, and panels that are side by side in a wide
+                figure stand under each other in a narrow one.
 
         Raises:
             UserError: if a run cannot be read.
         """
-        figure = self.draw(runs)
+        with plt.rc_context({"figure.figsize": (inches, inches)}):
+            figure = self.draw(runs)
         envs = [*dict.fromkeys(run.facts.env for run in runs)]
         own = f"{listed(envs)}: {self.title[0].lower()}{self.title[1:]}"
-        figure.suptitle(label(title or own), **TITLE)
-        figure.set_figheight(figure.get_figheight() + TITLE_INCHES)
+        lines = textwrap.wrap(label(title or own), int(TITLE_CHARACTERS * inches)) or [""]
+        figure.suptitle("\n".join(lines), **TITLE)
+        figure.set_figheight(figure.get_figheight() + TITLE_INCHES * len(lines))
         return figure
 
     def missing(self, run: Run) -> list[str]:

@@ -3,7 +3,13 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-from pir.analysis.figures.layout import one_row_per_run, percent_axis, step_axis
+from pir.analysis.figures.layout import (
+    across,
+    one_row_per_run,
+    percent_axis,
+    side_by_side,
+    step_axis,
+)
 from pir.analysis.figures.sharing import describe_sharing, draw_sharing, sharing
 from pir.analysis.figures.style import FAILED, INK, SOLVED
 from pir.analysis.reading.runs import LATENTS, Run
@@ -50,10 +56,14 @@ LONG = 32
 """Paths of more steps are drawn as pixels, so that a page stays small."""
 
 
-@one_row_per_run(7.8)
+def _rows(run: Run) -> tuple[int, int]:
+    return 2 // across(2), -(-3 // across(3))
+
+
+@one_row_per_run(lambda run: 3.9 * sum(_rows(run)))
 def draw_latents(figure: SubFigure, run: Run) -> None:
     """Draws where steps take the latent states, how far, and what slots and steps share."""
-    upper, lower = parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.9, 3.9))[:, 0]
+    upper, lower = parts = figure.subfigures(2, 1, squeeze=False, height_ratios=_rows(run))[:, 0]
     for part in parts:
         part.set_facecolor("none")
     _draw_paths(upper, run)
@@ -62,7 +72,7 @@ def draw_latents(figure: SubFigure, run: Run) -> None:
 
 def _draw_paths(figure: SubFigure, run: Run) -> None:
     latents, solved = read_latents(run)
-    paths, distances = figure.subplots(1, 2)
+    paths, distances = side_by_side(figure, 2)
     points, shares = principal_components(latents)
     for path, right in zip(points, solved, strict=True):
         style = {"color": SOLVED if right else FAILED, "rasterized": len(path) > LONG}

@@ -1,5 +1,6 @@
 """What figures share: one row per run, the axis of improvement steps, lines per step."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -13,8 +14,11 @@ from pir.analysis.reading.groups import run_names
 from pir.analysis.reading.runs import Run
 from pir.analysis.words import label, percent
 
-WIDTH = 9.5
-"""Inches of every figure."""
+PANEL_INCHES = 2.6
+"""The least width of a panel: those for which there is less room stand under each other."""
+
+CHARACTERS = 14
+"""Characters of small text in an inch."""
 
 LINE_INCHES = 0.19
 """Height of a line of a legend."""
@@ -31,16 +35,42 @@ Painter = Callable[[SubFigure, Run], None]
 Drawing = Callable[[Sequence[Run]], Figure]
 
 
-def one_row_per_run(height: float | Callable[[Run], float]) -> Callable[[Painter], Drawing]:
+def width() -> float:
+    """Returns how wide figures are, in inches: of `pir plot width=`, or as `style` has it."""
+    return float(matplotlib.rcParams["figure.figsize"][0])
+
+
+def across(panels: int) -> int:
+    """Returns how many of some panels stand side by side."""
+    return max(1, min(panels, int(width() / PANEL_INCHES)))
+
+
+def side_by_side(figure: SubFigure | Figure, panels: int, **options: Any) -> list[Any]:
+    """Makes panels side by side, or under each other where there is no room."""
+    columns = across(panels)
+    axes = figure.subplots(-(-panels // columns), columns, squeeze=False, **options).ravel()
+    for spare in axes[panels:]:
+        spare.remove()
+    return list(axes[:panels])
+
+
+def one_row_per_run(
+    height: float | Callable[[Run], float], panels: Callable[[Run], int] = lambda run: 1
+) -> Callable[[Painter], Drawing]:
     """Makes a figure of several runs out of a function that paints one.
 
     Args:
-        height: inches of one run's row, or how to find them.
+        height: inches of one run's panels, or how to find them.
+        panels: how many it has side by side if there is room.
     """
 
     def decorate(paint: Painter) -> Drawing:
         def draw(runs: Sequence[Run]) -> Figure:
-            heights = [height(run) if callable(height) else height for run in runs]
+            heights = [
+                (height(run) if callable(height) else height)
+                * -(-panels(run) // across(panels(run)))
+                for run in runs
+            ]
             return rows(paint, runs, run_names(runs), heights)
 
         draw.__doc__ = paint.__doc__
@@ -56,7 +86,7 @@ def rows(
     heights: Sequence[float],
 ) -> Figure:
     """Draws items under each other, each so many inches high, named where there are several."""
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(width(), sum(heights)), layout="constrained")
     parts = figure.subfigures(len(names), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, item, name in zip(parts, items, names, strict=True):
         row.set_facecolor("none")
@@ -123,6 +153,11 @@ def step_colours(count: int) -> np.ndarray:
 
 
 def legend_below(figure: SubFigure | Figure, columns: int, **options: object) -> None:
-    """Puts the legend of all axes under them."""
-    legend = figure.legend(loc="outside lower center", ncols=columns, **options)
+    """Puts the legend of all axes under them, in so many columns if there is room."""
+    title = options.pop("title", None)
+    if isinstance(title, str):
+        options["title"] = textwrap.fill(title, int(CHARACTERS * width()))
+    legend = figure.legend(
+        loc="outside lower center", ncols=min(columns, across(columns)), **options
+    )
     legend.get_title().set(color=MUTED, fontsize=9)

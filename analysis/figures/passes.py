@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 from pir.analysis.figures.layout import (
     LINE_INCHES,
-    WIDTH,
     legend_below,
     line_style,
     percent_axis,
+    width,
 )
 from pir.analysis.figures.style import INK, MUTED
 from pir.analysis.reading.groups import Group, group_by_seed
@@ -85,7 +85,7 @@ def draw_passes(runs: Sequence[Run]) -> Figure:
     refuse_unlike(runs, "env")
     curves = [training_curve(group) for group in group_by_seed(runs)]
     share = float(curves[0].mean[-1])
-    figure = Figure(figsize=(WIDTH, 4.0 + LINE_INCHES * len(curves)), layout="constrained")
+    figure = Figure(figsize=(width(), 4.0 + LINE_INCHES * len(curves)), layout="constrained")
     axis = figure.subplots()
     axis.axhline(share, color=MUTED, linewidth=0.9, linestyle="--")
     for index, curve in enumerate(curves):
@@ -174,7 +174,7 @@ def draw_loss(runs: Sequence[Run]) -> Figure:
     a sum, its weighted terms are drawn too.
     """
     groups = group_by_seed(runs)
-    figure = Figure(figsize=(WIDTH, 3.5 + LINE_INCHES * len(groups)), layout="constrained")
+    figure = Figure(figsize=(width(), 3.5 + LINE_INCHES * len(groups)), layout="constrained")
     axis = figure.subplots()
     drawn = []
     for index, group in enumerate(groups):

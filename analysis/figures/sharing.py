@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import SubFigure
 from matplotlib.image import AxesImage
-from pir.analysis.figures.layout import legend_below, percent_axis, step_axis
+from pir.analysis.figures.layout import across, legend_below, percent_axis, side_by_side, step_axis
 from pir.analysis.figures.style import COLOURS
 from pir.analysis.reading.runs import LATENTS, PER_STEP, Run
 from pir.analysis.statistics.subspaces import (
@@ -141,7 +141,8 @@ def _silhouette(vectors: np.ndarray) -> float:
 
 def draw_sharing(figure: SubFigure, shared: Sharing, trained: int) -> None:
     """Draws cross-capture between slots and between steps, and the latter beside dead steps."""
-    slots, steps, lines = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
+    ratios = (1, 1, 1.2) if across(3) == 3 else None
+    slots, steps, lines = side_by_side(figure, 3, width_ratios=ratios)
     _heat_map(slots, shared.by_slot, shared.index + 1, "slot")
     scores = _scores(shared.by_slot, shared.slot_silhouette)
     slots.set_title(f"Slots after step {shared.depth}\n{scores}")

@@ -3,15 +3,15 @@
 import numpy as np
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
-from pir.analysis.figures.layout import one_row_per_run, percent_axis, step_axis
+from pir.analysis.figures.layout import one_row_per_run, percent_axis, step_axis, width
 from pir.analysis.figures.style import FAILED, INK, MUTED, SOLVED
 from pir.analysis.reading.runs import PER_OUTCOME, PER_STEP, Run
 from pir.analysis.words import label, listed, number, scale
 
 from pir.runs.records import Statistic
 
-COLUMNS = 4
-"""Small multiples side by side."""
+SMALL_INCHES = 2.3
+"""The least width of a small multiple."""
 
 MARKED = 12
 """Small multiples of more steps have lines without marks."""
@@ -24,8 +24,12 @@ def _defined(run: Run) -> list[Statistic]:
     return [each for each in run.facts.statistics if each.name in known]
 
 
+def _columns() -> int:
+    return max(1, int(width() / SMALL_INCHES))
+
+
 def _height(run: Run) -> float:
-    return 0.8 + 1.75 * max(1, -(-len(_defined(run)) // COLUMNS))
+    return 0.8 + 1.75 * max(1, -(-len(_defined(run)) // _columns()))
 
 
 @one_row_per_run(_height)
@@ -41,11 +45,12 @@ def draw_statistics(figure: SubFigure, run: Run) -> None:
                 lines[f"{outcome} puzzles"] = (rows, colour, 1.2)
     statistics = _defined(run)
     marker = "o" if len(table) <= MARKED else ""
-    rows_needed = max(1, -(-len(statistics) // COLUMNS))
-    axes = figure.subplots(rows_needed, COLUMNS, squeeze=False).ravel()
+    columns = _columns()
+    rows_needed = max(1, -(-len(statistics) // columns))
+    axes = figure.subplots(rows_needed, columns, squeeze=False).ravel()
     for axis, statistic in zip(axes, statistics, strict=False):
-        for name, (rows, colour, width) in lines.items():
-            style = {"color": colour, "linewidth": width, "marker": marker, "markersize": 2}
+        for name, (rows, colour, thick) in lines.items():
+            style = {"color": colour, "linewidth": thick, "marker": marker, "markersize": 2}
             axis.plot(rows["k"], rows[statistic.name], label=name, **style)
         step_axis(axis, int(table["k"][-1]), run.facts.trained_steps)
         axis.set_xlabel("")
@@ -58,7 +63,7 @@ def draw_statistics(figure: SubFigure, run: Run) -> None:
         axis.yaxis.get_offset_text().set_fontsize(7)
     for axis in axes[len(statistics) :]:
         axis.set_axis_off()
-    for axis in axes[max(0, len(statistics) - COLUMNS) : len(statistics)]:
+    for axis in axes[max(0, len(statistics) - columns) : len(statistics)]:
         axis.set_xlabel("improvement step k", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 

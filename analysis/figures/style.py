@@ -29,6 +29,9 @@ INK, MUTED, GRID, PAPER = "#1b1b1d", "#5e5e61", "#e4e4e7", "#fefefe"
 """Text, axes, grid and background. No other element has these colours, so that a page can put its
 own in their place."""
 
+WIDTH = 9.5
+"""Inches of a figure, unless another width is asked for."""
+
 FORMATS = (".png", ".pdf", ".svg")
 
 plt.rcParams.update(
@@ -37,6 +40,7 @@ plt.rcParams.update(
         "font.size": 10,
         "text.hinting": "none",  # with it small bold letters look as if they had serifs
         "text.color": INK,
+        "figure.figsize": (WIDTH, 4.0),
         "figure.facecolor": PAPER,
         "axes.facecolor": PAPER,
         "axes.spines.top": False,

@@ -7,6 +7,7 @@ from pir.analysis.figures.layout import (
     legend_below,
     one_row_per_run,
     percent_axis,
+    side_by_side,
     step_colours,
 )
 from pir.analysis.figures.style import INK, MUTED
@@ -17,15 +18,19 @@ NAMED = 9
 """Of very many lines so many are named."""
 
 
-@one_row_per_run(3.4)
+def _has_labels(run: Run) -> bool:
+    return bool(np.isfinite(run.required(GUIDANCE)["nll"]).any())
+
+
+@one_row_per_run(3.4, lambda run: 1 + _has_labels(run) + (run.table(OPTIMALITY) is not None))
 def draw_guidance(figure: SubFigure, run: Run) -> None:
     """Draws solved, and the label's negative log-likelihood, against the guidance w, per step.
 
     A reasoner with an optimality token has a second kind of guidance, and a third panel.
     """
     table, tokens = run.required(GUIDANCE), run.table(OPTIMALITY)
-    labelled = bool(np.isfinite(table["nll"]).any())
-    axes = figure.subplots(1, 1 + labelled + (tokens is not None), squeeze=False)[0]
+    labelled = _has_labels(run)
+    axes = side_by_side(figure, 1 + labelled + (tokens is not None))
     _lines_per_step(axes[0], table, "w", "solved", run, band=True)
     percent_axis(axes[0], "solved (verifier)")
     if labelled:
@@ -41,11 +46,11 @@ def draw_guidance(figure: SubFigure, run: Run) -> None:
     step_legend(figure, axes[0])
 
 
-@one_row_per_run(3.4)
+@one_row_per_run(3.4, lambda run: 2)
 def draw_step_size(figure: SubFigure, run: Run) -> None:
     """Draws solved against the size of the latent step: of every step, and of step k alone."""
     table = run.required(STEP_SIZE)
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    axes = side_by_side(figure, 2, sharex=True, sharey=True)
     _lines_per_step(axes[0], table, "step_size", "solved", run, band=True)
     _lines_per_step(axes[1], table, "step_size", "probe_solved", run)
     for axis, title in zip(axes, ("every step scaled", "only step k scaled"), strict=True):

@@ -9,9 +9,11 @@ from matplotlib.figure import SubFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from pir.analysis.figures.layout import (
+    across,
     legend_below,
     one_row_per_run,
     plain_ticks,
+    side_by_side,
     step_axis,
     step_colours,
 )
@@ -46,16 +48,22 @@ FARTHEST = 30.0
 """Ratios of gain to KL beyond it are drawn at the edge."""
 
 
-@one_row_per_run(3.1)
-def draw_waterfall(figure: SubFigure, run: Run) -> None:
-    """Draws the score as a sum of the steps' gains, for all, solved and failed puzzles."""
+def _by_outcome(run: Run) -> dict[str, Table]:
+    """Returns the means per step of all puzzles, and of solved and of failed ones, by name."""
     parts = {"all puzzles": run.required(PER_STEP)}
     outcomes = run.table(PER_OUTCOME)
     if outcomes is not None:
         for outcome in outcomes.distinct("outcome"):
             rows = outcomes.where(outcomes["outcome"] == outcome)
             parts[f"{outcome} puzzles ({rows['puzzles'][0]:,.0f})"] = rows
-    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    return parts
+
+
+@one_row_per_run(3.1, lambda run: len(_by_outcome(run)))
+def draw_waterfall(figure: SubFigure, run: Run) -> None:
+    """Draws the score as a sum of the steps' gains, for all, solved and failed puzzles."""
+    parts = _by_outcome(run)
+    axes = side_by_side(figure, len(parts), sharey=True)
     for axis, (title, table) in zip(axes, parts.items(), strict=True):
         _waterfall(axis, table)
         step_axis(axis, int(table["k"][-1]), run.facts.trained_steps)
@@ -102,10 +110,10 @@ def describe_waterfall(run: Run) -> str:
     return text + "."
 
 
-@one_row_per_run(2.8)
+@one_row_per_run(2.8, lambda run: 2)
 def draw_dead_compute(figure: SubFigure, run: Run) -> None:
     """Draws the share of dead steps over training, and the kind of every step of every puzzle."""
-    training, puzzles = figure.subplots(1, 2, sharey=True)
+    training, puzzles = side_by_side(figure, 2, sharey=True)
     _dead_over_training(figure, training, run.required(IMPROVEMENT))
     kinds, rating_name = step_kinds(run), label(run.facts.rating_name)
     colours = np.array(list(STEP_KINDS.values()))
@@ -123,7 +131,7 @@ def draw_dead_compute(figure: SubFigure, run: Run) -> None:
     present = np.unique(kinds)
     handles = [Patch(color=colours[i], label=list(STEP_KINDS)[i]) for i in present]
     puzzles.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0),
-                   ncols=len(handles))  # fmt: skip
+                   ncols=min(len(handles), 2 * across(2)))  # fmt: skip
 
 
 def _dead_over_training(figure: SubFigure, axis: Axes, table: Table) -> None:
@@ -178,7 +186,13 @@ def describe_dead_compute(run: Run) -> str:
     )
 
 
-@one_row_per_run(4.2)
+def _with_cells(run: Run) -> dict[str, int]:
+    """Returns how many cells solved and failed puzzles have in the sample, where there are any."""
+    counts = {name: int(mask.sum()) for name, mask in _outcomes(run.required(CELLS)).items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+@one_row_per_run(4.2, lambda run: len(_with_cells(run)))
 def draw_margins(figure: SubFigure, run: Run) -> None:
     """Draws the gain of written cells, as a ratio to the step's KL, against that KL.
 
@@ -190,7 +204,7 @@ def draw_margins(figure: SubFigure, run: Run) -> None:
         name: percent(_share(cells.where(mask), "still"), 0)
         for name, mask in _outcomes(cells).items()
     }
-    counts = {name: int(mask.sum()) for name, mask in _outcomes(cells).items()}
+    counts = _with_cells(run)
     drawn = cells.where(cells["kl"] >= NEARLY_STILL)
     gain, kl = drawn["gain"], drawn["kl"]
     ratio = gain / np.where(gain >= 0, kl, np.maximum(drawn["reverse_kl"], NEARLY_STILL))
@@ -198,13 +212,12 @@ def draw_margins(figure: SubFigure, run: Run) -> None:
     last = int(cells["k"].max())
     colours = step_colours(last)[drawn["k"].astype(int) - 1]
     colours[drawn["region"] == "still"] = IDLE
-    present = [name for name in counts if counts[name]]
-    axes = figure.subplots(1, len(present), sharex=True, sharey=True, squeeze=False)[0]
+    axes = side_by_side(figure, len(counts), sharex=True, sharey=True)
     axes[0].set_xscale("log")
     plain_ticks(axes[0])
     axes[0].set_xlim(NEARLY_STILL / 1.5, kl.max() * 2 if len(kl) else 1)
     regions = {name for name in REGIONS if (cells["region"] == name).any()}
-    for axis, name in zip(axes, present, strict=True):
+    for axis, name in zip(axes, counts, strict=True):
         mask = _outcomes(drawn)[name]
         _bands(axis, cells.where(_outcomes(cells)[name]), regions)
         if run.facts.idle_kl is not None:

@@ -11,10 +11,10 @@ from matplotlib.ticker import NullLocator
 from pir.analysis.figures.layout import (
     LINE_INCHES,
     TITLE,
-    WIDTH,
     legend_below,
     line_style,
     percent_axis,
+    width,
 )
 from pir.analysis.figures.style import MUTED
 from pir.analysis.pages.table_view import named, row_names
@@ -63,7 +63,7 @@ def draw_table(table: RunTable) -> Figure:
     names = [textwrap.fill(label(name), NAME_WIDTH) for name in row_names(table)]
     entries = sum(name.count("\n") + 1 for name in names) + 2
     height = 0.8 + 2.8 * down + LINE_INCHES * entries
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(width(), height), layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
     for axis, (title, members) in zip(axes, panels.items(), strict=False):
         axis.set_title(label(title))

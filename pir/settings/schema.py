@@ -107,6 +107,7 @@ class PlotConfig:
     eval: str | None = None
     label: str | None = None
     title: str | None = None
+    width: float = MISSING
     out: str | None = None
 
 

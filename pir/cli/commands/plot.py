@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pir.analysis.reading.runs import Run
 
 
+NARROWEST, WIDEST = 2.5, 20
+"""Inches of a figure."""
+
+
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/plot.yaml for the settings."""
     from pir.analysis.figures.kinds import KINDS
@@ -26,6 +30,8 @@ def run(config: DictConfig) -> None:
 
     check_choice("kind", config.kind, tuple(KINDS))
     check_name("eval", config.eval)
+    if not NARROWEST <= config.width <= WIDEST:
+        raise UserError(f"width={config.width:g}: allowed are {NARROWEST} to {WIDEST} inches")
     kind = KINDS[config.kind]
     folders = chosen_runs(config.run, config.runs, evaluated=True, evaluation=config.eval)
     if config.out is None and len(folders) > 1:
@@ -46,7 +52,7 @@ def run(config: DictConfig) -> None:
         say(f"left out: {line}", error=True)
     give_labels(complete, config.label, kind.grouped)
     with View(f"pir plot kind={config.kind}"):
-        save_figure(kind.figure(complete, config.title), Path(out))
+        save_figure(kind.figure(complete, config.title, config.width), Path(out))
     say(out)
     for each in complete:
         before = f"{each.name}: " if len(complete) > 1 else ""
