@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from pir.analysis.figures.style import COLOURS, INK, MUTED
+from pir.analysis.figures.style import COLOURS, INK, MUTED, WIDTH
 from pir.analysis.reading.groups import run_names
 from pir.analysis.reading.runs import Run
 from pir.analysis.words import label, percent
@@ -153,11 +153,10 @@ def step_colours(count: int) -> np.ndarray:
 
 
 def legend_below(figure: SubFigure | Figure, columns: int, **options: object) -> None:
-    """Puts the legend of all axes under them, in so many columns if there is room."""
+    """Puts the legend of all axes under them, in so many columns or fewer in a narrow figure."""
     title = options.pop("title", None)
     if isinstance(title, str):
         options["title"] = textwrap.fill(title, int(CHARACTERS * width()))
-    legend = figure.legend(
-        loc="outside lower center", ncols=min(columns, across(columns)), **options
-    )
+    fitting = max(1, round(columns * min(1.0, width() / WIDTH)))
+    legend = figure.legend(loc="outside lower center", ncols=fitting, **options)
     legend.get_title().set(color=MUTED, fontsize=9)

@@ -290,7 +290,8 @@ FILES: dict[str, File] = {
     ),
     NAMED: File(
         "`NAME/` with the files of `eval/` for each evaluation with a name: `pir eval "
-        "eval.name=NAME`, or the name of the file of `pir eval env.puzzles=FILE`"
+        "eval.name=NAME`, or the name of the file of `pir eval env.puzzles=FILE`, "
+        "or settings of the puzzle such as `height=31,width=31`"
     ),
     FIGURES: File("`improvement.png`, the improvement curve, and what `pir plot` drew"),
     REPORT: File("written by `pir report`"),
