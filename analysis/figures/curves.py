@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from pir.analysis.figures.layout import (
     LINE_INCHES,
-    across,
+    down,
     legend_below,
     line_style,
     one_row_per_run,
@@ -41,7 +41,7 @@ def draw_improvement(runs: Sequence[Run]) -> Figure:
     normal one of the score), over seeds (bootstrap) for several. The trained depth is shaded.
     """
     groups = group_by_seed(runs)
-    height = 3.5 * (2 // across(2)) + LINE_INCHES * len(groups)
+    height = 3.5 * down(2) + LINE_INCHES * len(groups)
     figure = Figure(figsize=(width(), height), layout="constrained")
     solved, score = side_by_side(figure, 2, sharex=True)
     told = all(run.required(PER_STEP).columns.keys() >= TELLS_OF_START for run in runs)

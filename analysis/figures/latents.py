@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from pir.analysis.figures.layout import (
-    across,
+    down,
     one_row_per_run,
     percent_axis,
     side_by_side,
@@ -56,14 +56,14 @@ LONG = 32
 """Paths of more steps are drawn as pixels, so that a page stays small."""
 
 
-def _rows(run: Run) -> tuple[int, int]:
-    return 2 // across(2), -(-3 // across(3))
+def _rows() -> tuple[int, int]:
+    return down(2), down(3)
 
 
-@one_row_per_run(lambda run: 3.9 * sum(_rows(run)))
+@one_row_per_run(lambda run: 3.9 * sum(_rows()))
 def draw_latents(figure: SubFigure, run: Run) -> None:
     """Draws where steps take the latent states, how far, and what slots and steps share."""
-    upper, lower = parts = figure.subfigures(2, 1, squeeze=False, height_ratios=_rows(run))[:, 0]
+    upper, lower = parts = figure.subfigures(2, 1, squeeze=False, height_ratios=_rows())[:, 0]
     for part in parts:
         part.set_facecolor("none")
     _draw_paths(upper, run)

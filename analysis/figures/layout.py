@@ -45,10 +45,14 @@ def across(panels: int) -> int:
     return max(1, min(panels, int(width() / PANEL_INCHES)))
 
 
+def down(panels: int) -> int:
+    """Returns how many of them stand under each other."""
+    return -(-panels // across(panels))
+
+
 def side_by_side(figure: SubFigure | Figure, panels: int, **options: Any) -> list[Any]:
     """Makes panels side by side, or under each other where there is no room."""
-    columns = across(panels)
-    axes = figure.subplots(-(-panels // columns), columns, squeeze=False, **options).ravel()
+    axes = figure.subplots(down(panels), across(panels), squeeze=False, **options).ravel()
     for spare in axes[panels:]:
         spare.remove()
     return list(axes[:panels])
@@ -67,9 +71,7 @@ def one_row_per_run(
     def decorate(paint: Painter) -> Drawing:
         def draw(runs: Sequence[Run]) -> Figure:
             heights = [
-                (height(run) if callable(height) else height)
-                * -(-panels(run) // across(panels(run)))
-                for run in runs
+                (height(run) if callable(height) else height) * down(panels(run)) for run in runs
             ]
             return rows(paint, runs, run_names(runs), heights)
 
