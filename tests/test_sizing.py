@@ -1,7 +1,10 @@
 """Sizes of a puzzle without a recipe: sensible, the same at every start, plain in the run."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pir.configs
@@ -19,6 +22,7 @@ from pir.objective import Objective
 from pir.objectives import DeepSupervision
 from pir.runs.folder import RunFolder
 from pir.settings.training import SIZED, TrainerSettings
+from pir.system import load
 from pir.system.load import OtherPrograms, usable_cores
 from pir.training import sizing
 from pir.training.trainer import Trainer
@@ -228,6 +232,14 @@ def test_jobs_side_by_side_share_the_cores():
     assert "trainer.threads=1 each" in told
     others.cores = lambda: 0.2
     assert others.room(all_, False) == (all_, None)
+
+
+def test_a_compiler_that_was_started_here_is_no_other_program(monkeypatch):
+    monkeypatch.setattr(load, "_busy_seconds", lambda: sum(os.times()[:4]))  # nobody else works
+    others = OtherPrograms()
+    burn = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    assert others.cores() < 0.05
 
 
 def test_a_run_beside_others_takes_the_cores_that_are_left(tmp_path, monkeypatch):

@@ -18,19 +18,20 @@ FREE = 0.5
 class OtherPrograms:
     """Measures from when it is made to when it is read.
 
+    Programs that this one has started and waited for, such as a compiler, are not others.
     Elsewhere than on Linux the system's load average stands for it, which takes minutes to rise.
     """
 
     def __init__(self) -> None:
         """Starts at once."""
-        self.busy, self.at, self.own = _busy_seconds(), time.monotonic(), time.process_time()
+        self.busy, self.at, self.own = _busy_seconds(), time.monotonic(), _own_seconds()
 
     def cores(self) -> float:
         """Returns how many cores other programs have kept busy."""
         busy = _busy_seconds()
         if busy is None or self.busy is None:
             return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-        own, taken = time.process_time() - self.own, time.monotonic() - self.at
+        own, taken = _own_seconds() - self.own, time.monotonic() - self.at
         return max(0.0, busy - self.busy - own) / max(taken, 1e-9)
 
     def room(self, threads: int, chosen: bool) -> tuple[int, str | None]:
@@ -58,6 +59,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _own_seconds() -> float:
+    """Returns the seconds that this process and the programs that it has waited for have worked."""
+    return sum(os.times()[:4])
 
 
 def _busy_seconds() -> float | None:
