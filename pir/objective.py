@@ -19,7 +19,7 @@ from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Lanes, Rollout, changed, retake
 
-Update = Literal["step", "rollout"]
+Update = Literal["step", "window", "rollout"]
 
 
 class Term(ABC):
@@ -154,11 +154,13 @@ class Objective:
 
     Args:
         terms: the terms by name; one without a place in the sum has weight 1.
-        update: "step" to update the parameters after every improvement step, "rollout" to see a
-            whole rollout of K steps first.
+        update: "step" to update the parameters after every improvement step, "window" after every
+            `backprop_steps` steps (and at the end of a rollout), "rollout" to see a whole rollout
+            of K steps first.
         epochs: updates per rollout; all but the first take its steps again, from the same states.
-        backprop_steps: the last steps of a rollout that are one graph (truncated back-propagation
-            through time), and steps before have no gradient; 1 for every step by itself.
+        backprop_steps: the steps that are one graph (truncated back-propagation through time): of
+            a window all, of a rollout the last, and steps before have no gradient; 1 for every
+            step by itself.
         depth: draws the number of steps of a rollout; None for K.
 
     Raises:
@@ -178,18 +180,23 @@ class Objective:
         if not terms:
             raise UserError("objective.terms is empty: at least one term is needed")
         check_choice("objective.update", update, get_args(Update))
-        if epochs < 1 or (epochs > 1 and update == "step"):
+        if epochs < 1 or (epochs > 1 and update != "rollout"):
             raise UserError(f"objective.epochs={epochs}: 1, or more with objective.update=rollout")
         if backprop_steps < 1 or (backprop_steps > 1 and (update == "step" or epochs > 1)):
             raise UserError(
                 f"objective.backprop_steps={backprop_steps}: 1, or more with "
-                "objective.update=rollout and objective.epochs=1"
+                "objective.update=window or rollout and objective.epochs=1"
             )
-        if depth is not None and update == "step":
+        if update == "window" and backprop_steps == 1:
+            raise UserError(
+                "objective.update=window: set objective.backprop_steps to the steps of a window, "
+                "2 or more; windows of one step are objective.update=step"
+            )
+        if depth is not None and update != "rollout":
             raise UserError("objective.depth draws whole rollouts: set objective.update=rollout")
         places = {n: t if isinstance(t, Weighted) else Weighted(t) for n, t in terms.items()}
         for name, weighted in places.items():
-            if weighted.term.whole_rollouts and update == "step":
+            if weighted.term.whole_rollouts and update != "rollout":
                 raise UserError(f"objective.terms.{name} needs objective.update=rollout")
         for start in (0, *(t.until_step for t in places.values() if t.until_step is not None)):
             if not any(weighted.acts_at(start) for weighted in places.values()):
@@ -210,6 +217,17 @@ class Objective:
                     f"objective.terms.{name} puts {term.lanes_per_puzzle} lanes on a puzzle, "
                     f"another term {self.lanes_per_puzzle}: make them equal"
                 )
+
+    def steps_of_update(self, length: int, steps_so_far: int = 0) -> int:
+        """Returns how many improvement steps the next update sees.
+
+        Args:
+            length: of the present rollouts.
+            steps_so_far: improvement steps of this run.
+        """
+        if self.update == "window":
+            return min(self.backprop_steps, length - steps_so_far % length)
+        return length if self.update == "rollout" else 1
 
     def used_terms(self) -> dict[str, Term]:
         """Returns the terms that act at some optimizer step."""

@@ -36,6 +36,7 @@ OBJECTIVES = {
     "ppo revisions": (),
     "policy_iteration": (),
     "unrolled": (),
+    "truncated": ("objective.backprop_steps=2",),
 }
 """Names of curves, an objective first, with the settings that it has beside it."""
 

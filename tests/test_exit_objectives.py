@@ -239,7 +239,7 @@ def test_random_depth(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backprop_steps": 2}, "update=rollout"),
+        ({"backprop_steps": 2}, "update=window or rollout"),
         ({"backprop_steps": 0, "update": "rollout"}, "backprop_steps=0"),
         ({"backprop_steps": 2, "update": "rollout", "epochs": 2}, "epochs=1"),
         ({"depth": RandomDepth()}, "update=rollout"),

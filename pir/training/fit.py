@@ -41,9 +41,9 @@ def refuse_misfit(
         UserError: naming the part that lacks something, and the setting that mends it.
     """
     policy = reasoner.read_out(reasoner.start(puzzles["question"]))
-    if objective.update == "rollout" and not schedule.whole_rollouts:
+    if objective.update != "step" and not schedule.whole_rollouts:
         raise UserError(
-            "objective.update=rollout gathers the gradient of whole rollouts: "
+            f"objective.update={objective.update} gathers the gradient of steps of one rollout: "
             "set trainer.lanes=synchronous"
         )
     if settings.late_share > 0 and schedule.reads_outcomes:

@@ -132,8 +132,7 @@ def sizes(
     question = torch.zeros(1, puzzle.length, dtype=torch.uint8, device=device)
     seconds = WITH_GRADIENT * seconds_per_step(reasoner, question)
     num_steps = reasoner.improvement_steps
-    if objective.update == "rollout":
-        seconds *= num_steps * objective.epochs
+    seconds *= objective.steps_of_update(num_steps) * objective.epochs
     time = 60 * GUARD_SHARE * (max_minutes or TrainerSettings.max_minutes or 1.0)
     updates = time / seconds  # of single lanes
     group = objective.lanes_per_puzzle

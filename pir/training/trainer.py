@@ -112,7 +112,7 @@ class Trainer:
         if optimizer is None:
             optimizer = MuonAdamW(reasoner.trained_parameters())
         if schedule is None:
-            kind = Synchronous if objective.update == "rollout" else Staggered
+            kind = Staggered if objective.update == "step" else Synchronous
             schedule = kind(self.num_steps, self.device)
         self.record = record or described(self, optimizer, schedule)
         for group in optimizer.param_groups:
@@ -194,14 +194,14 @@ class Trainer:
             return not processes.any_of(requested())
 
     def _improve_lanes(self) -> None:
-        """Takes one step in all lanes, or a whole rollout, and updates the parameters by it."""
+        """Takes the steps of one update in all lanes, and updates the parameters by them."""
         reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
         progress, updates, schedule = self.progress, self.updates, self.state.schedule
         optimizer_step, backprop = progress.optimizer_step, objective.backprop_steps
         bptt, acts = backprop > 1, objective.samples_answers(optimizer_step)
         length = self._rollout_length()
-        # with an update after every step, k is 1 here and `lanes.k` says which step it is
-        num_steps = length if objective.update == "rollout" else 1
+        # k counts the steps of this update; `lanes.k` says which step of a rollout it is
+        num_steps = objective.steps_of_update(length, progress.improvement_step)
         assert self.state.lanes is not None
         taken: list[tuple[Lanes, Rollout]] = []
         for lanes in updates.parts_of(self.state.lanes):
