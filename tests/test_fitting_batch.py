@@ -85,6 +85,8 @@ def test_the_default_fits_and_a_setting_decides(monkeypatch):
             batch_size, "memory_at_hand", lambda _, r=room: r * each / batch_size.SHARE
         )
         assert fitting_batch(None, Known(), many) == expected
+    monkeypatch.setattr(batch_size, "ENOUGH_ON_CPU", 99 * each)  # more would not be faster
+    assert fitting_batch(None, Known(), many) == 64
     assert fitting_batch(None, Known(), QUESTION[:1]) == 1
 
 
