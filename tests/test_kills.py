@@ -25,8 +25,8 @@ def kill(folder, setup, kills, seed):
     assert sum(counts.values()) >= kills
 
 
-def test_ten_kills_and_signals(tmp_path):
-    kill(tmp_path, "replay", 10, seed=14)
+def test_six_kills_and_signals(tmp_path):
+    kill(tmp_path, "replay", 6, seed=14)
 
 
 @pytest.mark.slow
