@@ -36,7 +36,7 @@ OBJECTIVES = {
     "ppo revisions": (),
     "policy_iteration": (),
     "unrolled": (),
-    "truncated": ("objective.backprop_steps=2",),
+    "truncated": ("objective.backprop_steps=2", "model.improvement_steps=3"),
 }
 """Names of curves, an objective first, with the settings that it has beside it."""
 
