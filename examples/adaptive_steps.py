@@ -1,8 +1,9 @@
 """Chooses the size of every step by the entropy before it: does that solve more puzzles?
 
-Steps of puzzles about which the policy is unsure (more than `threshold` nats per written cell) are
-made longer or shorter, on the latents or, as guidance, on the logits that are read out. The pair of
-threshold and size is chosen on validation puzzles and then tried on the test puzzles.
+Where the policy is unsure (more than `threshold` nats) steps are made longer or shorter: of whole
+puzzles by the mean of their written cells, or of single cells; on the latents or, as guidance, on
+the logits that are read out at the end. The pair of threshold and size is chosen on validation
+puzzles and then tried on the test puzzles.
 
     python examples/adaptive_steps.py zoo:sudoku9 --steps 16 --puzzles 500
 """
@@ -19,54 +20,69 @@ from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import begin, improve
 
+Logits = tuple[Tensor, Tensor]
+
 SIZES = (0.5, 0.75, 1.25, 1.5)
 THRESHOLDS = (0.003, 0.03, 0.3)
+CHOICES = ((1.0, 0.0), *product(SIZES, THRESHOLDS))
+"""Sizes, and the entropies from which on they hold; first the step as trained."""
 
 
-def entropy(logits: Tensor, written: Tensor) -> Tensor:
-    """Returns nats per written cell, (B,)."""
+def sizes(logits: Tensor, written: Tensor, size: float, threshold: float, per: str) -> Tensor:
+    """Returns the size of every cell's step, float32 of shape (B, L).
+
+    Args:
+        logits: of the policy before the step, (B, L, V).
+        written: which cells count, (B, L).
+        size: where the policy is unsure; elsewhere it is 1.
+        threshold: nats from which on it is unsure.
+        per: "puzzle" to compare the mean over written cells, or "cell".
+    """
     log_policy = logits.log_softmax(-1)
-    per_cell = -(log_policy.exp() * log_policy).sum(-1)
-    return (per_cell * written).sum(-1) / written.sum(-1).clamp(min=1)
+    entropy = -(log_policy.exp() * log_policy).sum(-1)
+    if per == "puzzle":
+        mean = (entropy * written).sum(-1, keepdim=True) / written.sum(-1, keepdim=True)
+        entropy = mean.expand_as(entropy)
+    return torch.where(entropy > threshold, size, 1.0)
 
 
 @torch.inference_mode()
-def solved(
+def last_step(
     reasoner: Reasoner,
     puzzle: Puzzle,
     puzzles: TensorDict,
     steps: int,
     size: float = 1.0,
     threshold: float = 0.0,
-    on: str = "latents",
-) -> float:
-    """Returns the share that is solved after the last step.
-
-    Args:
-        reasoner: takes the steps.
-        puzzle: judges the answers.
-        puzzles: the puzzles.
-        steps: how many.
-        size: of steps of unsure puzzles; that of others is 1.
-        threshold: nats per written cell from which on a puzzle is unsure.
-        on: "latents" to change the state, "logits" to change what is read out of it alone.
-    """
-    question = puzzles["question"]
-    written, lanes = puzzle.written(question), begin(reasoner, puzzle, puzzles)
+    per: str = "puzzle",
+) -> Logits:
+    """Takes steps, changes the latents by other sizes, and returns the last step's two logits."""
+    written, lanes = puzzle.written(puzzles["question"]), begin(reasoner, puzzle, puzzles)
+    candidates = getattr(reasoner, "candidates", None)  # several latents a cell
     for _ in range(steps):
-        unsure = entropy(lanes.now.logits, written) > threshold
-        share = torch.where(unsure, size, 1.0)
+        by = sizes(lanes.now.logits, written, size, threshold, per)
+        by = by if candidates is None else by[:, candidates.position]
         lanes, step = improve(reasoner, puzzle, lanes)
-        if on == "latents":
+        if size != 1.0:
             for name, before in step.before.state.items():
                 after = lanes.now.state[name]
-                by = share.view(-1, *(1 for _ in after.shape[1:])).to(after.dtype)
-                lanes.now.state[name] = before + by * (after - before)
+                lanes.now.state[name] = before + by[..., None].to(after.dtype) * (after - before)
             lanes.now.logits = reasoner.read_out(lanes.now.state).logits
-        else:
-            logits = step.before.logits.lerp(step.after.logits, share[:, None, None])
-    logits = lanes.now.logits if on == "latents" else logits
-    answer = puzzle.clamp(question, logits.argmax(-1))
+    return step.before.logits, lanes.now.logits
+
+
+def solved(
+    puzzle: Puzzle,
+    puzzles: TensorDict,
+    logits: Logits,
+    size: float = 1.0,
+    threshold: float = 0.0,
+    per: str = "puzzle",
+) -> float:
+    """Returns the share that the answer solves which the last step of this size leads to."""
+    question, (before, after) = puzzles["question"], logits
+    by = sizes(before, puzzle.written(question), size, threshold, per)
+    answer = puzzle.clamp(question, before.lerp(after, by[..., None]).argmax(-1))
     return float(puzzle.verify(question, answer).solved.float().mean())
 
 
@@ -79,19 +95,24 @@ def main(run: str, steps: int = 16, puzzles: int = 500) -> dict[str, float]:
     val, test = (
         pir.held_out(trained.puzzle, split, puzzles, trained.device) for split in ("val", "test")
     )
-    found = {"size 1": solved(*parts, test, steps)}
-    print(f"size 1: {found['size 1']:.1%} of {puzzles} test puzzles after {steps} steps")
-    for on in ("latents", "logits"):
-        choices = {
-            pair: solved(*parts, val, steps, *pair, on=on)
-            for pair in [(1.0, 0.0), *product(SIZES, THRESHOLDS)]
-        }
-        best = max(choices, key=lambda pair: choices[pair])
-        found[on] = solved(*parts, test, steps, *best, on=on)
-        size, threshold = best
+    plain = [(split, last_step(*parts, split, steps)) for split in (val, test)]
+    on_val, on_test = (solved(trained.puzzle, *each) for each in plain)
+    print(f"size 1: {on_test:.1%} of {puzzles} test puzzles after {steps} steps (val {on_val:.1%})")
+    found = {"size 1": on_test}
+    for on, per in product(("latents", "logits"), ("puzzle", "cell")):
+
+        def share(k: int, choice: tuple[float, float], on: str = on, per: str = per) -> float:
+            split, logits = plain[k]
+            if on == "logits":
+                return solved(trained.puzzle, split, logits, *choice, per)
+            return solved(trained.puzzle, split, last_step(*parts, split, steps, *choice, per))
+
+        validated = {choice: share(0, choice) for choice in CHOICES}
+        best = max(CHOICES, key=lambda choice: validated[choice])
+        found[f"{on} per {per}"] = share(1, best)
         print(
-            f"{on}: {found[on]:.1%} with size {size} above {threshold} nats "
-            f"(validation {choices[best]:.1%}, size 1 there {choices[1.0, 0.0]:.1%})"
+            f"{on} per {per}: {found[f'{on} per {per}']:.1%} with size {best[0]} above {best[1]} "
+            f"nats (val {validated[best]:.1%})"
         )
     return found
 

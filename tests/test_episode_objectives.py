@@ -63,10 +63,10 @@ SETTINGS = {"clip": (0.1, 0.3), "entropy": 0.05, "kl": 0.03}
 def slow_surrogate(puzzle, steps, old, answers, advantage, counted="all"):
     """Returns the loss of answers [k][b], and how often it was cut too low and too high."""
     slow, cut, (low, high) = zero(), [0, 0], SETTINGS["clip"]
-    count = len(steps) * len(answers[0])
     for k, step in enumerate(steps):
         policy, before = log_policy(step), step.before.logits.double().log_softmax(-1)
         for b, written in enumerate(cells(puzzle, step)):
+            count = len(steps) * len(answers[0]) * len(written)
             for cell in written:
                 c, u = policy[b, cell], before[b, cell]
                 entropy, kl = -(c.exp() * c).sum(), (c.exp() * (c - u)).sum()
@@ -240,7 +240,7 @@ def test_figures_of_an_update(puzzle):
                     log_ratio = (policy[cell, token] - old[k][b, cell, token]).item()
                     ratio, share = math.exp(log_ratio), 1 / (12 * len(written))
                     entropy = -(policy[cell].exp() * policy[cell]).sum().item()
-                    expected["entropy"] += entropy / 12
+                    expected["entropy"] += entropy * share
                     expected["moved"] += (ratio - 1 - log_ratio) * share
                     expected["clipped"] += (not 0.9 <= ratio <= 1.3) * share
         explained = figures.pop("explained")
@@ -271,7 +271,9 @@ def test_advantage_weighted_revisions(puzzle, advantage):
                     continue  # nothing tells the two apart
                 base = 0.0 if advantage == "previous" else sum(earned) / 2
                 weight = min(math.exp((earned[b % 2] - base) / 0.3), 4.0)
-                slow = slow - weight * policy[b, cell, int(step.after.answer[b, cell])] / 12
+                slow = slow - weight * policy[b, cell, int(step.after.answer[b, cell])] / 12 / len(
+                    written
+                )
     assert_same(loss_of(term, puzzle, *steps), slow, *steps)
 
 

@@ -141,6 +141,9 @@ def test_sizes_chosen_by_entropy_are_tried(capsys):
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     found = example.main("zoo:sudoku4", steps=2, puzzles=30)
-    assert list(found) == ["size 1", "latents", "logits"]
+    assert list(found) == [
+        "size 1",
+        *(f"{on} per {per}" for on in ("latents", "logits") for per in ("puzzle", "cell")),
+    ]
     assert min(found.values()) > 0.8
     assert "size 1: " in capsys.readouterr().out

@@ -79,7 +79,7 @@ def test_advantage_weighted_samples(puzzle, monkeypatch, weights, advantage):
             alike = max(a[cell] for a in found) == min(a[cell] for a in found)
             for answer, credits in zip(answers[b], found, strict=True):
                 weight = 0.0 if alike else slow_weight(weights, credits[cell])
-                slow = slow - weight * policy[b, cell, int(answer[cell])] / (4 * 6)
+                slow = slow - weight * policy[b, cell, int(answer[cell])] / (24 * len(written))
                 weighed.add(weight)
     assert len(weighed) >= 3
     assert max(weighed) == (4.0 if weights == "exponential" else 1.1)
@@ -174,7 +174,7 @@ def slow_group_relative(puzzle, steps, old, answers, credit, clip):
                     if part < whole.item():
                         cut[ratio.item() > 1] += 1
                         whole = torch.tensor(part)
-                    slow = slow - omega * whole / (4 * len(scores))
+                    slow = slow - omega * whole / (4 * len(scores) * len(written))
     return slow, cut
 
 

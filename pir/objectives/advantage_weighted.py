@@ -13,7 +13,13 @@ from torch import Tensor
 from pir.checks import check_choice
 from pir.errors import UserError
 from pir.ledger.guidance import log_prob_gain
-from pir.objective import Term, cell_log_probs, mean_over_written, token_log_probs
+from pir.objective import (
+    Term,
+    cell_log_probs,
+    lane_means,
+    mean_over_written,
+    token_log_probs,
+)
 from pir.objectives.episodes import Episode, group_returns
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
@@ -33,7 +39,10 @@ Advantage = Literal["group", "previous", "conflicts", "label_gain"]
 
 
 class AdvantageWeighted(Term):
-    """-mean f(A) log c(y) over answers y with advantage A, c the improved policy.
+    """-mean f(A) log c(y_i) over answers y with advantage A and cells i, c the improved policy.
+
+    It is a mean over cells, as the label's loss is, so that beside the label both weigh alike on
+    large boards and small ones.
 
     The weight f is min(exp(A / beta), clip) (AWR, Peng et al. 2019, arXiv:1910.00177, Eq. 11 and
     section 3.3) or 1{A > 0} + 0.1 (CFGRL, Frans et al. 2025, arXiv:2505.23458: the indicator and
@@ -103,7 +112,7 @@ class AdvantageWeighted(Term):
             self.lanes_per_puzzle, self.inputs = samples, ("written_answer",)
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
-        """Returns the mean over lanes and samples, in nats per answer; per cell for label_gain."""
+        """Returns the mean over lanes, samples and written cells, in nats."""
         if self.advantage == "label_gain":
             weight = self._weight(label_gain(rollout))
             log_probs = token_log_probs(rollout.after.logits, rollout.puzzles["solution"])
@@ -117,7 +126,8 @@ class AdvantageWeighted(Term):
                 question = steps.puzzles["question"]
                 answers = sample_answers(puzzle, question, steps.after.logits, self.samples)
                 weight = self.answer_weights(puzzle, steps, answers)
-        return -(weight * cell_log_probs(steps, answers)).sum(-1).mean()
+        log_probs = weight * cell_log_probs(steps, answers)
+        return -lane_means(log_probs, steps.written[:, None]).mean()
 
     def answer_weights(self, puzzle: Puzzle, steps: Rollout, answers: Tensor) -> Tensor:
         """Returns the weights of sampled answers (B, S, L): (B, S, 1), or (B, S, L) per cell."""

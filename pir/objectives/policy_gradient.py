@@ -24,14 +24,15 @@ CountedCells = Literal["all", "changed"]
 
 
 class PolicyGradient(Term):
-    """-sum_k omega_k mean_s sum_i min(r A, clip(r, 1 - low, 1 + high) A), a loss per lane.
+    """-sum_k omega_k mean_s mean_i min(r A, clip(r, 1 - low, 1 + high) A), a loss per lane.
 
     r is the ratio of a cell's probability now to that when the rollout was made, A the advantage of
     the answer (Schulman et al. 2017, arXiv:1707.06347, Eq. 7, token by token as in GRPO, Shao et
-    al. 2024, arXiv:2402.03300, Eq. 3); the wider upper clip lets rare right tokens grow (DAPO, Yu
-    et al. 2025, arXiv:2503.14476, Eq. 10). Every step is credited by weights omega that sum to one
-    (RLTT, arXiv:2602.10520): "uniform", "progressive" (in proportion to k), "exit" (the probability
-    that the halt head, as a gate, ends the rollout there) or "last". No label is used.
+    al. 2024, arXiv:2402.03300, Eq. 3, whose mean over tokens is one over written cells i here); the
+    wider upper clip lets rare right tokens grow (DAPO, Yu et al. 2025, arXiv:2503.14476, Eq. 10).
+    Every step is credited by weights omega that sum to one (RLTT, arXiv:2602.10520): "uniform",
+    "progressive" (in proportion to k), "exit" (the probability that the halt head, as a gate, ends
+    the rollout there) or "last". No label is used.
 
     A subclass draws answers and gives them advantages, in `collect`.
 
@@ -42,8 +43,8 @@ class PolicyGradient(Term):
         credit: weights of the steps.
         cells: whose probabilities count: "all" written cells, or those that the answer "changed"
             against the answer before.
-        entropy: weight of the bonus sum_i H(c_i), in nats.
-        kl: weight of the penalty sum_i KL(c_i || u_i) on moving away from the policy before.
+        entropy: weight of the bonus mean_i H(c_i), in nats.
+        kl: weight of the penalty mean_i KL(c_i || u_i) on moving away from the policy before.
 
     Raises:
         UserError: if a setting is out of range.
@@ -109,15 +110,16 @@ class PolicyGradient(Term):
         return (weights / weights.sum())[:, None].expand(rollout.shape)
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
-        """Returns the mean over lanes and answers, summed over cells and steps."""
+        """Returns the mean over lanes, answers and written cells, summed over steps."""
         kept, (low, high) = rollout.experience, self.clip
-        advantage, counted = kept["advantage"][..., None], rollout.written[:, :, None]
-        if self.cells == "changed":
-            counted = counted & (kept["answers"] != rollout.before.answer[:, :, None])
+        advantage, written = kept["advantage"][..., None], rollout.written[:, :, None]
         ratio = (cell_log_probs(rollout, kept["answers"]) - kept["log_probs"]).exp()
         clipped = ratio.clamp(1 - low, 1 + high)
         surrogate = torch.minimum(ratio * advantage, clipped * advantage)
-        per_answer = torch.where(counted, surrogate, 0.0).sum(-1)
+        if self.cells == "changed":
+            changed = kept["answers"] != rollout.before.answer[:, :, None]
+            surrogate = torch.where(changed, surrogate, 0.0)
+        per_answer = lane_means(surrogate, written)
         total: Tensor = -(kept["credit"][..., None] * per_answer).mean((1, 2)).sum()
         if self.entropy:
             total = total - self.entropy * (kept["credit"] * entropy(rollout)).mean(1).sum()
@@ -146,13 +148,13 @@ class PolicyGradient(Term):
 
 
 def entropy(rollout: Rollout) -> Tensor:
-    """Returns the entropy of the policies after the steps, nats per answer, (K, B)."""
+    """Returns the entropy of the policies after the steps, nats per written cell, (K, B)."""
     log_policy = rollout.after.logits.log_softmax(-1)
     per_cell = -(log_policy.exp() * log_policy).sum(-1)
-    return torch.where(rollout.written, per_cell, 0.0).sum(-1)
+    return lane_means(per_cell, rollout.written)
 
 
 def moved(rollout: Rollout) -> Tensor:
-    """Returns KL(c || u) of the steps, nats per answer, (K, B), with gradient to c."""
+    """Returns KL(c || u) of the steps, nats per written cell, (K, B), with gradient to c."""
     after, before = (at.logits.log_softmax(-1) for at in (rollout.after, rollout.before))
-    return torch.where(rollout.written, divergence(after, before), 0.0).sum(-1)
+    return lane_means(divergence(after, before), rollout.written)
