@@ -16,6 +16,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 import pir
+from pir.objective import lane_means
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import begin, improve
@@ -41,8 +42,7 @@ def sizes(logits: Tensor, written: Tensor, size: float, threshold: float, per: s
     log_policy = logits.log_softmax(-1)
     entropy = -(log_policy.exp() * log_policy).sum(-1)
     if per == "puzzle":
-        mean = (entropy * written).sum(-1, keepdim=True) / written.sum(-1, keepdim=True)
-        entropy = mean.expand_as(entropy)
+        entropy = lane_means(entropy, written)[:, None].expand_as(entropy)
     return torch.where(entropy > threshold, size, 1.0)
 
 
@@ -86,6 +86,25 @@ def solved(
     return float(puzzle.verify(question, answer).solved.float().mean())
 
 
+def share(
+    reasoner: Reasoner,
+    puzzle: Puzzle,
+    steps: int,
+    on: str,
+    per: str,
+    puzzles: TensorDict,
+    plain: Logits,
+    choice: tuple[float, float],
+) -> float:
+    """Returns the share that is solved with a choice, from the last step of a plain rollout.
+
+    Other sizes of steps on the latents take a rollout of their own.
+    """
+    if on == "latents" and choice[0] != 1.0:
+        return solved(puzzle, puzzles, last_step(reasoner, puzzle, puzzles, steps, *choice, per))
+    return solved(puzzle, puzzles, plain, *choice, per)
+
+
 def main(run: str, steps: int = 16, puzzles: int = 500) -> dict[str, float]:
     """Returns the solved share of test puzzles with size 1, and with the chosen sizes."""
     trained, *_ = pir.load_trained(run)
@@ -95,21 +114,16 @@ def main(run: str, steps: int = 16, puzzles: int = 500) -> dict[str, float]:
     val, test = (
         pir.held_out(trained.puzzle, split, puzzles, trained.device) for split in ("val", "test")
     )
-    plain = [(split, last_step(*parts, split, steps)) for split in (val, test)]
-    on_val, on_test = (solved(trained.puzzle, *each) for each in plain)
+    val_logits, test_logits = (last_step(*parts, split, steps) for split in (val, test))
+    on_val = solved(trained.puzzle, val, val_logits)
+    on_test = solved(trained.puzzle, test, test_logits)
     print(f"size 1: {on_test:.1%} of {puzzles} test puzzles after {steps} steps (val {on_val:.1%})")
     found = {"size 1": on_test}
     for on, per in product(("latents", "logits"), ("puzzle", "cell")):
-
-        def share(k: int, choice: tuple[float, float], on: str = on, per: str = per) -> float:
-            split, logits = plain[k]
-            if on == "logits":
-                return solved(trained.puzzle, split, logits, *choice, per)
-            return solved(trained.puzzle, split, last_step(*parts, split, steps, *choice, per))
-
-        validated = {choice: share(0, choice) for choice in CHOICES}
+        how = (*parts, steps, on, per)
+        validated = {choice: share(*how, val, val_logits, choice) for choice in CHOICES}
         best = max(CHOICES, key=lambda choice: validated[choice])
-        found[f"{on} per {per}"] = share(1, best)
+        found[f"{on} per {per}"] = share(*how, test, test_logits, best)
         print(
             f"{on} per {per}: {found[f'{on} per {per}']:.1%} with size {best[0]} above {best[1]} "
             f"nats (val {validated[best]:.1%})"

@@ -271,9 +271,8 @@ def test_advantage_weighted_revisions(puzzle, advantage):
                     continue  # nothing tells the two apart
                 base = 0.0 if advantage == "previous" else sum(earned) / 2
                 weight = min(math.exp((earned[b % 2] - base) / 0.3), 4.0)
-                slow = slow - weight * policy[b, cell, int(step.after.answer[b, cell])] / 12 / len(
-                    written
-                )
+                log_prob = policy[b, cell, int(step.after.answer[b, cell])]
+                slow = slow - weight * log_prob / (12 * len(written))
     assert_same(loss_of(term, puzzle, *steps), slow, *steps)
 
 

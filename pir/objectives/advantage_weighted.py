@@ -13,13 +13,7 @@ from torch import Tensor
 from pir.checks import check_choice
 from pir.errors import UserError
 from pir.ledger.guidance import log_prob_gain
-from pir.objective import (
-    Term,
-    cell_log_probs,
-    lane_means,
-    mean_over_written,
-    token_log_probs,
-)
+from pir.objective import Term, cell_log_probs, lane_means, mean_over_written, token_log_probs
 from pir.objectives.episodes import Episode, group_returns
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
