@@ -22,7 +22,7 @@ def mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> uint64(31))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def open_stream(seed: int, split: int, index: int) -> np.uint64:
     """Returns the state of the stream that belongs to one instance; never 0."""
     state = mix(mix(mix(uint64(seed)) ^ uint64(split)) ^ uint64(index))
@@ -46,7 +46,7 @@ def draw_below(state: np.uint64, bound: int) -> int:
     return np.int64((high * uint64(bound)) >> uint64(31))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def shuffle(state: np.uint64, order: np.ndarray) -> np.uint64:
     """Writes a random order of 0 .. len - 1 into `order`; returns the stream."""
     for i in range(len(order)):

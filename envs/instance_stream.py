@@ -50,7 +50,7 @@ def stream_of(split: str, seed: int, start: int, max_draws: int) -> Stream:
     return Stream(start, seed, SPLITS.index(split), KEY_RANGE, *split_range(split), max_draws)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def open_row(stream: Stream, row: int, progress: np.ndarray) -> tuple[np.uint64, int]:
     """Returns the random stream of a row and the draws made for it: those kept, or new and 0."""
     if progress[0] == uint64(row) and progress[1] > uint64(0):
@@ -58,13 +58,13 @@ def open_row(stream: Stream, row: int, progress: np.ndarray) -> tuple[np.uint64,
     return open_stream(stream.seed, stream.split, stream.first_index + row), 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def keep_place(progress: np.ndarray, row: int, draws: int, state: np.uint64) -> None:
     """Notes where a generator stands."""
     progress[0], progress[1], progress[2] = uint64(row), uint64(draws), state
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def ask_to_draw(
     stream: Stream, row: int, draws: int, state: np.uint64, progress: np.ndarray, budget: int
 ) -> int:

@@ -56,6 +56,7 @@ def test_every_objective_trains_and_resumes(tmp_path, objective):
     options = [] if objective in TELLING else ["trainer.replay_share=0.25"]
     trainer = train_and_resume(tmp_path, str(DEVICE), f"objective={objective}", *options, steps=6)
     assert trainer.state.lanes.now.logits.device == DEVICE
+    assert trainer.stream.ahead
 
 
 @pytest.mark.parametrize("lanes", ["ledger", "halting", "synchronous"])

@@ -32,7 +32,7 @@ def apply_operator(operator: int, first: int, second: int) -> int:
     return larger // smaller if larger % smaller == 0 else 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def number_key(numbers: np.ndarray) -> int:
     """Hashes a multiset of numbers, given in descending order, to [0, 2**62)."""
     state = uint64(len(numbers))
@@ -41,7 +41,7 @@ def number_key(numbers: np.ndarray) -> int:
     return np.int64(state >> uint64(2))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def search_programs(
     numbers: np.ndarray,
     target: int,
@@ -116,7 +116,7 @@ def _first_pair(alive: int, n: int) -> int:
     return first * (2 * registers - first - 1) // 2 + second - first - 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _random_target(state: np.uint64, numbers: np.ndarray, use_all: bool) -> tuple[np.uint64, int]:
     """Plays random legal moves on a copy of the numbers; returns the stream and the last result."""
     n = len(numbers)
@@ -140,7 +140,7 @@ def _random_target(state: np.uint64, numbers: np.ndarray, use_all: bool) -> tupl
     return state, result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def generate(
     stream: Stream,
     number_range: tuple[int, int],
@@ -197,7 +197,7 @@ def generate(
     return FILLED
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def enumerate_programs(
     numbers: np.ndarray,
     targets: np.ndarray,
@@ -214,7 +214,7 @@ def enumerate_programs(
         )
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def judge(
     numbers: np.ndarray,
     targets: np.ndarray,

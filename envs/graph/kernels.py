@@ -15,7 +15,7 @@ MAX_ATTEMPTS = 50_000
 FAR = 1 << 30
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def distances_to(successors: np.ndarray, target: int, field: np.ndarray) -> None:
     """Fills `field`, int64 of shape (nodes,), with steps to the target, `FAR` where none lead."""
     nodes, branching = successors.shape
@@ -32,7 +32,7 @@ def distances_to(successors: np.ndarray, target: int, field: np.ndarray) -> None
                     changed = True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _exact_walks(successors: np.ndarray, field: np.ndarray, longest: int) -> np.ndarray:
     """Returns whether a walk of exactly s steps leads from a node to the target, (longest, nodes).
 
@@ -50,7 +50,7 @@ def _exact_walks(successors: np.ndarray, field: np.ndarray, longest: int) -> np.
     return leads
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def walks(
     successors: np.ndarray, source: int, field: np.ndarray, longest: int, found: np.ndarray
 ) -> int:
@@ -97,7 +97,7 @@ def walks(
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def list_walks(
     graphs: np.ndarray,
     sources: np.ndarray,
@@ -125,7 +125,7 @@ def list_walks(
                 )
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def graph_key(successors: np.ndarray, source: int, targets: np.ndarray) -> int:
     """Hashes a puzzle to [0, 2**62), equally under every renaming of nodes and swap of targets.
 
@@ -154,7 +154,7 @@ def graph_key(successors: np.ndarray, source: int, targets: np.ndarray) -> int:
     return np.int64(mix(total) >> uint64(2))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def graph_keys(
     graphs: np.ndarray, sources: np.ndarray, targets: np.ndarray, keys: np.ndarray
 ) -> None:
@@ -163,7 +163,7 @@ def graph_keys(
         keys[b] = graph_key(graphs[b], sources[b], targets[b])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _add_edge(successors: np.ndarray, node: int, after: int) -> bool:
     """Adds an edge where the node has room for one and it is new."""
     for slot in range(successors.shape[1]):
@@ -175,7 +175,7 @@ def _add_edge(successors: np.ndarray, node: int, after: int) -> bool:
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _grow(
     state: np.uint64, successors: np.ndarray, first: int, last: int, lowest: int, extra: float
 ) -> np.uint64:
@@ -199,7 +199,7 @@ def _grow(
     return state
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _rename(names: np.ndarray, successors: np.ndarray, out: np.ndarray) -> None:
     """Writes a graph under new names of its nodes, every row ascending."""
     nodes, branching = successors.shape
@@ -216,7 +216,7 @@ def _rename(names: np.ndarray, successors: np.ndarray, out: np.ndarray) -> None:
                 row[place] = after
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rename_all(
     seed: int, first_index: int, graphs: np.ndarray, sources: np.ndarray, targets: np.ndarray
 ) -> None:
@@ -233,7 +233,7 @@ def rename_all(
         targets[b, 0], targets[b, 1] = first, second
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def generate(
     stream: Stream,
     hops: tuple[int, int],

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     next_rooms: np.ndarray
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _dig_rooms(
     state: np.uint64,
     maze: np.ndarray,
@@ -90,7 +90,7 @@ def _dig_rooms(
     return state
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _scatter_walls(state: np.uint64, maze: np.ndarray, density: float) -> np.uint64:
     """Makes every cell a wall by chance, four cells per draw."""
     threshold = uint64(int(density * (1 << 16)))
@@ -103,7 +103,7 @@ def _scatter_walls(state: np.uint64, maze: np.ndarray, density: float) -> np.uin
     return state
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def generate(
     stream: Stream,
     plan: Plan,

@@ -27,7 +27,7 @@ def build_neighbours(height: int, width: int, reach: int = 1) -> np.ndarray:
     return table
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def distances(
     maze: np.ndarray,
     around: np.ndarray,
@@ -74,7 +74,7 @@ def distances(
     return tail
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def find(maze: np.ndarray, token: int) -> int:
     """Returns the first cell that holds a token; -1 if none does."""
     for cell in range(len(maze)):
@@ -83,7 +83,7 @@ def find(maze: np.ndarray, token: int) -> int:
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def descend(maze: np.ndarray, around: np.ndarray, field: np.ndarray, answer: np.ndarray) -> int:
     """Writes the label into `answer`: from the start, greedy descent of the distance to the goal.
 
@@ -103,7 +103,7 @@ def descend(maze: np.ndarray, around: np.ndarray, field: np.ndarray, answer: np.
     return steps
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def label_all(
     mazes: np.ndarray, around: np.ndarray, answers: np.ndarray, steps: np.ndarray
 ) -> None:
@@ -116,7 +116,7 @@ def label_all(
         steps[row] = descend(maze, around, field, answers[row])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def shortest_paths(
     mazes: np.ndarray, around: np.ndarray, found: np.ndarray, counts: np.ndarray
 ) -> None:
@@ -161,7 +161,7 @@ def shortest_paths(
                 path[depth], cursor[depth] = other, 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rank_paths(
     mazes: np.ndarray, answers: np.ndarray, around: np.ndarray, ranks: np.ndarray
 ) -> None:
@@ -191,7 +191,7 @@ def rank_paths(
             ranks[row, path[step]] = min(step, steps + 1 - step)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _mark_shortest(
     start: int, around: np.ndarray, field: np.ndarray, on_path: np.ndarray, queue: np.ndarray
 ) -> None:
@@ -212,7 +212,7 @@ def _mark_shortest(
                 tail += 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def judge(
     mazes: np.ndarray,
     answers: np.ndarray,

@@ -6,7 +6,7 @@ from pir.envs.counter_random import draw_below, mix, open_stream, step_stream
 from pir.envs.maze.tokens import OPEN, WALL
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def maze_key(maze: np.ndarray, height: int, width: int) -> int:
     """Hashes a maze of at most 64 x 64 cells to [0, 2**62), equally for its symmetric images.
 
@@ -44,14 +44,14 @@ def maze_key(maze: np.ndarray, height: int, width: int) -> int:
     return np.int64(least >> uint64(2))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def maze_keys(mazes: np.ndarray, height: int, width: int, keys: np.ndarray) -> None:
     """Runs `maze_key` on every row of mazes (B, L); keys is int64 of shape (B,)."""
     for row in range(len(mazes)):
         keys[row] = maze_key(mazes[row], height, width)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def draw_images(seed: int, first_index: int, images: int, choice: np.ndarray) -> None:
     """Draws one of `images` for every row of `choice`, int64 of shape (B,)."""
     for row in range(len(choice)):

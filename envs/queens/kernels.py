@@ -15,7 +15,7 @@ from pir.system.slices import FILLED
 MAX_ATTEMPTS = 1_000_000
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def find_solutions(n: int, found: np.ndarray) -> int:
     """Finds all solutions in lexicographic order by back-tracking.
 
@@ -59,7 +59,7 @@ def find_solutions(n: int, found: np.ndarray) -> int:
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def index_solutions(solutions: np.ndarray, having: np.ndarray) -> None:
     """Fills `having`, uint64 of shape (n, n, words), from solutions of shape (S, n)."""
     for s in range(len(solutions)):
@@ -67,7 +67,7 @@ def index_solutions(solutions: np.ndarray, having: np.ndarray) -> None:
             having[row, solutions[s, row], s // 64] |= uint64(1) << uint64(s % 64)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _completions(
     board: np.ndarray, having: np.ndarray, everything: np.ndarray, out: np.ndarray
 ) -> None:
@@ -79,7 +79,7 @@ def _completions(
                 out[word] &= having[row, board[row], word]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def complete(
     boards: np.ndarray,
     solutions: np.ndarray,
@@ -115,7 +115,7 @@ def complete(
                 place += 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rank_rows(boards: np.ndarray, labels: np.ndarray, ranks: np.ndarray) -> None:
     """Ranks hidden rows, each time the one with the fewest columns free of attack, the first.
 
@@ -164,7 +164,7 @@ def _image_of(row: int, column: int, which: int, n: int) -> tuple[int, int]:
     return row, column
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def image(board: np.ndarray, which: int, out: np.ndarray) -> None:
     """Writes one of the eight images of a board under turning and mirroring."""
     n = len(board)
@@ -175,7 +175,7 @@ def image(board: np.ndarray, which: int, out: np.ndarray) -> None:
             out[r] = c
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def random_images(seed: int, first_index: int, boards: np.ndarray) -> None:
     """Replaces every board, int64 of shape (B, n), by a random image."""
     old = np.zeros(boards.shape[1], np.int64)
@@ -185,7 +185,7 @@ def random_images(seed: int, first_index: int, boards: np.ndarray) -> None:
         image(old, which, boards[b])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def board_key(board: np.ndarray) -> int:
     """Hashes a board to [0, 2**62), equally for its eight images: the least of their hashes."""
     n = len(board)
@@ -200,14 +200,14 @@ def board_key(board: np.ndarray) -> int:
     return np.int64(mix(least) >> uint64(2))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def board_keys(boards: np.ndarray, keys: np.ndarray) -> None:
     """Runs `board_key` on boards (B, n); keys is int64 of shape (B,)."""
     for b in range(len(boards)):
         keys[b] = board_key(boards[b])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def generate(
     stream: Stream,
     hide: tuple[int, int],

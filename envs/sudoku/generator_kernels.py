@@ -30,7 +30,7 @@ MAX_GUESSES_PER_TEST = 2_000
 """A clue stays where uniqueness without it is not settled within so many guesses (large grids)."""
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill(
     state: np.uint64,
     grid: np.ndarray,
@@ -68,7 +68,7 @@ def _fill(
     return state
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _follows(
     puzzle: np.ndarray, cell: int, units: np.ndarray, peers: np.ndarray, barred: np.ndarray
 ) -> bool:
@@ -102,7 +102,7 @@ def _follows(
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _dig(
     state: np.uint64,
     puzzle: np.ndarray,
@@ -155,7 +155,7 @@ def _dig(
     return state, budget
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def generate(
     stream: Stream,
     clues: tuple[int, int],

@@ -29,7 +29,7 @@ def is_single(candidates: int) -> bool:
     return candidates & (candidates - 1) == 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def propagate(
     cand: np.ndarray, queue: np.ndarray, waiting: int, units: np.ndarray, peers: np.ndarray
 ) -> bool:
@@ -80,7 +80,7 @@ def propagate(
             return True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def most_constrained(cand: np.ndarray) -> int:
     """Returns the undecided cell with the fewest candidates, the first of them; -1 if none."""
     best, fewest = -1, 99
@@ -98,7 +98,7 @@ def most_constrained(cand: np.ndarray) -> int:
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def read_candidates(
     grid: np.ndarray, cand: np.ndarray, queue: np.ndarray, units: np.ndarray, peers: np.ndarray
 ) -> bool:
@@ -114,7 +114,7 @@ def read_candidates(
     return propagate(cand, queue, waiting, units, peers)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def write_digits(cand: np.ndarray, grid: np.ndarray) -> None:
     """Writes the digits of cells that have a single candidate each."""
     for cell in range(len(cand)):
@@ -144,7 +144,7 @@ def make_room(cells: int) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((cells + 1, cells), np.int64), np.zeros((6, cells + 1), np.int64)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def begin_search(levels: np.ndarray, lists: np.ndarray) -> None:
     """Begins a depth-first search at the propagated candidates `levels[0]`."""
     cell = most_constrained(levels[0])
@@ -154,7 +154,7 @@ def begin_search(levels: np.ndarray, lists: np.ndarray) -> None:
     lists[SEARCH, 0], lists[SEARCH, 1], lists[SEARCH, 2] = 0, 0, cell >= 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def search(
     levels: np.ndarray,
     lists: np.ndarray,
@@ -209,7 +209,7 @@ def search(
     return budget
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def solve(
     grids: np.ndarray,
     units: np.ndarray,
@@ -261,7 +261,7 @@ def solve(
     return FILLED
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _enter(cand: np.ndarray, found: np.ndarray, answer: np.ndarray, peers: np.ndarray) -> None:
     """Takes the digits of `found` cells from their peers; known cells have no candidates left."""
     for cell in range(len(cand)):
@@ -272,7 +272,7 @@ def _enter(cand: np.ndarray, found: np.ndarray, answer: np.ndarray, peers: np.nd
                 cand[peer] &= ~(1 << (answer[cell] - 1))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _find_singles(cand: np.ndarray, found: np.ndarray, units: np.ndarray) -> bool:
     """Marks all naked and hidden singles in `found`, bool of shape (cells,); says if any are."""
     some = False
@@ -292,7 +292,7 @@ def _find_singles(cand: np.ndarray, found: np.ndarray, units: np.ndarray) -> boo
     return some
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rank_cells(
     grids: np.ndarray,
     answers: np.ndarray,

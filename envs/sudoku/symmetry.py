@@ -8,7 +8,7 @@ from numba import njit, uint64
 from pir.envs.counter_random import draw_below, mix, open_stream, shuffle, step_stream
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def puzzle_key(puzzle: np.ndarray, box_height: int, box_width: int) -> int:
     """Hashes a puzzle to [0, 2**62), equally for all its symmetric images.
 
@@ -56,14 +56,14 @@ def puzzle_key(puzzle: np.ndarray, box_height: int, box_width: int) -> int:
     return np.int64(mix(total) >> uint64(2))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def puzzle_keys(puzzles: np.ndarray, box_height: int, box_width: int, keys: np.ndarray) -> None:
     """Runs `puzzle_key` on every row of puzzles (B, cells); keys is int64 of shape (B,)."""
     for row in range(len(puzzles)):
         keys[row] = puzzle_key(puzzles[row], box_height, box_width)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _shuffle_lines(
     state: np.uint64, groups: int, size: int, order: np.ndarray, lines: np.ndarray
 ) -> np.uint64:
@@ -76,7 +76,7 @@ def _shuffle_lines(
     return state
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def augment(
     seed: int,
     first_index: int,

@@ -107,7 +107,7 @@ def timed_parts(trainer: Trainer) -> Iterator[PartTimer]:
         timer.leave()
 
     plain = [
-        (puzzle, "sample", "data"),
+        (trainer.stream, "take", "data"),
         (objective, "prepare", "data"),
         (reasoner, "start", "forward"),
         (reasoner, "improve", "forward"),

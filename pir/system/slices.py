@@ -2,11 +2,16 @@
 
 Python handles a signal such as Ctrl-C only between two calls of compiled code, so no such call may
 take long. Work that may is written so that it stops after a given budget and goes on from there in
-the next call; what it computes does not depend on where it was cut.
+the next call; what it computes does not depend on where it was cut. A thread, which no signal
+reaches, ends between two slices too (`ended_by`).
 """
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,15 +23,33 @@ SLICE_SECONDS = 0.05
 FASTEST_GROWTH, MAX_BUDGET = 8.0, 1 << 30
 
 
+_ending: ContextVar[threading.Event | None] = ContextVar("_ending", default=None)
+
+
+@contextmanager
+def ended_by(event: threading.Event) -> Iterator[None]:
+    """Ends this thread's work by CancelledError before the next slice, once `event` is set."""
+    token = _ending.set(event)
+    try:
+        yield
+    finally:
+        _ending.reset(token)
+
+
 def in_slices(work: Callable[[int], bool]) -> None:
     """Calls `work` until it is done, with budgets that make a call take about `SLICE_SECONDS`.
 
     Args:
         work: goes on with the work for a budget of so many units, at least 1, and returns whether
             it is done.
+
+    Raises:
+        CancelledError: in a thread that is to end (`ended_by`).
     """
-    budget = 1
+    budget, ending = 1, _ending.get()
     while True:
+        if ending is not None and ending.is_set():
+            raise CancelledError
         started = time.perf_counter()
         if work(budget):
             return

@@ -42,9 +42,9 @@ def fill_lanes(trainer: "Trainer") -> bool:
     try:
         with stoppable():
             start = progress.puzzles_seen + low
-            puzzles = trainer.puzzle.sample(
-                max(1, high - low), "train", seed=trainer.seed, start=start
-            )[: high - low]
+            # the next ones are likely as many, and all fresh
+            following = progress.puzzles_seen + fresh + first
+            puzzles = trainer.stream.take(start, high - low, following)
     except KeyboardInterrupt:
         stopped = True
     if processes.any_of(stopped):

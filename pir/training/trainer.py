@@ -47,6 +47,7 @@ from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import Averaged, MuonAdamW, Updates
 from pir.training.progress import ProgressView
+from pir.training.puzzle_stream import PuzzleStream
 from pir.training.resume import described, open_folder, resume, snapshot
 from pir.training.state import TrainState
 
@@ -106,6 +107,7 @@ class Trainer:
         self.logger = logger if logger and processes.rank() == 0 else NoLogger()
         prepare_cpu(self.settings.threads)
         self.device = next(reasoner.parameters()).device
+        self.stream = PuzzleStream(puzzle, seed, ahead=self.device.type != "cpu")
         self.num_steps = self.reasoner.improvement_steps
         if self.settings.checkpoint_activations:
             parallel.recompute(reasoner)
@@ -172,7 +174,7 @@ class Trainer:
             open_folder(self, self.folder)
             self.logger.open(self.folder.path, self.progress.optimizer_step)
         self.view = None if self.title is None else ProgressView(self.title)
-        with self.view or nullcontext(), postponed():
+        with self.view or nullcontext(), self.stream, postponed():
             if self.progress.evaluated_at < 0:
                 self._validate()
             while not self._budget_spent():

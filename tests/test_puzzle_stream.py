@@ -1,0 +1,108 @@
+"""Puzzles made ahead by a thread are those that would have been made later, in the same order."""
+
+import random
+import threading
+import time
+
+import pytest
+from pir.envs.countdown.rules import Countdown
+from pir.envs.sudoku.rules import Sudoku
+
+from pir.errors import UserError
+from pir.training.puzzle_stream import PuzzleStream
+from tests.training_runs import assert_equal, assert_same_run, go_on, start
+
+
+class Spied(Countdown):
+    """Remembers which puzzles were made in which thread."""
+
+    def __init__(self):
+        super().__init__()
+        self.here, self.elsewhere = [], []
+
+    def sample(self, count, split, *, seed, start=0):
+        own = threading.current_thread() is threading.main_thread()
+        (self.here if own else self.elsewhere).extend(range(start, start + count))
+        return super().sample(count, split, seed=seed, start=start)
+
+
+def test_any_guess_gives_the_same_puzzles():
+    """Right guesses, too early and too late ones, of more and of fewer puzzles than are taken."""
+    draw, puzzle = random.Random(0), Countdown()
+    with PuzzleStream(puzzle, 3, ahead=True) as stream:
+        at = 0
+        for _ in range(60):
+            count = draw.randrange(9)
+            guess = max(0, at + count + draw.choice((0, 0, 0, -3, 2, 40)))
+            taken = stream.take(at, count, guess)
+            wanted = puzzle.sample(max(1, count), "train", seed=3, start=at)[:count]
+            assert_equal(taken.to_dict(), wanted.to_dict(), f"puzzles from {at}")
+            at += count
+
+
+def test_a_thread_makes_all_but_the_first():
+    puzzle = Spied()
+    with PuzzleStream(puzzle, 0, ahead=True) as stream:
+        for at in range(0, 40, 8):
+            stream.take(at, 8, at + 8)
+    assert puzzle.here == list(range(8))
+    assert puzzle.elsewhere[:32] == list(range(8, 40))
+    assert threading.active_count() == 1
+
+
+def test_without_a_thread_nothing_is_made_ahead():
+    puzzle = Spied()
+    with PuzzleStream(puzzle, 0, ahead=False) as stream:
+        stream.take(0, 8, 8)
+        stream.take(8, 8, 16)
+    assert (puzzle.here, puzzle.elsewhere) == (list(range(16)), [])
+
+
+def test_an_error_of_the_thread_is_raised_when_its_puzzles_are_taken():
+    class Ending(Countdown):
+        def sample(self, count, split, *, seed, start=0):
+            if start >= 4:
+                raise UserError("no more")
+            return super().sample(count, split, seed=seed, start=start)
+
+    with PuzzleStream(Ending(), 0, ahead=True) as stream:
+        stream.take(0, 4, 4)
+        with pytest.raises(UserError, match="no more"):
+            stream.take(4, 4, 8)
+
+
+def test_the_thread_ends_in_the_midst_of_a_puzzle(monkeypatch):
+    """One with 20 clues on a 16x16 board is searched for all but forever."""
+    puzzle = Sudoku((4, 4), clues=(20, 20))
+    monkeypatch.setattr(Sudoku, "_max_draws", 1)
+    with pytest.raises(UserError):  # compiles
+        puzzle.sample(1, "train", seed=0)
+    monkeypatch.setattr(Sudoku, "_max_draws", 1 << 40)
+    with PuzzleStream(puzzle, 0, ahead=True) as stream:
+        stream.coming = 0, stream.worker.submit(stream._made_ahead, 0, 1)
+        time.sleep(0.1)
+        assert not stream.coming[1].done()
+        started = time.perf_counter()
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("trainer.replay_share=0.25", "trainer.replay_size=6"), ("objective=ppo",)]
+)
+def test_a_run_with_a_thread_is_the_same_run(tmp_path, words):
+    """To the bit, through a stop and a resume, in which nothing of the thread is saved."""
+    words = (*words, "trainer.max_optimizer_steps=6")
+    plain = start(tmp_path / "plain", *words)
+    assert not plain.stream.ahead  # on a CPU there is nothing to win
+    plain.train()
+    ahead = start(tmp_path / "ahead", *words, "trainer.max_optimizer_steps=3")
+    ahead.stream.ahead, makes, made = True, ahead.stream._made_ahead, []
+    ahead.stream._made_ahead = lambda *of: made.append(of) or makes(*of)
+    ahead.train()
+    assert len(made) >= 2
+    assert ahead.stream.worker is None
+    ahead = go_on(tmp_path / "ahead", *words)
+    ahead.stream.ahead = True
+    ahead.train()
+    assert plain.progress.puzzles_seen == ahead.progress.puzzles_seen
+    assert_same_run(tmp_path / "plain", tmp_path / "ahead")
