@@ -139,6 +139,10 @@ def test_coverage_of_a_policy_that_knows_two_of_four_answers():
     two = sample_policy(puzzle, question, logits, 400)
     assert 0 < two.solved < 1
     assert two.coverage >= 0.2
+    wrong = torch.zeros(1, 1, 5, len(puzzle.vocabulary)).expand(3, 1, -1, -1).clone()
+    wrong[..., BLANK + 1] = 1e4  # all queens in one column
+    both = sample_policy(puzzle, question.expand(4, -1), torch.cat([logits, *wrong]), 400)
+    assert (both.pass_at_k, both.solved) == (0.25, two.solved / 4)
 
 
 @pytest.mark.parametrize(

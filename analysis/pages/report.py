@@ -193,8 +193,9 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
     if facts.sampled_solved is not None:
         tiles.append(
             ("Samples right", percent(facts.sampled_solved),
-             f"of {number(facts.samples)} per puzzle; they cover {percent(facts.coverage)} of all "
-             "right answers")
+             f"of {number(facts.samples)} per puzzle; at least one of them for "
+             f"{percent(facts.pass_at_k)} of the puzzles; they cover {percent(facts.coverage)} of "
+             "all right answers")
         )  # fmt: skip
     return [tile for tile in tiles if tile[1] != NONE]
 

@@ -31,8 +31,8 @@ from pir.analysis.words import NONE, are_numbers, plain
 from pir.evaluation.intervals import student_interval
 
 SHARES = (
-    "solved", "validation_solved", "sampled_solved", "full_solved", "coverage", "exact_accuracy",
-    "cell_accuracy", "dead_fraction", "fixed_point_rate", "ledger_share",
+    "solved", "validation_solved", "sampled_solved", "pass_at_k", "full_solved", "coverage",
+    "exact_accuracy", "cell_accuracy", "dead_fraction", "fixed_point_rate", "ledger_share",
 )  # fmt: skip
 """Metrics to show in per cent."""
 

@@ -266,6 +266,7 @@ def samples(run: Pass) -> Measured:
             "samples": plan.samples,
             "sampled_from": "rollouts" if draws else "policy",
             "sampled_solved": sampled.solved,
+            "pass_at_k": sampled.pass_at_k,
             "coverage": sampled.coverage,
             "sampled_puzzles": sampled.puzzles,
         }

@@ -28,12 +28,15 @@ class Sampled(NamedTuple):
 
     Attributes:
         solved: share of right ones among all that were drawn.
+        pass_at_k: share of puzzles for which at least one is right: what the rules, which tell
+            right answers without a label, find among k answers.
         coverage: distinct right ones over all right answers of the puzzle, mean over the puzzles
             whose list of right answers is complete; None if there is no such puzzle.
         puzzles: how many puzzles that is measured on.
     """
 
     solved: float
+    pass_at_k: float
     coverage: float | None
     puzzles: int
 
@@ -96,4 +99,5 @@ def judge(puzzle: Puzzle, question: Tensor, answers: Tensor) -> Sampled:
             every = {tuple(answer) for answer in listed.answers[listed.valid].tolist()}
             shares.append(len(right & every) / len(every))
     coverage = sum(shares) / len(shares) if shares else None
-    return Sampled(float(solved.float().mean()), coverage, len(question))
+    mean, found = (float(part.float().mean()) for part in (solved, solved.any(1)))
+    return Sampled(mean, found, coverage, len(question))

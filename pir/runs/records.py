@@ -153,6 +153,9 @@ class Facts:
     samples: Count | None = key("with several answers: drawn per puzzle", None, within="samples")
     sampled_from: str | None = key("`policy` or `rollouts`", None, within="samples")
     sampled_solved: Share | None = key("share of right ones among them", None, within="samples")
+    pass_at_k: Share | None = key(
+        "puzzles with at least one right among them, share", None, within="samples"
+    )
     coverage: Share | None = key(
         "distinct right ones over all right answers, mean", None, within="samples"
     )
@@ -192,6 +195,9 @@ class Summary:
     live_depth: Amount | None = key("live steps of a puzzle, mean", None)
     sampled_solved: Share | None = key(
         "with several answers: share of right ones among drawn ones", None, within="sampled_solved"
+    )
+    pass_at_k: Share | None = key(
+        "puzzles with at least one right among them, share", None, within="sampled_solved"
     )
     coverage: Share | None = key(
         "distinct right ones over all right answers, mean", None, within="sampled_solved"

@@ -182,7 +182,8 @@ def evaluation_text(result: Facts) -> list[str]:
     if result.samples is not None:
         lines.append(
             f"{result.samples} samples by {result.sampled_from} at the trained depth, "
-            f"{result.sampled_puzzles} puzzles: {result.sampled_solved:.1%} right"
+            f"{result.sampled_puzzles} puzzles: {result.sampled_solved:.1%} right, at least one of "
+            f"them for {result.pass_at_k:.1%} of the puzzles"
             + _optional(", coverage {:.1%}", result.coverage)
         )
     lines += sweep_lines(result)

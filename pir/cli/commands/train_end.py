@@ -80,6 +80,7 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
         dead_fraction=result.dead_fraction,
         live_depth=result.live_depth,
         sampled_solved=result.sampled_solved,
+        pass_at_k=result.pass_at_k,
         coverage=result.coverage,
     )
     write_json(folder.summary, to_json(summary))
