@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pir.training import filling
+from tests.puzzles import VARIANTS
 from tests.training_runs import assert_equal, start
 
 WAITS = {
@@ -71,6 +72,17 @@ def test_lanes_are_refilled_without_waiting(tmp_path, monkeypatch, kind):
         trainer._improve_lanes()
     assert len(counts) == 3
     assert refilled == [count for count in counts if count]
+
+
+@pytest.mark.parametrize("name", ["countdown", "countdown n=4 any subset", "sudoku9", "queens"])
+def test_answers_are_judged_without_waiting(name):
+    puzzle = VARIANTS[name]()
+    sample = puzzle.sample(20, "test", seed=0)
+    question, answer = sample["question"], sample["solution"]
+    puzzle.verify(question, answer)  # copies its tables
+    with NoWaiting():
+        verdict = puzzle.verify(question, answer)
+    assert verdict.solved.all()
 
 
 @pytest.mark.parametrize(

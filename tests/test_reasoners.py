@@ -43,7 +43,16 @@ REASONERS = {
     "qwen3 by cache": lambda: language_model(QWEN3, channel="cache"),
 }
 
-SLOW_TO_COMPILE = ("trm of two z", "gpt2", "qwen3 by cache")
+SLOW_TO_COMPILE = (
+    "trm without z",
+    "trm of two z",
+    "trm, averaged",
+    "dual by cache",
+    "dual, frozen",
+    "soft embedding",
+    "gpt2",
+    "qwen3 by cache",
+)
 
 
 @pytest.fixture(scope="module")

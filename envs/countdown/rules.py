@@ -33,6 +33,7 @@ from pir.envs.countdown import kernels
 from pir.envs.countdown.picture import CountdownPicture
 from pir.envs.countdown.text import CountdownText
 from pir.envs.countdown.tokens import OPERATORS
+from pir.envs.countdown.verifier import Judgement, judge
 from pir.envs.instance_stream import stream_of
 from tensordict import TensorDict
 from torch import Tensor
@@ -40,6 +41,7 @@ from torch import Tensor
 from pir.errors import UserError
 from pir.puzzle import PAD, Solutions, Verdict
 from pir.puzzle_files.given import FilePuzzle, FileSettings
+from pir.system.device import Table
 from pir.system.slices import generate_rows, over_rows
 
 MAX_NUMBER = 999
@@ -91,6 +93,8 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
         self.target_digits = _digits_needed(self.target_range[1], self.base)
         self.answer_start = n * self.number_digits + self.target_digits
         self.slot_mask = self._build_slot_mask()
+        self._allowed = Table(self.slot_mask[self.answer_start :])
+        self._pairs = Table(torch.from_numpy(self.pairs))
         self.token_values = torch.full((len(self.vocabulary),), torch.nan)
         self.token_values[self.first_digit :] = torch.arange(self.base).float()
 
@@ -175,37 +179,28 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
 
     def verify(self, question: Tensor, answer: Tensor) -> Verdict:
         """Runs every program in exact integer arithmetic; see `Puzzle.verify`."""
-        share, solved, _ = self._judge(question, answer)
-        return Verdict.graded(solved, share)
+        found = self._judge(question, answer)
+        return Verdict.graded(found.solved, found.share)
 
     def conflicts(self, question: Tensor, answer: Tensor) -> Tensor:
         """Marks illegal steps, and the last one of a wrong program; see `Puzzle.conflicts`."""
         wrong = torch.zeros_like(question, dtype=torch.bool)
-        wrong[:, self.answer_start :] = self._judge(question, answer)[2]
+        wrong[:, self.answer_start :] = self._judge(question, answer).wrong
         return wrong
 
-    def _judge(self, question: Tensor, answer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns share, solved and the wrong steps, as `kernels.judge` has them."""
-        numbers, targets = (part.cpu().numpy() for part in self.decode(question))
-        tokens = answer[:, self.answer_start :].cpu().numpy().astype(np.int64)
+    def _judge(self, question: Tensor, answer: Tensor) -> Judgement:
+        """Runs programs; nothing else may be changed, and only steps' tokens may stand in steps."""
+        numbers, targets = self.decode(question)
+        tokens, allowed = answer[:, self.answer_start :].long(), self._allowed.on(answer.device)
         is_move = (tokens >= self.first_move) & (tokens < self.first_digit)
-        programs = np.where(is_move, tokens - self.first_move, NO_MOVE)
-        programs[tokens == self.stop] = kernels.STOP
-        known = np.where(tokens < len(self.vocabulary), tokens, PAD)  # which no step may hold
-        allowed = self.slot_mask[self.answer_start :].numpy()
-        held = allowed[np.arange(self.numbers - 1), known].all(1)
-        share = np.zeros(len(question), np.float32)
-        solved = np.zeros(len(question), bool)
-        wrong = np.zeros(programs.shape, bool)
-        kernels.judge(numbers, targets, programs, self.use_all, self.pairs, share, solved, wrong)
-        device = question.device
-        kept = ((answer == question) | self.written(question)).all(1)
-        kept &= torch.from_numpy(held).to(device)
-        return (
-            torch.where(kept, torch.from_numpy(share).to(device), 0.0),
-            torch.from_numpy(solved).to(device) & kept,
-            torch.from_numpy(wrong).to(device),
-        )
+        programs = torch.where(is_move, tokens - self.first_move, NO_MOVE)
+        programs = torch.where(tokens == self.stop, kernels.STOP, programs)
+        pairs = self._pairs.on(answer.device)
+        found = judge(numbers, targets, programs, self.use_all, pairs)
+        known = torch.where(tokens < allowed.shape[1], tokens, PAD)  # which no step may hold
+        kept = allowed.T[known, torch.arange(allowed.shape[0], device=answer.device)].all(1)
+        kept &= ((answer == question) | self.written(question)).all(1)
+        return Judgement(torch.where(kept, found.share, 0.0), found.solved & kept, found.wrong)
 
     def solutions(self, question: Tensor, limit: int) -> Solutions:
         """Enumerates right programs in search order; see `Puzzle.solutions`.
