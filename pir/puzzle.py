@@ -23,6 +23,7 @@ from pir.errors import UserError
 from pir.layout import Layout
 from pir.notation.cell_text import CellText
 from pir.notation.picture import ROW, Cell, Picture
+from pir.system.slices import end_if_asked
 
 SPLITS = ("train", "val", "test")
 KEY_RANGE = 10_000
@@ -238,8 +239,9 @@ class Source(Rules):
         """Generates the instances `start .. start + count - 1` of a stream.
 
         Instance i is a pure function of (seed, split, i) and of the puzzle's own settings, whatever
-        the batch it is drawn in. While a GPU trains, a thread calls it. This default draws by
-        `generate` until the key lies in the split.
+        the batch it is drawn in. While a GPU trains, a second thread calls it,
+        also while other methods run. This default draws by `generate` until the key lies in the
+        split.
 
         Args:
             count: how many, at least 1.
@@ -259,6 +261,7 @@ class Source(Rules):
             rng = np.random.Generator(np.random.Philox(key=[seed, SPLITS.index(split)]))
             rng.bit_generator.advance(index << 64)  # type: ignore[attr-defined]
             for attempt in range(MAX_ATTEMPTS + 1):
+                end_if_asked()
                 if attempt == MAX_ATTEMPTS:
                     raise UserError(f"{type(self).__name__}: no puzzle found in the {split} split")
                 question, solution = self.generate(rng)

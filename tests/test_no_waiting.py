@@ -74,15 +74,31 @@ def test_lanes_are_refilled_without_waiting(tmp_path, monkeypatch, kind):
     assert refilled == [count for count in counts if count]
 
 
-@pytest.mark.parametrize("name", ["countdown", "countdown n=4 any subset", "sudoku9", "queens"])
-def test_answers_are_judged_without_waiting(name):
+def judged_on_the_device(name, monkeypatch):
+    """Has a verifier judge right answers, and refuses that tensors are read by the CPU."""
     puzzle = VARIANTS[name]()
     sample = puzzle.sample(20, "test", seed=0)
     question, answer = sample["question"], sample["solution"]
     puzzle.verify(question, answer)  # copies its tables
-    with NoWaiting():
-        verdict = puzzle.verify(question, answer)
-    assert verdict.solved.all()
+
+    def waits(*_):
+        raise AssertionError("read by the CPU")
+
+    with monkeypatch.context() as patch, NoWaiting():
+        for reads in ("cpu", "numpy", "__array__", "tolist", "item"):
+            patch.setattr(torch.Tensor, reads, waits)
+        solved = puzzle.verify(question, answer).solved
+    return solved
+
+
+@pytest.mark.parametrize("name", ["countdown", "countdown n=4 any subset", "sudoku9", "queens"])
+def test_answers_are_judged_without_waiting(name, monkeypatch):
+    assert judged_on_the_device(name, monkeypatch).all()
+
+
+def test_a_verifier_that_searches_on_the_cpu_waits(monkeypatch):
+    with pytest.raises(AssertionError, match="read by the CPU"):
+        judged_on_the_device("maze", monkeypatch)
 
 
 @pytest.mark.parametrize(

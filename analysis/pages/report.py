@@ -191,12 +191,16 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
     for name, floor in (facts.floors or {}).items():
         tiles.append(("Floor: " + name.replace("_", " "), percent(floor.solved), "without a model"))
     if facts.sampled_solved is not None:
-        tiles.append(
-            ("Samples right", percent(facts.sampled_solved),
-             f"of {number(facts.samples)} per puzzle; at least one of them for "
-             f"{percent(facts.pass_at_k)} of the puzzles; they cover {percent(facts.coverage)} of "
-             "all right answers")
-        )  # fmt: skip
+        more = [
+            text.format(percent(share))
+            for share, text in (
+                (facts.pass_at_k, "at least one of them for {} of the puzzles"),
+                (facts.coverage, "they cover {} of all right answers"),
+            )
+            if share is not None
+        ]
+        said = "; ".join([f"of {number(facts.samples)} per puzzle", *more])
+        tiles.append(("Samples right", percent(facts.sampled_solved), said))
     return [tile for tile in tiles if tile[1] != NONE]
 
 

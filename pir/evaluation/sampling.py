@@ -28,8 +28,8 @@ class Sampled(NamedTuple):
 
     Attributes:
         solved: share of right ones among all that were drawn.
-        pass_at_k: share of puzzles for which at least one is right: what the rules, which tell
-            right answers without a label, find among k answers.
+        pass_at_k: share of puzzles for which at least one is right. The verifier needs no label,
+            so a user can pick that answer.
         coverage: distinct right ones over all right answers of the puzzle, mean over the puzzles
             whose list of right answers is complete; None if there is no such puzzle.
         puzzles: how many puzzles that is measured on.

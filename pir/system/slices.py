@@ -36,6 +36,13 @@ def ended_by(event: threading.Event) -> Iterator[None]:
         _ending.reset(token)
 
 
+def end_if_asked() -> None:
+    """Raises CancelledError in a thread whose work is to end (`ended_by`)."""
+    ending = _ending.get()
+    if ending is not None and ending.is_set():
+        raise CancelledError
+
+
 def in_slices(work: Callable[[int], bool]) -> None:
     """Calls `work` until it is done, with budgets that make a call take about `SLICE_SECONDS`.
 
@@ -46,10 +53,9 @@ def in_slices(work: Callable[[int], bool]) -> None:
     Raises:
         CancelledError: in a thread that is to end (`ended_by`).
     """
-    budget, ending = 1, _ending.get()
+    budget = 1
     while True:
-        if ending is not None and ending.is_set():
-            raise CancelledError
+        end_if_asked()
         started = time.perf_counter()
         if work(budget):
             return

@@ -42,9 +42,11 @@ def fill_lanes(trainer: "Trainer") -> bool:
     try:
         with stoppable():
             start = progress.puzzles_seen + low
-            # the next ones are likely as many, and all fresh
+            # the next ones are likely as many, and all fresh; but after the first time, when all
+            # lanes are filled, as many only where they finish together
             following = progress.puzzles_seen + fresh + first
-            puzzles = trainer.stream.take(start, high - low, following)
+            ahead = rows if lanes is not None or state.schedule.whole_rollouts else 0
+            puzzles = trainer.stream.take(start, high - low, following, ahead)
     except KeyboardInterrupt:
         stopped = True
     if processes.any_of(stopped):

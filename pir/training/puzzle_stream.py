@@ -7,7 +7,7 @@ from types import TracebackType
 import torch
 from tensordict import TensorDict
 
-from pir.puzzle import Puzzle
+from pir.puzzle import Puzzle, instances
 from pir.system.slices import ended_by, over_rows
 
 
@@ -29,7 +29,10 @@ class PuzzleStream:
         self.puzzle, self.seed, self.ahead = puzzle, seed, ahead
         self.worker: ThreadPoolExecutor | None = None
         self.closing = threading.Event()
-        self.coming: tuple[int, Future[TensorDict]] | None = None
+        tokens = torch.zeros(0, puzzle.length, dtype=torch.uint8)
+        self.none = instances(tokens, tokens)
+        self.first, self.kept = 0, self.none
+        self.coming: Future[TensorDict] | None = None
 
     def __enter__(self) -> "PuzzleStream":
         """Lets a thread make puzzles ahead, from the first `take` on."""
@@ -44,13 +47,13 @@ class PuzzleStream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Ends the thread, within a slice of its work."""
+        """Ends the thread, within a slice of its work or a call of a puzzle's `generate`."""
         self.closing.set()
         if self.worker:
             self.worker.shutdown(cancel_futures=True)
         self.worker = self.coming = None
 
-    def take(self, start: int, count: int, following: int) -> TensorDict:
+    def take(self, start: int, count: int, following: int, ahead: int) -> TensorDict:
         """Returns the puzzles `start .. start + count - 1`, and has the next ones made.
 
         Args:
@@ -58,37 +61,42 @@ class PuzzleStream:
             count: how many, at least 0.
             following: index at which the next call is expected to start; a wrong guess costs time,
                 nothing else.
+            ahead: how many puzzles the next call is expected to take.
 
         Raises:
             UserError: if the settings admit no puzzle.
         """
-        if count == 0:
-            return self._drawn(start, 1)[:0]
-        stop, parts = start + count, []
-        if self.coming is not None:
-            (first, future), self.coming = self.coming, None
-            made = future.result()
-            low, high = max(start, first), min(stop, first + len(made))
-            if low < high:
-                parts += [self._drawn(start, low - start)] if start < low else []
-                parts.append(made[low - first : high - first])
-                start = high
-        if start < stop:
-            parts.append(self._drawn(start, stop - start))
-        if self.worker:
-            self.coming = following, self.worker.submit(self._made_ahead, following, count)
-        return torch.cat(parts)
+        made, stop = self._made(), start + count  # made from index `first` on
+        low = min(max(start, self.first), stop)
+        high = max(low, min(stop, self.first + len(made)))
+        ready = made[low - self.first : high - self.first]
+        taken = torch.cat([self._drawn(start, low), ready, self._drawn(high, stop)])
+        self.kept = made[following - self.first :] if following >= self.first else self.none
+        self.first, rest = following, ahead - len(self.kept)
+        if self.worker and rest > 0:
+            begin = following + len(self.kept)
+            self.coming = self.worker.submit(self._made_ahead, begin, begin + rest)
+        return taken
 
-    def _drawn(self, start: int, count: int) -> TensorDict:
-        return self.puzzle.sample(count, "train", seed=self.seed, start=start)
+    def _made(self) -> TensorDict:
+        """Returns what is made; what an error kept from being made may not be wanted."""
+        coming, self.coming = self.coming, None
+        if coming is None or coming.exception() is not None:
+            return self.kept
+        return torch.cat([self.kept, coming.result()])
 
-    def _made_ahead(self, start: int, count: int) -> TensorDict:
+    def _drawn(self, start: int, stop: int) -> TensorDict:
+        if start == stop:
+            return self.none
+        return self.puzzle.sample(stop - start, "train", seed=self.seed, start=start)
+
+    def _made_ahead(self, start: int, stop: int) -> TensorDict:
         """Makes puzzles in slices, so that the thread can end soon."""
         made: list[TensorDict] = []
 
         def some(rows: slice) -> None:
-            made.append(self._drawn(start + rows.start, rows.stop - rows.start))
+            made.append(self._drawn(start + rows.start, start + rows.stop))
 
         with ended_by(self.closing):
-            over_rows(count, some)
+            over_rows(stop - start, some)
         return torch.cat(made)
