@@ -36,8 +36,17 @@ TINY = [
 ]
 """Overrides that shrink a run to seconds."""
 
-FIRST = ("test_kills", "test_one_folder", "test_parallel", "test_interrupts", "test_fuzz")
-"""Files of few tests that take long. They come first, so that none is left for the end, when the
+FIRST = (
+    "test_kills",
+    "test_one_folder",
+    "test_parallel",
+    "test_interrupts",
+    "test_fuzz",
+    "test_zoo",
+    "test_report",
+    "test_strangers",
+)
+"""Files that take long. They come first, so that none is left for the end, when the
 other workers have nothing to do (`make test` has no order of its own)."""
 
 
