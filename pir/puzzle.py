@@ -239,9 +239,8 @@ class Source(Rules):
         """Generates the instances `start .. start + count - 1` of a stream.
 
         Instance i is a pure function of (seed, split, i) and of the puzzle's own settings, whatever
-        the batch it is drawn in. While a GPU trains, a second thread calls it,
-        also while other methods run. This default draws by `generate` until the key lies in the
-        split.
+        the batch it is drawn in. While a GPU trains, a second thread calls this, also while other
+        methods run. This default draws by `generate` until the key lies in the split.
 
         Args:
             count: how many, at least 1.

@@ -35,6 +35,15 @@ class Spied(Countdown):
         return super().sample(count, split, seed=seed, start=start)
 
 
+def spied_by_eights(ahead):
+    """Takes 40 puzzles, eight at a time, with so many expected next; returns what was seen."""
+    puzzle = Spied()
+    with PuzzleStream(puzzle, 0, ahead=True) as stream:
+        for at in range(0, 40, 8):
+            stream.take(at, 8, at + 8, ahead)
+    return puzzle
+
+
 def test_any_guess_gives_the_same_puzzles():
     """Right guesses, too early and too late ones, of more and of fewer puzzles than are taken."""
     draw, puzzle = random.Random(0), Countdown()
@@ -50,10 +59,7 @@ def test_any_guess_gives_the_same_puzzles():
 
 
 def test_a_thread_makes_all_but_the_first():
-    puzzle = Spied()
-    with PuzzleStream(puzzle, 0, ahead=True) as stream:
-        for at in range(0, 40, 8):
-            stream.take(at, 8, at + 8, 8)
+    puzzle = spied_by_eights(8)
     assert puzzle.here == list(range(8))
     assert puzzle.elsewhere[:32] == list(range(8, 40))
     assert not [each for each in threading.enumerate() if each.name.startswith("puzzles")]
@@ -68,10 +74,7 @@ def test_without_a_thread_nothing_is_made_ahead():
 
 
 def test_what_is_made_and_not_taken_is_kept():
-    puzzle = Spied()
-    with PuzzleStream(puzzle, 0, ahead=True) as stream:
-        for at in range(0, 40, 8):
-            stream.take(at, 8, at + 8, 20)
+    puzzle = spied_by_eights(20)
     assert puzzle.here == list(range(8))
     assert len(puzzle.elsewhere) == len(set(puzzle.elsewhere))
 
@@ -105,7 +108,7 @@ def test_the_thread_ends_in_the_midst_of_a_puzzle(monkeypatch):
     assert time.perf_counter() - started < 1
 
 
-def test_the_thread_ends_between_two_draws_of_a_plain_generator(monkeypatch):
+def test_the_thread_ends_between_two_draws_of_a_plain_generator():
     class Slow(Countdown):
         sample = Source.sample
 

@@ -198,7 +198,7 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
         pairs = self._pairs.on(answer.device)
         found = judge(numbers, targets, programs, self.use_all, pairs)
         known = torch.where(tokens < allowed.shape[1], tokens, PAD)  # which no step may hold
-        kept = allowed.T[known, torch.arange(allowed.shape[0], device=answer.device)].all(1)
+        kept = allowed[torch.arange(len(allowed), device=answer.device), known].all(1)
         kept &= ((answer == question) | self.written(question)).all(1)
         return Judgement(torch.where(kept, found.share, 0.0), found.solved & kept, found.wrong)
 
