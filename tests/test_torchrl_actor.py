@@ -13,7 +13,6 @@ from torchrl.objectives.value import GAE
 from pir.errors import UserError
 from pir.models.trm import TRM
 from pir.objectives.episodes import generalized_advantages, rewards
-from pir.objectives.ppo import last_scores
 from pir.rollout import begin, improve, stack
 
 # torchrl's, of its own classes, when its collectors are imported
@@ -72,7 +71,7 @@ def test_a_collector_takes_the_steps_that_training_takes(puzzle, monkeypatch):
             assert torch.allclose(rollout.after.logits[k], episode["logits"][:, k], atol=1e-4)
         gained = rewards(rollout)
         assert torch.allclose(gained, episode["next", "reward"][..., 0].T, atol=1e-6)
-        ours = last_scores(rollout, model).detach() - rollout.before.score
+        ours = rollout.after.value - rollout.before.score
         assert torch.allclose(ours, episode["state_value"][..., 0].T, atol=1e-5)
         expected = generalized_advantages(gained, ours, 0.9, 0.7)
         assert torch.allclose(episode["advantage"][..., 0].T, expected, atol=1e-5)

@@ -56,8 +56,8 @@ class AnswerDistribution(Categorical):
         return (super().entropy() * self.is_written).sum(-1)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class _Reader(TensorDictModuleBase):  # type: ignore[misc]
-    """What actor and critic share: what the reasoner holds before a step."""
+class _Step(TensorDictModuleBase):  # type: ignore[misc]
+    """The improvement step that actor and critic share: the answer held is read, none is drawn."""
 
     def __init__(self, reasoner: Reasoner, puzzle: Puzzle) -> None:
         super().__init__()
@@ -65,16 +65,20 @@ class _Reader(TensorDictModuleBase):  # type: ignore[misc]
         self.latents = [(LATENTS, name) for name in sorted(_example(reasoner, puzzle).keys())]
         self.in_keys = ["question", "answer", "score", "step", *self.latents]
 
-    def before(self, data: TensorDictBase) -> TensorDict:
-        """Returns the latents of rows (B,); where no step was taken yet, those of a start."""
-        state = self.reasoner.start(data["question"])
+    def taken(self, rows: TensorDictBase) -> TensorDict:
+        """Returns the latents after a step of rows (B,); before the first they are a start's."""
+        question, k = rows["question"], rows["step"][:, 0] + 1
+        state = self.reasoner.start(question)
         for name, start in state.items():
-            begins = (data["step"] == 0).view(-1, *(1 for _ in start.shape[1:]))
-            state[name] = torch.where(begins, start, data[LATENTS, name].to(start.dtype))
-        return state
+            begins = (rows["step"] == 0).view(-1, *(1 for _ in start.shape[1:]))
+            state[name] = torch.where(begins, start, rows[LATENTS, name].to(start.dtype))
+        context = self.reasoner.context(question)
+        if "written_answer" in context.keys():  # noqa: SIM118, a TensorDict has no `in`
+            context["written_answer"] = rows["answer"]
+        return self.reasoner.improve(question, state, k, context)
 
 
-class Revision(_Reader):
+class Revision(_Step):
     """Takes one improvement step: logits, the positions that are written, and the new latents."""
 
     def __init__(self, reasoner: Reasoner, puzzle: Puzzle) -> None:
@@ -85,13 +89,9 @@ class Revision(_Reader):
     def forward(self, data: TensorDictBase) -> TensorDictBase:
         """Writes them into data of any batch size."""
         rows = data.reshape(-1)
-        question, k = rows["question"], rows["step"][:, 0] + 1
-        context = self.reasoner.context(question)
-        if "written_answer" in context.keys():  # noqa: SIM118, a TensorDict has no `in`
-            context["written_answer"] = rows["answer"]
-        state = self.reasoner.improve(question, self.before(rows), k, context)
+        state = self.taken(rows)
         found = {"logits": self.reasoner.read_out(state).logits}
-        found["written"] = self.puzzle.written(question)
+        found["written"] = self.puzzle.written(rows["question"])
         for key, value in found.items():
             data[key] = value.view(*data.shape, *value.shape[1:])
         for _, name in self.latents:
@@ -100,8 +100,8 @@ class Revision(_Reader):
         return data
 
 
-class Value(_Reader):
-    """Estimates the score that is still gained, `state_value`, of the state before a step."""
+class Value(_Step):
+    """Estimates the score that is still gained, `state_value`; see `PPO` on what it reads."""
 
     def __init__(self, reasoner: Reasoner, puzzle: Puzzle) -> None:
         """Names what is written."""
@@ -111,7 +111,7 @@ class Value(_Reader):
     def forward(self, data: TensorDictBase) -> TensorDictBase:
         """Writes it into data of any batch size."""
         rows = data.reshape(-1)
-        value = self.reasoner.read_out(self.before(rows)).value
+        value = self.reasoner.read_out(self.taken(rows)).value
         assert value is not None
         data["state_value"] = (value[:, None] - rows["score"]).view(*data.shape, 1)
         return data

@@ -14,7 +14,7 @@ from pir.checks import check_choice
 from pir.errors import UserError
 from pir.ledger.guidance import log_prob_gain
 from pir.objective import Term, cell_log_probs, lane_means, mean_over_written, token_log_probs
-from pir.objectives.episodes import Episode, group_returns
+from pir.objectives.episodes import Episode, last_scores, returns, rewards
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout, sample_answers, verify_answers
@@ -54,8 +54,8 @@ class AdvantageWeighted(Term):
     conflicts) carry no information and get weight 0.
 
     So it is as "bandits". As "revisions" (`pir.objectives.episodes`) the samples of a puzzle are
-    the answers that S lanes side by side write at the same step, and in place of its score an
-    answer has what its lane gained from the answer before that step to the end of the rollout.
+    the answers that S lanes side by side write at the same step, and an answer has the score of its
+    lane's last one in place of its own.
 
     Args:
         samples: answers S per puzzle and step, at least 2; None for `SAMPLES`. None with
@@ -140,8 +140,10 @@ class AdvantageWeighted(Term):
             answers = rollout.after.answer.reshape(len(question), self.samples, -1)
             advantage = conflict_advantage(puzzle, question, answers)
         else:
-            earned = group_returns(rollout, self.samples)
-            own = group_advantage(earned) if self.advantage == "group" else earned
+            if self.advantage == "group":
+                own = group_advantage(last_scores(rollout, self.samples))
+            else:
+                own = returns(rewards(rollout)).reshape(-1, self.samples)
             advantage = own[..., None]
         return self._weight_or_zero(advantage).reshape(rollout.numel(), 1, -1)
 

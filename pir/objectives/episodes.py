@@ -41,7 +41,7 @@ def generalized_advantages(rewards: Tensor, values: Tensor, gamma: float, lmbda:
 
     Args:
         rewards: float32 of shape (K, B).
-        values: float32 of shape (K, B), V of the state before each step; that after the last is 0.
+        values: float32 of shape (K, B), V of the state that each step acts in; 0 after the last.
         gamma: discount of later rewards.
         lmbda: lambda, the decay of later errors; 0 for the error of one step alone.
     """
@@ -49,9 +49,13 @@ def generalized_advantages(rewards: Tensor, values: Tensor, gamma: float, lmbda:
     return returns(rewards + gamma * following - values, gamma * lmbda)
 
 
-def group_returns(rollout: Rollout, group: int) -> Tensor:
-    """Returns what every lane still gained at a step, (K B / G, G); see `returns`.
+def last_scores(rollout: Rollout, group: int) -> Tensor:
+    """Returns the score of every lane's last answer, once for each step, (K B / G, G).
 
-    The G lanes of each puzzle and step are side by side.
+    The G lanes of each puzzle and step are side by side. Lanes of one puzzle hold different answers
+    from the second step on, and one that has gained much has less left to gain: what they gain from
+    there on does not compare them, where they end does. It is what a lane gains from a step on plus
+    the score that it holds there, which no action of that step changes.
     """
-    return returns(rewards(rollout)).reshape(-1, group)
+    last = rollout.after.score[-1].expand(rollout.shape)
+    return last.reshape(-1, group)

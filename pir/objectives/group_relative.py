@@ -5,18 +5,18 @@ from torch import Tensor
 
 from pir.errors import UserError
 from pir.objectives.advantage_weighted import group_advantage, standardised
-from pir.objectives.episodes import Episode, group_returns
+from pir.objectives.episodes import Episode, last_scores
 from pir.objectives.policy_gradient import CountedCells, Credit, PolicyGradient
 from pir.puzzle import Puzzle
 from pir.rollout import Rollout, sample_answers, verify_answers
 
 
 class GroupRelative(PolicyGradient):
-    """The advantage of an answer is what it earned, in standard deviations of its group (GRPO).
+    """The advantage of an answer is its score, in standard deviations of its group (GRPO).
 
     As "revisions" S lanes side by side hold the same puzzle and revise their answers by themselves.
-    The advantage of step k is what its lane gained from there to the end, less the mean of the
-    group's lanes at that step. As "bandits" the group are S answers drawn from the last policy of a
+    The advantage of every step is the score of its lane's last answer, less the mean of the
+    group's. As "bandits" the group are S answers drawn from the last policy of a
     lane's rollout; their advantage by score is credited to every step's policy.
 
     Args:
@@ -50,8 +50,8 @@ class GroupRelative(PolicyGradient):
     def collect(self, rollout: Rollout, puzzle: Puzzle) -> dict[str, Tensor]:
         """Gives the answers of every step their advantages, see `PolicyGradient.kept`."""
         if self.episode == "revisions":
-            earned = group_returns(rollout, self.samples)
-            advantage = standardised(group_advantage(earned)).reshape(*rollout.shape, 1)
+            score = last_scores(rollout, self.samples)
+            advantage = standardised(group_advantage(score)).reshape(*rollout.shape, 1)
             return self.kept(rollout, rollout.after.answer[:, :, None], advantage)
         question, last = rollout.puzzles["question"][-1], rollout.after.logits[-1]
         answers = sample_answers(puzzle, question, last, self.samples)

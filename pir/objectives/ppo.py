@@ -18,11 +18,12 @@ GAMMA, LMBDA = 1.0, 0.95
 class PPO(PolicyGradient):
     """The clipped surrogate with a value head (Schulman et al. 2017, arXiv:1707.06347, Eq. 9).
 
-    The value head F estimates the score of the last answer, so that V(s_k) = F(s_k) less the score
-    of the answer held is the gain to come; V after the last step is 0. Advantages are generalised
-    advantage estimates of the gains, standardised over all steps and lanes; gradient reaches back
-    through one step. As "bandits" one answer is drawn after every step and the episode is that step
-    alone: F estimates the score of a drawn answer.
+    The value head F estimates the score of the last answer. It reads the latents after step k,
+    which have seen the question and the answer held but not the one that the step draws, so that
+    F less the score of the answer held is V(s_k), the gain to come; V after the last step is 0.
+    Advantages are generalised advantage estimates of the gains, standardised over all steps and
+    lanes; gradient reaches back through one step. As "bandits" one answer is drawn after every
+    step and the episode is that step alone: F estimates the score of a drawn answer.
 
     Args:
         episode: see `PolicyGradient`.
@@ -75,25 +76,27 @@ class PPO(PolicyGradient):
         """Gives the answer of every step its advantage, and the value head its target."""
         # with "revisions" `improve` has drawn the answers (`Term.sampled_answers`)
         held, answers = rollout.before.score, rollout.after.answer[:, :, None]
-        to_come = rollout.before.value - held
+        value = rollout.after.value
         if self.episode == "revisions":
-            advantage = generalized_advantages(rewards(rollout), to_come, self.gamma, self.lmbda)
+            advantage = generalized_advantages(
+                rewards(rollout), value - held, self.gamma, self.lmbda
+            )
         else:
             steps = rollout.flatten(0, 1)
             question = steps.puzzles["question"]
             drawn = sample_answers(puzzle, question, steps.after.logits, 1)
             score = verify_answers(puzzle, question, drawn).score
             answers = drawn.view(answers.shape)
-            advantage = score.view(held.shape) - rollout.before.value
+            advantage = score.view(held.shape) - value
         everywhere = processes.gathered(advantage, 1)
         spread = everywhere.std(correction=0).clamp(min=1e-4)
         standard = (advantage - everywhere.mean()) / spread
-        target = {"value_target": advantage + rollout.before.value}
+        target = {"value_target": advantage + value}
         return self.kept(rollout, answers, standard[..., None]) | target
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the clipped surrogate and the value head's loss."""
-        error = rollout.experience["value_target"] - last_scores(rollout, reasoner)
+        error = rollout.experience["value_target"] - rollout.after.value
         total: Tensor = (
             super().loss(rollout, puzzle, reasoner) + self.critic * error.square().mean()
         )
@@ -103,13 +106,6 @@ class PPO(PolicyGradient):
         """Returns those of `PolicyGradient`, and the share of variance that the head explains."""
         target = rollout.experience["value_target"]
         spread = target.var(correction=0)
-        left = (target - rollout.before.value).var(correction=0) / spread.clamp(min=1e-8)
+        left = (target - rollout.after.value).var(correction=0) / spread.clamp(min=1e-8)
         explained = torch.where(spread > 1e-8, 1 - left, 0.0)
         return super().figures(rollout) | {"explained": explained}
-
-
-def last_scores(rollout: Rollout, reasoner: Reasoner) -> Tensor:
-    """Returns F of the states before the steps, float32 of shape (K, B), with gradient."""
-    start = reasoner.read_out(rollout.before.state[0]).value
-    assert start is not None
-    return torch.cat([start[None], rollout.after.value[:-1]])
