@@ -72,6 +72,18 @@ def test_what_keeps_answers_is_seen_in_the_tables(command, tiny_run):
     assert first["solved"] == pytest.approx(noisy["per_step"][4]["solved"])
 
 
+def test_the_dtype_of_an_evaluation_can_be_another_than_in_training(command, tiny_run):
+    words = ["eval", "eval.puzzles=30", "output=json"]
+    of_run, exact, coarse = (
+        json.loads(command(*words, *dtype).out)
+        for dtype in ([], ["eval.dtype=float32"], ["eval.dtype=bfloat16"])
+    )
+    assert "dtype" not in of_run
+    assert (exact["dtype"], coarse["dtype"]) == ("float32", "bfloat16")
+    assert exact["per_step"][0]["kl"] != coarse["per_step"][0]["kl"]
+    assert exact["per_step"][0]["kl"] == pytest.approx(coarse["per_step"][0]["kl"], rel=0.1)
+
+
 def test_solve_with_an_exit_rule(command, tiny_run):
     solve = ["solve", "puzzle=3 7 8 = 29"]
     text = command("eval", "eval.puzzles=30", "eval.exit=[kl,predicted_gain]").out
@@ -128,6 +140,7 @@ def test_eval_of_several_runs_sums_up_over_seeds(capsys, monkeypatch, tiny_run, 
         ("eval.step_noise=0.1 eval.exit=kl", "exit rules take steps without noise"),
         ("eval.damping_after=-1", "eval.damping_after=-1: must be at least 0"),
         ("eval.damping_after=2", "set eval.step_size=[...]"),
+        ("eval.dtype=half", "dtype=half: allowed are auto, float32, bfloat16"),
         ("eval.guidance=[nan]", "out of range"),
     ],
 )

@@ -215,6 +215,18 @@ def test_rows_are_means_per_step_and_outcome():
     assert ledger.live_depth(2) == pytest.approx(sum(live) / 9)
 
 
+def test_steps_that_end_no_rollout_are_only_kept():
+    """So deep rollouts do not add up all their steps at every one of them."""
+    told, asked = (Ledger(9, 3, 3, torch.device("cpu")) for _ in range(2))
+    for step in rollouts(9):
+        last = step.k == 3
+        told.record(step, last if last.all() else None)
+        asked.record(step, last)
+    assert torch.equal(told.counts, asked.counts)
+    assert torch.equal(told.sums, asked.sums)
+    assert told.counts.sum() == 27
+
+
 def test_rollouts_of_unequal_length():
     ledger = Ledger(4, 3, 1, torch.device("cpu"))
     for step in rollouts(4, 2):

@@ -42,7 +42,7 @@ def assert_like(one: Path, other: Path) -> None:
     for name in FILES:
         expected = np.array(numbers(other, name))
         assert expected.size > 0, name
-        assert np.array(numbers(one, name)) == pytest.approx(expected, rel=5e-3, abs=5e-3), name
+        assert np.array(numbers(one, name)) == pytest.approx(expected, rel=1e-4, abs=1e-4), name
     for key in ("optimizer_step", "puzzles_seen", "forward_passes"):
         seen, others = ([row[key] for row in read_rows(p / "metrics.csv")] for p in (one, other))
         assert seen == others

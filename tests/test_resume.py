@@ -94,10 +94,11 @@ def test_rows_after_the_checkpoint_are_dropped_and_cut_rows_too(tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_non_finite_loss_stops_and_keeps_the_checkpoint(tmp_path):
-    trainer = start(
-        tmp_path / "run", "optim.lr=1e30", "optim.adamw_lr=1e30", "trainer.warmup_steps=0"
-    )
+@pytest.mark.parametrize("objective", ["set_likelihood", "awr", "cfg", "ppo"])
+def test_a_non_finite_loss_stops_and_keeps_the_checkpoint(tmp_path, objective):
+    """Also where answers are drawn from policies that are no numbers any more."""
+    diverging = ["optim.lr=1e30", "optim.adamw_lr=1e30", "trainer.warmup_steps=0"]
+    trainer = start(tmp_path / "run", f"objective={objective}", *diverging)
     with pytest.raises(NonFiniteLossError, match=r"last\.pt"):
         trainer.train()
     saved = checkpoint.load(trainer.folder.last, torch.device("cpu"))

@@ -242,6 +242,27 @@ def test_a_compiler_that_was_started_here_is_no_other_program(monkeypatch):
     assert others.cores() < 0.05
 
 
+def test_cores_of_others_are_not_counted(tmp_path, monkeypatch):
+    """On a shared machine a job may use some cores, and other jobs keep the rest busy."""
+    stat = tmp_path / "stat"
+
+    def write(used, foreign):
+        rows = [("cpu", used + foreign), ("cpu0", used), ("cpu1", foreign), ("cpu10", foreign)]
+        lines = [f"{name} {ticks} 0 0 900 7 0 0 0 0 0" for name, ticks in rows]
+        stat.write_text("\n".join([*lines, "intr 5 1", "btime 12"]))
+
+    monkeypatch.setattr(load, "STAT", stat)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.setattr(os, "times", lambda: (0.0,) * 5)
+    write(100, 100)
+    others = OtherPrograms()
+    others.at -= 1.0
+    write(100, 900)
+    assert others.cores() == 0.0
+    write(100 + os.sysconf("SC_CLK_TCK"), 900)
+    assert others.cores() == pytest.approx(1.0, rel=0.3)
+
+
 def test_a_run_beside_others_takes_the_cores_that_are_left(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(OtherPrograms, "cores", lambda self: usable_cores() - 0.1)

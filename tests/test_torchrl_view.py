@@ -25,6 +25,15 @@ from pir.errors import UserError
 from tests.views import IDS, ROOT, ROWS, labelled
 
 
+def test_a_reset_of_no_row_changes_nothing():
+    env = PuzzleEnv(build_puzzle("countdown"), 3, horizon=2, seed=0)
+    before = env.reset()
+    nothing = before.clone().set("_reset", torch.zeros(3, 1, dtype=torch.bool))
+    for set_state in (False, True):
+        after = env.reset(nothing.clone(), set_state=set_state)
+        assert torch.equal(after["question"], before["question"])
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_torchrls_checker(puzzle, stop):
     env = PuzzleEnv(puzzle, 2, horizon=2, stop_when_solved=stop)

@@ -118,8 +118,9 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
             rows = torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
         else:
             rows = mask.reshape(self.batch_size)
-        first = self._given(tensordict, rows) if set_state else self._drawn(int(rows.sum()))
-        self._state = first if self._state is None else self._state.with_rows(rows, first)
+        if rows.any():
+            first = self._given(tensordict, rows) if set_state else self._drawn(int(rows.sum()))
+            self._state = first if self._state is None else self._state.with_rows(rows, first)
         return self._tensordict(self._state, torch.zeros_like(rows), torch.zeros_like(rows))
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:

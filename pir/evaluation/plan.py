@@ -21,6 +21,7 @@ class Plan:
         puzzles: how many; None for `HELD_OUT_PUZZLES`, or for all of a file.
         batch_size: how many at once; None for as many as fit into memory, see `fitting_batch`.
         improvement_steps: K; None for twice the trained number.
+        dtype: of activations and products; None for that of the run.
         samples: answers drawn per puzzle at the trained depth, where a puzzle has several.
         guidance: weights w of guided policies.
         step_size: shares alpha of the state's changes.
@@ -38,6 +39,7 @@ class Plan:
     puzzles: int | None
     batch_size: int | None
     improvement_steps: int | None = None
+    dtype: str | None = None
     samples: int = 20
     guidance: Sequence[float] = ()
     step_size: Sequence[float] = ()

@@ -79,7 +79,7 @@ class Evaluation:
         return self.values["solved"] > 0.5
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def evaluate(
     reasoner: Reasoner,
     puzzle: Puzzle,
@@ -131,7 +131,7 @@ def evaluate(
                 seconds += time_on(device) - started
                 if k <= trained:
                     outcome = step.after.solved
-                ends = torch.full_like(step.after.solved, k == num_steps)
+                ends = torch.ones_like(step.after.solved) if k == num_steps else None
                 ledger.record(step, ends, outcome)
                 for observer in observers:
                     observer.see(step, first)

@@ -51,6 +51,8 @@ def evaluate_run(
         "seed": config.seed,
         "split": "file" if plan.file else plan.split,
     }
+    if plan.dtype:
+        about["dtype"] = plan.dtype
     if plan.changed:
         about["changed"] = dict(plan.changed)
     if plan.file:

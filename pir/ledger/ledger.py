@@ -43,26 +43,28 @@ class Ledger:
         self.sums = torch.zeros(len(OUTCOMES), num_steps, width, dtype=dtype, device=device)
 
     @torch.no_grad()
-    def record(self, step: Rollout, ends: Tensor, solved: Tensor | None = None) -> None:
+    def record(self, step: Rollout, ends: Tensor | None, solved: Tensor | None = None) -> None:
         """Adds one step.
 
         Args:
             step: of the first lanes, at most B.
-            ends: bool, one per lane of `step`: the rollout ends with this step.
+            ends: bool, one per lane of `step`: the rollout ends with this step; None if none does.
             solved: bool, one per lane: the outcome of the rollouts that end; by default whether
                 the answer after this step is right.
         """
         outcomes = step.after.solved if solved is None else solved
         lanes, num_steps = len(step.k), self.under_way.shape[1]
-        lane = torch.arange(lanes, device=ends.device)
+        lane = torch.arange(lanes, device=step.k.device)
         self.under_way[lane, step.k - 1] = puzzle_statistics(step)
+        if ends is None:
+            return
         # sums under masks: to pick the lanes that end would make the host wait for a GPU
-        rollouts = self.under_way[:lanes].to(self.sums.dtype)
+        rollouts, dtype = self.under_way[:lanes], self.sums.dtype
         seen = ends[:, None] & (torch.arange(num_steps, device=ends.device) < step.k[:, None])
         for outcome in (0, 1):
             taken = seen & (outcomes == outcome)[:, None]
             self.counts[outcome] += taken.sum(0)
-            self.sums[outcome] += torch.where(taken[..., None], rollouts, 0.0).sum(0)
+            self.sums[outcome] += torch.where(taken[..., None], rollouts, 0.0).sum(0, dtype=dtype)
 
     def values(self, count: int) -> dict[str, Tensor]:
         """Returns the present rollouts of the first `count` lanes, (count, K) per statistic.

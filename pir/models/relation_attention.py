@@ -4,7 +4,7 @@ softmax(q k^T / sqrt(width) + bias) v of up to 128 tokens, whose scores fit into
 program takes some rows of one lane and head, and nothing of size L x L is ever written on the way
 forward. The gradient of the bias is written once per lane and then added up, so that it is the same
 in every run. PyTorch's fused kernels either take no bias or were measured to be slower
-(docs/speed.md). The kernels are Triton's, which comes with PyTorch for CUDA.
+(docs/benchmark.md). The kernels are Triton's, which comes with PyTorch for CUDA.
 
 Shapes: qkv (B, L, 3 * heads * width) as one product leaves it; bias (heads, N, N), N the power of
 two from L on, in units of log2 e, -inf at keys from L on; results (B, L, heads * width).
@@ -159,7 +159,8 @@ def _attended(qkv: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     out = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
     norm = qkv.new_empty(len(qkv), *bias.shape[:2], dtype=torch.float32)
     grid, sizes = _sizes(qkv, bias)
-    _forward[grid](qkv, bias, out, norm, *sizes, num_warps=WARPS, num_stages=1)
+    with torch.cuda.device_of(qkv):  # Triton launches on the current device, whatever the tensors'
+        _forward[grid](qkv, bias, out, norm, *sizes, num_warps=WARPS, num_stages=1)
     return out, norm
 
 
@@ -180,9 +181,10 @@ def _gradients(
     d_scores = qkv.new_empty(*grid[:2], length, stride)
     options = {"num_warps": WARPS, "num_stages": 1}
     seen = (qkv, bias, out, norm, grad, d_qkv, d_scores, along)
-    _backward_rows[grid](*seen, *sizes, stride, **options)
     keys_first = bias.mT.contiguous()
-    _backward_keys[grid](qkv, keys_first, norm, grad, d_qkv, along, *sizes, **options)
+    with torch.cuda.device_of(qkv):
+        _backward_rows[grid](*seen, *sizes, stride, **options)
+        _backward_keys[grid](qkv, keys_first, norm, grad, d_qkv, along, *sizes, **options)
     d_bias = d_scores.sum(0, dtype=torch.float32)[..., :length]
     return d_qkv, F.pad(d_bias, (0, n - length, 0, n - length))
 

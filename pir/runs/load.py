@@ -77,6 +77,7 @@ def load_trained(
     reads_puzzles: bool = True,
     trained: Trained | None = None,
     changed: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
 ) -> tuple[Components, DictConfig, Path]:
     """Loads the averaged weights of a run's best checkpoint, or of an exported model.
 
@@ -88,13 +89,15 @@ def load_trained(
         trained: what it has learnt, if that has been read already (`read_trained`).
         changed: settings of the puzzle that are other than in training, by name: a larger board for
             a network that fits boards of every size, other clues for any.
+        dtype: of activations and products, in place of the run's `model.dtype`.
 
     Returns:
         puzzle and reasoner, the run's config with these changes, and the file of weights.
 
     Raises:
         UserError: if the folder holds no run, no checkpoint yet, or a damaged one, or the puzzle
-            file of the run is another, or the weights do not fit the changed puzzle.
+            file of the run is another, or the weights do not fit the changed puzzle, or the model
+            has no setting `dtype`.
     """
     folder = run if isinstance(run, RunFolder) else find_run(run)
     config = folder.read_config()
@@ -102,6 +105,10 @@ def load_trained(
         refuse_changed(config, folder)
     for name, value in (changed or {}).items():
         OmegaConf.update(config, f"env.{name}", value, force_add=True)
+    if dtype is not None:
+        if "dtype" not in config.model:
+            raise UserError(f"eval.dtype={dtype}: the model of {folder.path} has no model.dtype")
+        config.model.dtype = dtype
     config.device = device
     prepare_cpu(config.trainer.threads)
     with naming_config_dir(folder):

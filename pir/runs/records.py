@@ -121,6 +121,7 @@ class Facts:
     improvement_steps: Steps = key("improvement steps evaluated")
     parameters: Amount | None = key("parameters of the model", None)
     seconds: Amount | None = key("spent in improvement steps", None)
+    dtype: str | None = key("with `eval.dtype`: of activations and products", None, within="dtype")
     step_noise: Amount | None = key(
         "with `eval.step_noise`: noise on the state after every step", None, within="step_noise"
     )

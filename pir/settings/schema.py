@@ -60,6 +60,7 @@ class EvalSettings:
     puzzles: int | None = None
     split: str = MISSING
     batch_size: int | None = None
+    dtype: str | None = None
     samples: int = MISSING
     guidance: list[float] = MISSING
     step_size: list[float] = MISSING

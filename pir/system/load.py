@@ -67,10 +67,18 @@ def _own_seconds() -> float:
 
 
 def _busy_seconds() -> float | None:
-    """Returns the seconds that all cores have worked since the system started; None if unknown."""
+    """Returns the seconds that the usable cores have worked since the start; None if unknown.
+
+    Cores that this process may not use are left out: on a shared machine others keep them busy.
+    """
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    total = 0
     try:
-        words = STAT.read_text().split(maxsplit=9)
-        ticks = list(map(int, words[1:9]))  # user nice system idle iowait irq softirq steal
-        return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        for line in STAT.read_text().splitlines():
+            name, *words = line.split()
+            if name.removeprefix("cpu").isdecimal() and int(name.removeprefix("cpu")) in usable:
+                ticks = list(map(int, words[:8]))  # user nice system idle iowait irq softirq steal
+                total += sum(ticks) - ticks[3] - ticks[4]
+        return total / os.sysconf("SC_CLK_TCK") if total else None
     except (OSError, ValueError, IndexError):
         return None

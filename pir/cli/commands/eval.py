@@ -52,7 +52,7 @@ def run(config: DictConfig) -> None:
         _tell_of_replaced(run)
         short = named_when_short("eval.batch_size", config.eval.batch_size)
         with View(f"pir eval {folder}"), short:
-            loaded = load_trained(run, config.device, changed=plan.changed)
+            loaded = load_trained(run, config.device, changed=plan.changed, dtype=plan.dtype)
             result = evaluate_run(run, loaded, plan)
         results.append(result)
         for name, reason in (result.skipped_exits or {}).items():
@@ -124,6 +124,7 @@ def read_plan(settings: DictConfig) -> "Plan":
         puzzles=settings.puzzles,
         batch_size=settings.batch_size,
         improvement_steps=settings.improvement_steps,
+        dtype=settings.dtype,
         samples=settings.samples,
         guidance=_with_one(settings.guidance),
         step_size=_with_one(settings.step_size),
