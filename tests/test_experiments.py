@@ -4,10 +4,8 @@ import pytest
 import torch
 from pir.envs.sudoku.rules import Sudoku
 
-from pir.components import Components, build_puzzle
-from pir.rollout import begin, improve
+from pir.bench.training import Trained, trainer_of
 from pir.settings.catalog import choices
-from pir.training.build import build_objective
 from tests.conftest import compose_config
 
 OF_A_FILE = ("sudoku_extreme", "sudoku_extreme_gpu")
@@ -32,9 +30,9 @@ def file(tmp_path_factory):
 def test_a_preset_is_complete(name, file):
     own = [f"env.puzzles={file}", "env.train_puzzles=null"] if name in OF_A_FILE else []
     config = compose_config(f"experiment={name}", *own)
-    parts = Components.build(config, build_puzzle(config))
-    objective = build_objective(config.objective)
-    puzzles = parts.puzzle.sample(2, "train", seed=0)
-    lanes = begin(parts.reasoner, parts.puzzle, objective.prepare(parts.puzzle, puzzles, 2))
-    _, step = improve(parts.reasoner, parts.puzzle, lanes)
-    assert torch.isfinite(step.after.logits).all()
+    trainer = trainer_of(config, batch_size=2)
+    before = [weight.detach().clone() for weight in trainer.reasoner.parameters()]
+    Trained(trainer).run(1)
+    after = list(trainer.reasoner.parameters())
+    assert all(weight.isfinite().all() for weight in after)
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))

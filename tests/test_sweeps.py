@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -26,6 +27,13 @@ def elsewhere(job: Job, monkeypatch: pytest.MonkeyPatch) -> Job:
     plugins.forget()
     made: Job = pickle.loads(content)
     return made
+
+
+@pytest.mark.skipif(find_spec("joblib") is not None, reason="the launcher is installed")
+def test_a_launcher_that_is_not_there_is_said_to_be_an_extra(pir):
+    said = pir("train", "-m", "hydra/launcher=joblib", "seed=0,1", code=2).stderr
+    assert "hydra/launcher=joblib: there is no such choice" in said
+    assert "reasoners[sweeps]" in said
 
 
 def test_a_job_brings_along_what_its_process_must_know(monkeypatch, tmp_path):

@@ -114,14 +114,16 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
     ) -> TensorDict:
         """Returns a full batch, of which TorchRL takes the rows that `_reset` selects."""
         mask = None if tensordict is None else tensordict.get("_reset", None)
-        if mask is None or self._state is None:
+        state = self._state
+        if mask is None or state is None:
             rows = torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
         else:
             rows = mask.reshape(self.batch_size)
-        if rows.any():
+        if state is None or rows.any():
             first = self._given(tensordict, rows) if set_state else self._drawn(int(rows.sum()))
-            self._state = first if self._state is None else self._state.with_rows(rows, first)
-        return self._tensordict(self._state, torch.zeros_like(rows), torch.zeros_like(rows))
+            state = first if state is None else state.with_rows(rows, first)
+        self._state = state
+        return self._tensordict(state, torch.zeros_like(rows), torch.zeros_like(rows))
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         before = self._state

@@ -8,13 +8,16 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.evaluation.probes import with_interval
-from pir.evaluation.rollouts import EVALUATION_SEED, Evaluation, evaluate
+from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
 from pir.noise import disturbed
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 
 LAST_STEPS = 3
 """Over so many the selector `logit_change` takes the mean."""
+
+NEEDED = ("solved", "score", "state_change", "logit_change", "halt_probability")
+"""Statistics that the selectors read."""
 
 
 def noisy_start(reasoner: Reasoner, question: Tensor, noise: float) -> TensorDict:
@@ -55,31 +58,32 @@ def breadth(
         interval, `score`.
     """
     depth = num_steps or reasoner.improvement_steps
-    runs: list[Evaluation] = []
+    answers: list[Tensor] = []
+    ends: dict[str, list[Tensor]] = {name: [] for name in NEEDED}
     for number in range(starts):
-        start = partial(noisy_start, reasoner, noise=noise if number else 0.0)
-        runs.append(
-            evaluate(
-                reasoner,
-                puzzle,
-                puzzles,
-                depth,
-                batch_size,
-                step_noise=step_noise,
-                start=start,
-                seed=EVALUATION_SEED + number,
-            )
+        run = evaluate(
+            reasoner,
+            puzzle,
+            puzzles,
+            depth,
+            batch_size,
+            step_noise=step_noise,
+            start=partial(noisy_start, reasoner, noise=noise if number else 0.0),
+            seed=EVALUATION_SEED + number,
         )
+        answers.append(run.answers)
+        for name, values in ends.items():  # the rest of a deep rollout would fill the memory
+            values.append(run.values[name][:, -LAST_STEPS:].clone())
 
     def last(name: str) -> Tensor:
-        return torch.stack([run.values[name][:, -1] for run in runs], 1)
+        return torch.stack([values[:, -1] for values in ends[name]], 1)
 
     solved, score = last("solved"), last("score")
     chosen = {
         "first": torch.zeros(len(solved), dtype=torch.int64),
-        "vote": _vote(torch.stack([run.answers for run in runs], 1)),
+        "vote": _vote(torch.stack(answers, 1)),
         "residual": last("state_change").argmin(1),
-        "logit_change": stillest(torch.stack([run.values["logit_change"] for run in runs], 1)),
+        "logit_change": stillest(torch.stack(ends["logit_change"], 1)),
         "halt_head": last("halt_probability").argmax(1),
         "verifier": score.argmax(1),
     }

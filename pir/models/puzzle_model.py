@@ -93,6 +93,9 @@ class PuzzleModel(Reasoner):
         self.halt_head = nn.Linear(hidden_size, 1) if settings.halt_head else None
         self.continue_head = nn.Linear(hidden_size, 1) if settings.continue_head else None
         self.value_head = nn.Linear(hidden_size, 1) if settings.value_head else None
+        if self.value_head is not None:  # what is drawn at random would be noise in every advantage
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
         self.conditioning = None
         if settings.step_embedding or settings.optimality_token or settings.partial_answer:
             self.conditioning = Conditioning(

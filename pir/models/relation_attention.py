@@ -17,6 +17,7 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 LOG2E = tl.constexpr(1.4426950408889634)
 """Kernels use powers of two: exp(x) = 2^(x log2 e)."""
@@ -204,6 +205,20 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _attended.register_autograd(_backward, setup_context=_keep)
+
+
+@register_flop_formula(torch.ops.pir.relation_attention)
+def _flops(qkv: tuple[int, ...], bias: tuple[int, ...], **_: Any) -> int:
+    """Counts the two products of attention; shapes are given in place of tensors."""
+    return 4 * qkv[0] * qkv[1] ** 2 * (qkv[2] // 3)
+
+
+@register_flop_formula(torch.ops.pir.relation_attention_backward)
+def _flops_backward(
+    grad: tuple[int, ...], qkv: tuple[int, ...], bias: tuple[int, ...], *_: Any, **__: Any
+) -> int:
+    """Counts the four products of the gradients, not the scores that are computed once more."""
+    return 2 * _flops(qkv, bias)
 
 
 def attend(qkv: Tensor, bias: Tensor) -> Tensor:

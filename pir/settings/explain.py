@@ -8,12 +8,18 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from pir.checks import suggest
+from pir.errors import installs
 from pir.settings.catalog import GROUPS, SHARED
 from pir.settings.describe import Composed, composed
 from pir.system.terminal import one_line
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 """What a setting may be, by OmegaConf's names."""
+
+LAUNCHERS = dict.fromkeys(
+    ("joblib", "submitit_local", "submitit_slurm"), f"it comes with {installs('sweeps')}"
+)
+"""Choices of hydra/launcher that an extra brings, and how."""
 
 
 def explain(error: Exception, command: str, settings: Sequence[str]) -> str:
@@ -24,7 +30,8 @@ def explain(error: Exception, command: str, settings: Sequence[str]) -> str:
         if options:
             named = re.search(r"Could not (?:find|load) '(?:[^']*/)?([^'/]+)'", message)
             wrong = named.group(1) if named else ""
-            return f"{group}={wrong}: there is no such choice{suggest(wrong, options)}"
+            more = f" ({LAUNCHERS[wrong]})" if wrong in LAUNCHERS else ""
+            return f"{group}={wrong}: there is no such choice{suggest(wrong, options)}{more}"
     unknown = re.match(r"Could not override '([^']+)'", message)
     if unknown:
         return unknown_setting(unknown.group(1), command, settings)
