@@ -12,12 +12,14 @@ from pir.envs.queens.rules import Queens
 from pir.cli.commands.solve import Given, solve_all
 from pir.cli.main import main
 from pir.components import Components
+from pir.evaluation.batch_size import _Peak
 from pir.evaluation.exit_sweep import run_rule
 from pir.evaluation.plan import Plan
 from pir.evaluation.rollouts import evaluate, held_out
 from pir.evaluation.run import evaluate_puzzles
 from pir.evaluation.solve import Stop
 from pir.exits import rules as exits
+from pir.ledger.statistics import STATISTICS
 from pir.models.dual import Dual
 from pir.models.hrm import HRM
 from pir.models.looped import Looped
@@ -175,3 +177,20 @@ def test_a_run_with_small_batches_of_validation_and_test(tmp_path, monkeypatch):
     compare(rows["null"], rows["3"])
     assert main(["train", f"resume={tmp_path / '3'}", "trainer.eval_batch_size=8"]) == 0
     assert main([*words, f"run={tmp_path / 'no'}", "trainer.eval_batch_size=0"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "looped", "hrm"])
+def test_more_steps_need_no_more_memory(kind):
+    """But for the ledger's numbers, 51 a step and puzzle, and copies of those while it ends."""
+    puzzle = Queens(hide=(2, 6))
+    model, puzzles = make_model(kind, puzzle), held_out(puzzle, "test", 20)
+    peaks = {}
+    for num_steps in (4, 64):
+        with _Peak() as peak:
+            evaluate(model, puzzle, puzzles, num_steps)
+        peaks[num_steps] = peak.most
+    of_ledger = 60 * len(puzzles) * sum(each.width for each in STATISTICS.values()) * 4
+    state = model.start(puzzles["question"])
+    of_states = 60 * sum(part.numel() * part.element_size() for part in state.values())
+    assert peaks[64] - peaks[4] < 2 * of_ledger
+    assert of_states > of_ledger / 2  # they would be seen, were they kept

@@ -32,6 +32,8 @@ def make_model(puzzle, **options):
     model = TRM(puzzle, hidden_size=16, heads=2, **options)
     if model.written is not None:
         torch.nn.init.normal_(model.written.weight)  # 0 at the start: what is read has no effect
+    if model.value_head is not None:
+        torch.nn.init.normal_(model.value_head.weight)
     return model
 
 
