@@ -187,3 +187,31 @@ def test_a_compiled_run_is_resumed_to_the_bit(tmp_path, monkeypatch, worth):
     assert main(["train", *words, "trainer.max_optimizer_steps=6", f"run={cut}"]) == 0
     assert main(["train", f"resume={cut}", "trainer.max_optimizer_steps=12"]) == 0
     assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
+
+
+def test_results_stay_where_a_graph_writes_into_the_same_memory(monkeypatch):
+    """As CUDA graphs do; their second call overwrites what the first has given."""
+
+    def graph(network, **_):
+        place = []
+
+        def call(x, *others):
+            found = network._call_impl(x, *others)
+            place[:] = [place[0].copy_(found)] if place else [found]
+            return place[0]
+
+        network._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", graph)
+    puzzle = build_puzzle("sudoku4")
+    question = puzzle.sample(3, "train", seed=0)["question"]
+    model = TRM(puzzle, **SMALL)
+    plain = copy.deepcopy(model)
+    compile_networks(model, "reduce-overhead")
+    with torch.no_grad():
+        here, there = (run(each, question, 2)["z"] for each in (model, plain))
+    assert torch.equal(here, there)
+    broken = copy.deepcopy(plain)
+    compile_networks(broken, "default")
+    with torch.no_grad():
+        assert not torch.equal(run(broken, question, 2)["z"], there)

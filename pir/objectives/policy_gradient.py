@@ -42,7 +42,8 @@ class PolicyGradient(Term):
         clip: how far a ratio may fall below and rise above 1; one number for both.
         credit: weights of the steps.
         cells: whose probabilities count: "all" written cells, or those that the answer "changed"
-            against the answer before.
+            against the answer before. That is biased, as to keep a token is an action too, and a
+            mean over all written cells still.
         entropy: weight of the bonus mean_i H(c_i), in nats.
         kl: weight of the penalty mean_i KL(c_i || u_i) on moving away from the policy before.
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from pir.checks import check_choice
 from pir.errors import UserError
@@ -36,7 +37,7 @@ SHORTEST = {"cpu": 4.0, "cuda": 1.0}
 """Minutes that a budget must leave, so that compiling is a small share of them."""
 
 
-def chosen_mode(settings: TrainerSettings, reasoner: Reasoner, question: torch.Tensor) -> str:
+def chosen_mode(settings: TrainerSettings, reasoner: Reasoner, question: Tensor) -> str:
     """Returns what `trainer.compile` means for a run: "none", "default" or "reduce-overhead".
 
     Args:
@@ -71,7 +72,7 @@ def networks_of(reasoner: Reasoner) -> list[Network]:
     return [module for module in reasoner.modules() if isinstance(module, Network)]
 
 
-def _is_worth_it(settings: TrainerSettings, reasoner: Reasoner, question: torch.Tensor) -> bool:
+def _is_worth_it(settings: TrainerSettings, reasoner: Reasoner, question: Tensor) -> bool:
     kind = question.device.type
     if kind not in SHORTEST:
         return False
@@ -90,7 +91,7 @@ def _is_worth_it(settings: TrainerSettings, reasoner: Reasoner, question: torch.
 
 
 @torch.no_grad()
-def _latent_numbers(reasoner: Reasoner, question: torch.Tensor) -> int:
+def _latent_numbers(reasoner: Reasoner, question: Tensor) -> int:
     """Returns how many numbers the largest latent of one puzzle has."""
     with own_random_stream(question.device):  # some reasoners draw their start
         return max(int(latent.numel()) for latent in reasoner.start(question).values())
@@ -108,7 +109,7 @@ def compiler_fault(device: torch.device) -> str | None:
     return None
 
 
-def _small(x: torch.Tensor) -> torch.Tensor:
+def _small(x: Tensor) -> Tensor:
     return x * x + 1
 
 
@@ -131,8 +132,23 @@ def compile_networks(reasoner: Reasoner, mode: str, only: int | None = None) -> 
     for network in networks_of(reasoner):
         nn.Module.compile(network, options=options)
         whole = network._compiled_call_impl
+        if whole is not None and mode == "reduce-overhead":
+            whole = network._compiled_call_impl = _copied(whole)
         if only is not None and whole is not None:
             network._compiled_call_impl = _by_batch(only, whole, network._call_impl)
+
+
+def _copied(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a call whose results stay: CUDA graphs write the next ones into the same memory.
+
+    A reasoner calls its network many times and keeps what it gave, from one update to the next.
+    """
+
+    def call(*given: Any, **named: Any) -> Any:
+        found = compiled(*given, **named)
+        return tree_map(lambda part: part.clone() if isinstance(part, Tensor) else part, found)
+
+    return call
 
 
 def _by_batch(
@@ -140,14 +156,14 @@ def _by_batch(
 ) -> Callable[..., Any]:
     """Returns a network's call that is compiled for batches of one size alone."""
 
-    def call(x: torch.Tensor, *others: Any, **named: Any) -> Any:
+    def call(x: Tensor, *others: Any, **named: Any) -> Any:
         return (compiled if len(x) == size else plain)(x, *others, **named)
 
     return call
 
 
 def compile_for_validation(
-    copy: Reasoner, mode: str, questions: torch.Tensor, lanes: int, batch_size: int
+    copy: Reasoner, mode: str, questions: Tensor, lanes: int, batch_size: int
 ) -> int:
     """Has the averaged copy run compiled code too, where that saves time.
 
