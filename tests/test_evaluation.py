@@ -18,7 +18,7 @@ from pir.evaluation.probes import (
     OptimalitySweep,
     StepSizeProbe,
 )
-from pir.evaluation.rollouts import evaluate
+from pir.evaluation.rollouts import evaluate, held_out
 from pir.evaluation.sampling import sample_rollouts
 from pir.laws.called import calls
 from pir.laws.case import build_case
@@ -270,3 +270,14 @@ def test_flops_are_those_of_the_products(puzzle):
     counted = flops_per_step(model, puzzle.sample(1, "test", seed=0)["question"])
     read_out = 2 * tokens * width * len(puzzle.vocabulary)
     assert counted == passes * layers * block + read_out
+
+
+def test_what_an_evaluation_returns_can_be_trained_on():
+    """It is taken under inference mode, whose tensors autograd does not keep."""
+    puzzle = Queens(hide=(2, 6))
+    model = TRM(puzzle, hidden_size=16, heads=2, dtype="float32").eval()
+    found = evaluate(model, puzzle, held_out(puzzle, "test", 20), 2, 7)
+    weight = torch.ones((), requires_grad=True)
+    (weight * found.values["score"]).sum().backward()
+    assert weight.grad == found.values["score"].sum()
+    found.answers.zero_()

@@ -79,7 +79,6 @@ class Evaluation:
         return self.values["solved"] > 0.5
 
 
-@torch.inference_mode()
 def evaluate(
     reasoner: Reasoner,
     puzzle: Puzzle,
@@ -112,12 +111,12 @@ def evaluate(
     batch_size = min(batch_size, len(puzzles))
     needed = len(puzzles) * num_steps * BYTES_OF_A_STEP
     require_memory(needed, f"{num_steps:,} steps of {len(puzzles):,} puzzles")
-    with by_puzzle(seed, device):
-        ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
-        trained = min(reasoner.improvement_steps, num_steps)
-        values: list[dict[str, Tensor]] = []
-        answers: list[Tensor] = []
-        seconds = 0.0
+    ledger = Ledger(batch_size, num_steps, reasoner.passes_per_step, device)
+    trained = min(reasoner.improvement_steps, num_steps)
+    values: list[dict[str, Tensor]] = []
+    answers: list[Tensor] = []
+    seconds = 0.0
+    with by_puzzle(seed, device), torch.inference_mode():
         for first in range(0, len(puzzles), batch_size):
             batch = puzzles[first : first + batch_size]
             state = None if start is None else start(batch["question"])
@@ -138,5 +137,6 @@ def evaluate(
                 work.done((first + len(batch) * k / num_steps) / len(puzzles))
             values.append({name: v.cpu() for name, v in ledger.values(len(batch)).items()})
             answers.append(lanes.now.answer.cpu())
-        joined = {name: torch.cat([part[name] for part in values]) for name in values[0]}
-        return Evaluation(ledger, joined, torch.cat(answers), seconds)
+    # joined outside of inference mode: what is returned may be trained on
+    joined = {name: torch.cat([part[name] for part in values]) for name in values[0]}
+    return Evaluation(ledger, joined, torch.cat(answers), seconds)
