@@ -77,6 +77,11 @@ def test_the_best_of_a_column_is_the_least_where_less_is_better(grid):
     assert best(table(*grid, metric="seconds")) == [(1, 0), (1, 1)]
     assert best(table(*grid[:5])) == []
     assert table(*grid, metric="seconds").cells[0, 0].interval[0] < 0
+    ties = [place for place in table(*grid).cells if table(*grid).is_tie(*place)]
+    assert ties == [(1, 0), (1, 1)]
+    for folder in grid[5:7]:  # label, countdown: its interval is 48.3 to 73.7 %
+        change_json(folder / "summary.json", solved=0.01)
+    assert not table(*grid).is_tie(1, 0)
 
 
 def test_unequal_budgets_are_told_unless_they_name_the_rows(grid):
@@ -240,7 +245,7 @@ def test_rows_and_columns_by_any_settings(grid):
     assert rows_of(result)[0] == "countdown, awr"
     header, first = as_markdown(result, "pir table").splitlines()[:3:2]
     assert header == "| env, `objective.name` | `seed=1` | `seed=2` | `seed=3` |"
-    assert first.startswith("| countdown, awr | 70.0 % (73.8 to 85.0 %), one seed | 75.0 %")
+    assert first.startswith("| countdown, awr | 70.0 % = (73.8 to 85.0 %), one seed | 75.0 %")
     with pytest.raises(UserError, match=r"rows=objective.nam is no .* mean objective.name\?"):
         table(*grid, rows=("objective.nam",))
     with pytest.raises(UserError, match=r"columns=evn is no .* mean env\?"):
@@ -276,12 +281,13 @@ def test_markdown_as_it_is_pasted(grid):
         "| objective | countdown | maze |",
         "| --- | --- | --- |",
         "| awr | **77.0 %** (56.7 to 97.3 %), 3 seeds | **97.0 %** (71.6 to 100.0 %), 2 seeds |",
-        "| label | 61.0 % (48.3 to 73.7 %), 2 seeds | 50.0 % (73.8 to 85.0 %), one seed |",
+        "| label | 61.0 % = (48.3 to 73.7 %), 2 seeds | 50.0 % = (73.8 to 85.0 %), one seed |",
         "| floor: random answers | 2.3 % | 2.3 % |",
         "| training forward passes | 0.001 M to 0.003 M | 0.001 M to 0.002 M |",
         "",
         "`solved`: mean over seeds; 95 % intervals by Student's t over seeds; of one seed Wilson's "
-        "over its puzzles, which says nothing of other seeds; bold: best of its column. "
+        "over its puzzles, which says nothing of other seeds; bold: best of its column; "
+        "=: a tie, as its interval overlaps that of the best. "
         "Budgets of countdown are unequal: 1,500 to 2,000 forward passes and 1.5 to 2 minutes. "
         "Budgets of maze are unequal: 1,000 to 1,500 forward passes and 1 to 1.5 minutes.",
         "",

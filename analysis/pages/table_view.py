@@ -113,6 +113,7 @@ def as_json(table: RunTable, command: str) -> dict[str, Any]:
                 "interval_over": _over(cell),
                 "seeds": len(cell.values),
                 "best": table.is_best(i, j),
+                "tie": table.is_tie(i, j),
                 "values": cell.values,
                 "runs": [str(entry.run.folder) for entry in cell.entries],
                 **(_times(cell) if table.timed else {}),
@@ -229,6 +230,8 @@ def _cell(table: RunTable, row: int, column: int, mark: Mark) -> str:
     text = write(cell.mean)
     if table.is_best(row, column):
         text = mark(text)
+    elif table.is_tie(row, column):
+        text += " ="
     if cell.interval is not None:
         low, high = map(write, cell.interval)
         text += f" ({low.removesuffix(' %').removesuffix(' min')} to {high})"
@@ -270,6 +273,8 @@ def _notes(table: RunTable, code: Mark, best: str) -> list[str]:
         parts.append("of one seed Wilson's over its puzzles, which says nothing of other seeds")
     if any(table.is_best(*place) for place in table.cells):
         parts.append(f"{best}: best of its column")
+    if any(table.is_tie(*place) for place in table.cells):
+        parts.append("=: a tie, as its interval overlaps that of the best")
     notes = ["; ".join(parts) + "."]
     if table.differing:
         notes.append(f"Rows differ also in {_some(table.differing, SETTINGS_NAMED, code)}.")

@@ -147,6 +147,14 @@ class RunTable:
         best = min if _name(self.metric) in COSTS else max
         return len(known) > 1 and means.get(row) == best(known)
 
+    def is_tie(self, row: int, column: int) -> bool:
+        """Says whether a mean that is not the best has an interval that overlaps the best one's."""
+        if self.is_best(row, column):
+            return False
+        best = (c for (i, j), c in self.cells.items() if j == column and self.is_best(i, j))
+        own, theirs = self.cells[row, column].interval, next((c.interval for c in best), None)
+        return own is not None and theirs is not None and _overlap(own, theirs)
+
     @property
     def shown(self) -> list[str]:
         """The settings that tell the rows apart: those asked for, and as few others as do."""
@@ -235,6 +243,10 @@ def make_table(
         mixed,
         share,
     )
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
 
 
 def shown_keys(rows: Sequence[Settings], asked: Sequence[str]) -> list[str]:
