@@ -40,7 +40,7 @@ ENV = [
     "_target_", "nosuch",
 ]  # fmt: skip
 GROUPS = ["env", "model", "objective", "optim", "trainer", "logger", "exit", "experiment", "recipe",
-          "recipe_pair", "objective/targets"]  # fmt: skip
+          "recipe_pair", "recipe_objective", "objective/targets"]  # fmt: skip
 
 
 def keys(command: str) -> list[str]:

@@ -169,7 +169,11 @@ def quote(value: str) -> str:
 def known_keys(command: str) -> set[str]:
     """Returns what the keys of a command's settings begin with."""
     known = set(SCHEMAS[command].__annotations__) - {"choices"}
-    return known | {"recipe", "recipe_pair", "experiment"} if command == "train" else known
+    return (
+        known | {"recipe", "recipe_pair", "recipe_objective", "experiment"}
+        if command == "train"
+        else known
+    )
 
 
 def _setting(command: str, word: str, sweeping: bool) -> str:

@@ -23,6 +23,7 @@ GROUPS = {
     "exits": "exit",
     "recipes": "recipe",
     "recipe_pairs": "recipe_pair",
+    "recipe_objectives": "recipe_objective",
     "experiments": "experiment",
 }
 

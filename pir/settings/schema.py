@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pir.settings.model import ModelSettings
 from pir.settings.training import TrainerSettings
@@ -248,8 +248,26 @@ SCHEMAS = {
 }
 
 
+OBJECTIVES = {"sudoku9": "truncated"}
+"""Objectives of puzzles that have one of their own where none is named."""
+
+
+def objective_for(env: str, *, _root_: DictConfig) -> str:
+    """Returns the objective of a puzzle, the one that is named or else the one that suits it.
+
+    Args:
+        env: name of the puzzle.
+        _root_: the choices that are known.
+    """
+    return str(_root_.get("objective") or OBJECTIVES.get(env, "set_likelihood"))
+
+
 def register_schemas() -> None:
-    """Makes the dataclasses known to Hydra: `<command>_schema`, and `_shared` of the models."""
+    """Makes the dataclasses known to Hydra: `<command>_schema`, and `_shared` of the models.
+
+    And the resolver that configs/train.yaml chooses an objective with.
+    """
+    OmegaConf.register_new_resolver("objective_for", objective_for, replace=True)
     ConfigStore.instance().store(group="model", name="_shared", node=asdict(ModelSettings()))
     for command, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{command}_schema", node=schema)
