@@ -248,18 +248,19 @@ SCHEMAS = {
 }
 
 
-OBJECTIVES = {"sudoku9": "truncated"}
-"""Objectives of puzzles that have one of their own where none is named."""
+OBJECTIVES = {"sudoku9_trm": "truncated"}
+"""Objectives of a model on a puzzle, ENV_MODEL, that have one of their own where none is named."""
 
 
-def objective_for(env: str, *, _root_: DictConfig) -> str:
-    """Returns the objective of a puzzle, the one that is named or else the one that suits it.
+def objective_for(env: str, model: str, *, _root_: DictConfig) -> str:
+    """Returns the objective of a run, the one that is named or else the one that suits it.
 
     Args:
         env: name of the puzzle.
+        model: name of the model.
         _root_: the choices that are known.
     """
-    return str(_root_.get("objective") or OBJECTIVES.get(env, "set_likelihood"))
+    return str(_root_.get("objective") or OBJECTIVES.get(f"{env}_{model}", "set_likelihood"))
 
 
 def register_schemas() -> None:
