@@ -364,15 +364,12 @@ def choices(weights: Tensor, count: int = 1) -> Tensor:
     """Draws columns by their weights (rows, ..., C), with replacement: int64 (rows, ..., count).
 
     From torch's generator; rows of other processes draw as many numbers, whatever their weights.
-    Where a run has diverged weights are no numbers: all columns are alike then, as the loss will
-    say what has happened, and to ask here would make the host wait for a GPU.
     """
     share = noise.SHARE.get()
-    weights = torch.where(weights.isfinite().all(-1, keepdim=True), weights, 1.0)
+    weights = torch.where(weights.isfinite().all(-1, keepdim=True), weights, 1.0)  # if it diverged
     every = weights if share is None else share.spread(weights)
-    numbers = every.flatten(0, -2).multinomial(count, replacement=True)
-    numbers = numbers.view(*every.shape[:-1], count)
-    return numbers if share is None else share.of(numbers)
+    drawn = every.flatten(0, -2).multinomial(count, replacement=True).view(*every.shape[:-1], count)
+    return drawn if share is None else share.of(drawn)
 
 
 def sample_answers(
