@@ -150,3 +150,19 @@ def slow_cross_entropy(puzzle: Puzzle, step: Rollout, target: Tensor) -> Tensor:
         for cell in counted:
             slow = slow - policy[b, cell, int(target[b, cell])] / len(counted) / len(target)
     return slow
+
+
+def make_episodes(
+    puzzle: Puzzle, term: Term, num_steps: int = 3, **options: object
+) -> list[Rollout]:
+    """Rollouts of 4 lanes by an untrained model that reads the answer written so far."""
+    options = {"written_answer": True, "value_head": True} | options
+    steps = make_rollout(puzzle, num_steps, term, lanes_per_puzzle=term.lanes_per_puzzle, **options)
+    return make_leaves(steps)
+
+
+def scores_by_hand(puzzle: Puzzle, steps: Sequence[Rollout]) -> list[list[float]]:
+    """The score of every lane's answer before step 1, and after each step."""
+    question = steps[0].puzzles["question"]
+    held = [question, *(step.after.answer for step in steps)]
+    return [puzzle.verify(question, answer).score.tolist() for answer in held]

@@ -12,7 +12,7 @@ from pir.envs.queens.rules import Queens
 from pir.cli.commands.solve import Given, solve_all
 from pir.cli.main import main
 from pir.components import Components
-from pir.evaluation.batch_size import _Peak
+from pir.evaluation.batch_size import Peak
 from pir.evaluation.exit_sweep import run_rule
 from pir.evaluation.plan import Plan
 from pir.evaluation.rollouts import evaluate, held_out
@@ -186,7 +186,7 @@ def test_more_steps_need_no_more_memory(kind):
     model, puzzles = make_model(kind, puzzle), held_out(puzzle, "test", 20)
     peaks = {}
     for num_steps in (4, 64):
-        with _Peak() as peak:
+        with Peak() as peak:
             evaluate(model, puzzle, puzzles, num_steps)
         peaks[num_steps] = peak.most
     of_ledger = 60 * len(puzzles) * sum(each.width for each in STATISTICS.values()) * 4

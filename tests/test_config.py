@@ -68,9 +68,6 @@ def components(node):
 
 
 PAPER = ("hidden_size", "heads", "mixer", "expansion", "improvement_steps", "halt_head")
-OWN = {"maze_hard": {"augment_file": False}}
-"""Settings of files of puzzles that one env has otherwise than its class."""
-
 OF_A_SIZE = {
     "trm_7m": (*PAPER, "cycles", "latent_steps"),
     "trm_5m": (*PAPER, "cycles", "latent_steps"),
@@ -85,6 +82,9 @@ OF_A_SIZE = {
     "feedforward_deep": ("improvement_steps", "layers"),
 }
 """What a model's file sets otherwise than its class, by what the file is for."""
+
+OWN = {"maze_hard": {"augment_file": False}}
+"""Settings of files of puzzles that one env has otherwise than its class."""
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_deep_evaluation_needs_no_more_memory_than_shallow():
     model, puzzles = TRM(puzzle, **SMALL | {"hidden_size": 64}), held_out(puzzle, "val", 50)
     most = {}
     for depth in (4, 64):
-        with batch_size._Peak() as peak:
+        with batch_size.Peak() as peak:
             result = evaluate(model, puzzle, puzzles, depth)
         most[depth] = peak.most
     statistics = sum(values.nbytes for values in result.values.values())

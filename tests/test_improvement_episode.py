@@ -1,6 +1,5 @@
 """The episode of revised answers: the same as in the environment, and its laws."""
 
-import pytest
 import torch
 from pir.envs.views.episode import Episode
 from pir.envs.views.torchrl_view import PuzzleEnv
@@ -13,16 +12,13 @@ from pir.objectives import (
 from pir.objectives.episodes import generalized_advantages, returns, rewards
 from pir.rollout import replay, stack
 from tests.objective_steps import (
-    PUZZLES,
+    make_episodes,
     make_model,
     make_rollout,
+    small_puzzle,
 )
-from tests.test_episode_objectives import make_episodes
 
-
-@pytest.fixture(params=PUZZLES)
-def puzzle(request):
-    return PUZZLES[request.param]()
+puzzle = small_puzzle
 
 
 def test_a_rollout_is_an_episode_of_the_environment(puzzle):

@@ -169,11 +169,9 @@ def quote(value: str) -> str:
 def known_keys(command: str) -> set[str]:
     """Returns what the keys of a command's settings begin with."""
     known = set(SCHEMAS[command].__annotations__) - {"choices"}
-    return (
-        known | {"recipe", "recipe_pair", "recipe_objective", "experiment"}
-        if command == "train"
-        else known
-    )
+    if command == "train":
+        known |= {"recipe", "recipe_pair", "recipe_objective", "experiment"}
+    return known
 
 
 def _setting(command: str, word: str, sweeping: bool) -> str:

@@ -33,10 +33,11 @@ POLICIES = 16
 """Values per token and position that the ledger's statistics hold at once."""
 
 
-class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that come to be, and the most that are alive at once."""
 
     def __init__(self) -> None:
+        """Counts from now on."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.alive = self.most = 0
         self.seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
@@ -78,7 +79,7 @@ def bytes_per_puzzle(reasoner: Reasoner, question: Tensor) -> int:
     for count in (1, 2):
         questions = question.repeat(count, 1)
         k = torch.ones(count, dtype=torch.int64, device=question.device)
-        with own_random_stream(question.device), _Peak() as peak:
+        with own_random_stream(question.device), Peak() as peak:
             state, condition = reasoner.start(questions), reasoner.context(questions)
             improved = reasoner.improve(questions, state, k, condition)
             logits = reasoner.read_out(improved).logits

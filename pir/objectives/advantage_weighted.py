@@ -139,12 +139,10 @@ class AdvantageWeighted(Term):
             question = rollout.puzzles["question"].flatten(0, 1)[:: self.samples]
             answers = rollout.after.answer.reshape(len(question), self.samples, -1)
             advantage = conflict_advantage(puzzle, question, answers)
+        elif self.advantage == "group":
+            advantage = group_advantage(last_scores(rollout, self.samples))[..., None]
         else:
-            if self.advantage == "group":
-                own = group_advantage(last_scores(rollout, self.samples))
-            else:
-                own = returns(rewards(rollout)).reshape(-1, self.samples)
-            advantage = own[..., None]
+            advantage = returns(rewards(rollout)).reshape(-1, self.samples, 1)
         return self._weight_or_zero(advantage).reshape(rollout.numel(), 1, -1)
 
     def _weight_or_zero(self, advantage: Tensor) -> Tensor:

@@ -266,7 +266,7 @@ def objective_for(env: str, model: str, *, _root_: DictConfig) -> str:
 def register_schemas() -> None:
     """Makes the dataclasses known to Hydra: `<command>_schema`, and `_shared` of the models.
 
-    And the resolver that configs/train.yaml chooses an objective with.
+    OmegaConf learns the resolver by which configs/train.yaml chooses an objective.
     """
     OmegaConf.register_new_resolver("objective_for", objective_for, replace=True)
     ConfigStore.instance().store(group="model", name="_shared", node=asdict(ModelSettings()))

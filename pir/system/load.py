@@ -56,9 +56,12 @@ class OtherPrograms:
 
 def usable_cores() -> int:
     """Returns the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(_usable()) or os.cpu_count() or 1
+
+
+def _usable() -> set[int]:
+    """Returns their numbers, none where the system does not say."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 def _own_seconds() -> float:
@@ -71,12 +74,11 @@ def _busy_seconds() -> float | None:
 
     Cores that this process may not use are left out: on a shared machine others keep them busy.
     """
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    total = 0
+    total, usable = 0, {f"cpu{number}" for number in _usable()}
     try:
         for line in STAT.read_text().splitlines():
             name, *words = line.split()
-            if name.removeprefix("cpu").isdecimal() and int(name.removeprefix("cpu")) in usable:
+            if name in usable:
                 ticks = list(map(int, words[:8]))  # user nice system idle iowait irq softirq steal
                 total += sum(ticks) - ticks[3] - ticks[4]
         return total / os.sysconf("SC_CLK_TCK") if total else None
