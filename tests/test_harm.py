@@ -36,6 +36,23 @@ def test_the_interval_holds_the_true_area():
     assert 0.91 < held < 0.99
 
 
+def test_a_mean_over_steps_and_its_interval():
+    """Steps weigh by their first kind; an interval holds though the steps share their noise."""
+    rng = np.random.default_rng(2)
+
+    def draw():
+        positive = rng.random((150, 4)) < (0.1, 0.2, 0.3, 0.4)
+        return rng.normal(size=(150, 1)) + 0.3 * rng.normal(size=(150, 4)) + positive, positive
+
+    numbers, positive = draw()
+    each = [auroc(*step).area for step in zip(numbers.T, positive.T, strict=True)]
+    assert auroc(numbers, positive).area == pytest.approx(np.average(each, weights=positive.sum(0)))
+    drawn = [auroc(*draw()) for _ in range(300)]
+    truth = np.mean([area.area for area in drawn])
+    held = np.mean([area.low < truth < area.high for area in drawn])
+    assert 0.91 < held < 0.99
+
+
 def test_what_cannot_be_told():
     positive = np.arange(40) < 20
     assert auroc(np.zeros(40), positive).area == 0.5
@@ -63,7 +80,7 @@ def test_a_run_whose_entropy_tells_harm(tmp_path):
     assert "advantage_margin" not in after
     assert all(0.3 < each.area < 0.7 for each in after["entropy"])
     sentence = harm.describe_harm(Run(folder))
-    assert "entropy after it 1, advantage margin (needs the label) 0." in sentence
+    assert "entropy after it 1.00 (1.00 to 1.00), advantage margin (needs the label) 0." in sentence
 
 
 def test_a_run_without_harm_says_so(tmp_path):

@@ -1,7 +1,5 @@
 """Figure of what tells, before or after a step, that it harms the policy."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
@@ -9,7 +7,7 @@ from pir.analysis.figures.layout import legend_below, one_row_per_run, side_by_s
 from pir.analysis.figures.style import COLOURS, MUTED
 from pir.analysis.reading.runs import Run
 from pir.analysis.statistics.auroc import Area, auroc
-from pir.analysis.words import listed, number
+from pir.analysis.words import listed
 
 HARM = 1e-3
 """A step harms a puzzle if it takes more than so much log-probability from the label, in nats, the
@@ -83,22 +81,27 @@ def _draw_areas(axis: Axes, run: Run, ahead: int) -> None:
     axis.set_ylim(0, 1)
 
 
-def _means(run: Run) -> Iterator[tuple[float, str]]:
-    """Yields the mean area over next steps of each statistic, weighted by the puzzles they harm."""
-    harms = (run.step_values("log_prob_gain")["log_prob_gain"] < -HARM).sum(0)[1:]
-    for name, each in areas(run, 1).items():
-        area = np.array([a.area for a in each])
-        known = np.isfinite(area)
-        yield float(np.average(area[known], weights=harms[known])), name
+def mean_areas(run: Run) -> dict[str, Area]:
+    """Returns how well each statistic tells that the next step harms, a mean over steps.
+
+    Steps weigh by the puzzles that they harm.
+    """
+    values = run.step_values("log_prob_gain", *SIGNS)
+    harms = values["log_prob_gain"] < -HARM
+    found = {name: auroc(sign * values[name][:, :-1], harms[:, 1:]) for name, sign in SIGNS.items()}
+    return {name: each for name, each in found.items() if np.isfinite(each.area)}
 
 
 def describe_harm(run: Run) -> str:
     """Says how well each statistic tells that the next step harms."""
-    means = sorted(_means(run), reverse=True)
+    means = sorted(mean_areas(run).items(), key=lambda named: (-named[1].area, named[0]))
     if not means:
         return "Too few steps harm a puzzle to say what tells it."
-    told = [f"{NAMES[name]} {number(area)}" for area, name in means]
+    told = [
+        f"{NAMES[name]} {mean.area:.2f} ({mean.low:.2f} to {mean.high:.2f})" for name, mean in means
+    ]
     return (
         "Whether the next step takes log-probability from the label is told with these areas under "
-        f"the ROC curve, means over steps by the puzzles they harm: {listed(told)}."
+        "the ROC curve, means over steps by the puzzles they harm, with 95 % intervals: "
+        f"{listed(told)}."
     )
