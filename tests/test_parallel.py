@@ -14,7 +14,7 @@ from pir.errors import UserError
 from pir.system import processes
 from tests.conftest import TINY
 from tests.together import AGAIN, CASES, EXACT, HALTING, LATE
-from tests.training_runs import go_on, read_rows, start
+from tests.training_runs import assert_same_run, go_on, read_rows, start
 
 FILES = ("metrics.csv", "improvement.csv", "improvement_train.csv")
 
@@ -103,25 +103,28 @@ def test_a_sweep_is_none_of_torchruns(pir_here, monkeypatch, tmp_path):
     assert "torchrun is for a single one" in done.stderr
 
 
-@pytest.mark.slow
-def test_torchrun_starts_a_run_again_whose_process_was_killed(pir, tmp_path):
-    words = [*TINY, *EXACT, "trainer.max_optimizer_steps=200", "trainer.eval_every=20"]
-    pir("train", *words, f"run={tmp_path / 'one'}")
-    run, again = tmp_path / "two", ["--nproc-per-node", "2", "--max-restarts", "2", "-m", "pir"]
-    command = [sys.executable, "-m", "torch.distributed.run", *again, "train", *words]
-    group = subprocess.Popen([*command, f"run={run}"], stderr=subprocess.PIPE, text=True)
+def kill_one_of(group: subprocess.Popen[str], run: Path, rows: int, number: int) -> None:
+    """Kills a process of torchrun's as soon as the run has so many rows."""
     deadline = time.monotonic() + 100
-    while len(read_rows(run / "metrics.csv")) < 20 and time.monotonic() < deadline:
+    while len(read_rows(run / "metrics.csv")) < rows and time.monotonic() < deadline:
         time.sleep(0.05)
     listed = subprocess.run(["pgrep", "-P", str(group.pid)], capture_output=True, check=True)
-    os.kill(int(listed.stdout.split()[-1]), signal.SIGKILL)
-    _, errors = group.communicate(timeout=150)
+    os.kill(int(listed.stdout.split()[number]), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_whose_processes_were_killed(pir, tmp_path):
+    """First the second process is killed, then the one that writes: to the bit as if none was."""
+    words = [*TINY, *EXACT, "trainer.max_optimizer_steps=400", "trainer.eval_every=20"]
+    again = ["--nproc-per-node", "2", "--max-restarts", "3", "-m", "pir"]
+    command = [sys.executable, "-m", "torch.distributed.run", *again, "train", *words]
+    whole, run = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, f"run={whole}"], capture_output=True, check=True, timeout=150)
+    group = subprocess.Popen([*command, f"run={run}"], stderr=subprocess.PIPE, text=True)
+    kill_one_of(group, run, rows=10, number=1)
+    kill_one_of(group, run, rows=25, number=0)
+    _, errors = group.communicate(timeout=200)
     assert group.returncode == 0, errors
-    assert "two (resumed)" in errors
-    for name in FILES:
-        steps = [
-            [(row["optimizer_step"], row.get("k"), row.get("puzzles_seen")) for row in rows]
-            for rows in (read_rows(run / name), read_rows(tmp_path / "one" / name))
-        ]
-        assert steps[0] == steps[1]
-    pir("train", f"resume={run}", "trainer.max_optimizer_steps=210")
+    assert errors.count("killed (resumed)") == 2
+    assert_same_run(run, whole)
+    pir("train", f"resume={run}", "trainer.max_optimizer_steps=410")
