@@ -44,7 +44,8 @@ def refuse_misfit(
     if objective.update != "step" and not schedule.whole_rollouts:
         raise UserError(
             f"objective.update={objective.update} gathers the gradient of steps of one rollout: "
-            "set trainer.lanes=synchronous"
+            "set trainer.lanes=synchronous, or take an objective that updates after every step, "
+            "such as objective=set_likelihood"
         )
     if settings.late_share > 0 and schedule.reads_outcomes:
         raise UserError(
