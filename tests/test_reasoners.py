@@ -43,17 +43,6 @@ REASONERS = {
     "qwen3 by cache": lambda: language_model(QWEN3, channel="cache"),
 }
 
-SLOW_TO_COMPILE = (
-    "trm without z",
-    "trm of two z",
-    "trm, averaged",
-    "dual by cache",
-    "dual, frozen",
-    "soft embedding",
-    "gpt2",
-    "qwen3 by cache",
-)
-
 
 @pytest.fixture(scope="module")
 def puzzle():
@@ -100,7 +89,7 @@ def test_bfloat16_is_close_to_float32(build, question, puzzle):
 
 @pytest.mark.parametrize(
     "build",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW_TO_COMPILE else []) for n in REASONERS],
+    [pytest.param(n, marks=[pytest.mark.slow] if n != "trm" else []) for n in REASONERS],
     indirect=True,
 )
 def test_compiled_is_eager(build, question):
