@@ -188,6 +188,8 @@ def test_progressive_goes_on_from_a_random_step(puzzle):
         nll = -slow.logits.log_softmax(-1).gather(-1, step.puzzles["solution"].long()[..., None])
         expected = (torch.where(written, nll.squeeze(-1), 0).sum(1) / written.sum(1)).mean()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+        ours, slopes = (gradients(each, list(model.parameters())) for each in (loss, expected))
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, slopes, strict=True))
     assert len(seen) > 4
 
 

@@ -72,6 +72,7 @@ def test_a_run_whose_entropy_tells_harm(tmp_path):
     harms = rng.random(shape) < 0.3
     values["log_prob_gain"] = np.where(harms, -0.1, 0.1).astype(np.float32)
     values["entropy"] = np.roll(harms, -1, axis=1) + 0.9 * rng.random(shape)
+    values["overshoot"] = harms & (rng.random(shape) < 0.5)
     values["advantage_margin"] = ~np.roll(harms, -1, axis=1) + 2 * rng.random(shape)
     np.savez(folder / "eval/steps.npz", **values)
     before, after = (harm.areas(Run(folder), ahead) for ahead in (1, 0))
@@ -81,6 +82,9 @@ def test_a_run_whose_entropy_tells_harm(tmp_path):
     assert all(0.3 < each.area < 0.7 for each in after["entropy"])
     sentence = harm.describe_harm(Run(folder))
     assert "entropy after it 1.00 (1.00 to 1.00), advantage margin (needs the label) 0." in sentence
+    overshoots = harm.mean_areas(Run(folder), "overshoots")["entropy"].area
+    assert 0.85 < overshoots < 0.97  # it tells harm, and half of that is an overshoot
+    assert f"Whether it overshoots: entropy after it {overshoots:.2f}" in sentence
 
 
 def test_a_run_without_harm_says_so(tmp_path):

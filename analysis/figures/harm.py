@@ -1,4 +1,6 @@
-"""Figure of what tells, before or after a step, that it harms the policy."""
+"""Figure of what tells, before or after a step, that it harms the policy or overshoots."""
+
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,6 +27,13 @@ SIGNS = {
 
 NEEDS_LABEL = "advantage_margin"
 
+EVENTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "harms": ("log_prob_gain", lambda gain: gain < -HARM),
+    "overshoots": ("overshoot", lambda overshoot: overshoot > 0.5),
+}
+"""What is told: the statistic of a step that it is read off, and how. A step that overshoots raises
+no score, but a smaller one in its direction would have made the label more likely."""
+
 NAMES = {
     "advantage_margin": "advantage margin (needs the label)",
     "kl": "KL of the step",
@@ -35,43 +44,53 @@ NAMES = {
 }
 
 
-def areas(run: Run, ahead: int) -> dict[str, list[Area]]:
-    """Returns how well each statistic of a step tells harm `ahead` steps later, step by step.
+def areas(run: Run, ahead: int, event: str = "harms") -> dict[str, list[Area]]:
+    """Returns how well each statistic of a step tells an event `ahead` steps later, step by step.
 
     With `ahead` = 0 the margin is left out, as it is made of the gain that defines harm.
     """
-    names = [name for name in SIGNS if ahead or name != NEEDS_LABEL]
-    values = run.step_values("log_prob_gain", *names)
-    harms = values["log_prob_gain"] < -HARM
-    last = harms.shape[1] - ahead
+    values, happens = _values(run, event)
+    last = happens.shape[1] - ahead
     found = {
-        name: [auroc(SIGNS[name] * values[name][:, k], harms[:, k + ahead]) for k in range(last)]
-        for name in names
+        name: [auroc(sign * values[name][:, k], happens[:, k + ahead]) for k in range(last)]
+        for name, sign in SIGNS.items()
+        if ahead or name != NEEDS_LABEL
     }
     return {name: each for name, each in found.items() if np.isfinite([a.area for a in each]).any()}
 
 
-@one_row_per_run(3.6, lambda run: 2)
+def _values(run: Run, event: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns the statistics of all steps, and where the event is, bool (puzzles, steps)."""
+    statistic, happens = EVENTS[event]
+    values = run.step_values(statistic, *SIGNS)
+    return values, happens(values[statistic])
+
+
+@one_row_per_run(3.6, lambda run: 3)
 def draw_harm(figure: SubFigure, run: Run) -> None:
     """Draws the area under the ROC curve of every statistic against the step."""
-    left, right = side_by_side(figure, 2, sharey=True)
-    for axis, ahead, title in (
-        (left, 1, "the next step harms: told before it"),
-        (right, 0, "the step harms: told after it"),
+    axes = side_by_side(figure, 3, sharey=True)
+    for axis, ahead, event, title in zip(
+        axes,
+        (1, 1, 0),
+        ("harms", "overshoots", "harms"),
+        ("the next step harms", "the next step overshoots", "the step harms: told after it"),
+        strict=True,
     ):
-        _draw_areas(axis, run, ahead)
+        _draw_areas(axis, run, ahead, event)
         axis.set_title(title)
+    left = axes[0]
     left.set_ylabel("area under the ROC curve")
     handles, names = left.get_legend_handles_labels()
     if handles:
         legend_below(figure, 3, handles=handles, labels=names)
 
 
-def _draw_areas(axis: Axes, run: Run, ahead: int) -> None:
+def _draw_areas(axis: Axes, run: Run, ahead: int, event: str) -> None:
     colours = dict(zip(SIGNS, COLOURS, strict=False))
     axis.axhline(0.5, color=MUTED, linewidth=0.8, linestyle=":")
     last = 1
-    for name, each in areas(run, ahead).items():
+    for name, each in areas(run, ahead, event).items():
         steps = np.arange(1, len(each) + 1)
         last = len(each)
         area, low, high = np.array(each).T
@@ -81,27 +100,34 @@ def _draw_areas(axis: Axes, run: Run, ahead: int) -> None:
     axis.set_ylim(0, 1)
 
 
-def mean_areas(run: Run) -> dict[str, Area]:
-    """Returns how well each statistic tells that the next step harms, a mean over steps.
+def mean_areas(run: Run, event: str = "harms") -> dict[str, Area]:
+    """Returns how well each statistic tells an event of the next step, a mean over steps.
 
-    Steps weigh by the puzzles that they harm.
+    Steps weigh by the puzzles for which it happens.
     """
-    values = run.step_values("log_prob_gain", *SIGNS)
-    harms = values["log_prob_gain"] < -HARM
-    found = {name: auroc(sign * values[name][:, :-1], harms[:, 1:]) for name, sign in SIGNS.items()}
+    values, happens = _values(run, event)
+    found = {
+        name: auroc(sign * values[name][:, :-1], happens[:, 1:]) for name, sign in SIGNS.items()
+    }
     return {name: each for name, each in found.items() if np.isfinite(each.area)}
 
 
 def describe_harm(run: Run) -> str:
-    """Says how well each statistic tells that the next step harms."""
-    means = sorted(mean_areas(run).items(), key=lambda named: (-named[1].area, named[0]))
-    if not means:
+    """Says how well each statistic tells that the next step harms, and that it overshoots."""
+    harms, overshoots = _told(run, "harms"), _told(run, "overshoots")
+    if not harms:
         return "Too few steps harm a puzzle to say what tells it."
-    told = [
-        f"{NAMES[name]} {mean.area:.2f} ({mean.low:.2f} to {mean.high:.2f})" for name, mean in means
-    ]
-    return (
+    sentence = (
         "Whether the next step takes log-probability from the label is told with these areas under "
         "the ROC curve, means over steps by the puzzles they harm, with 95 % intervals: "
-        f"{listed(told)}."
+        f"{harms}."
+    )
+    return sentence + (f" Whether it overshoots: {overshoots}." if overshoots else "")
+
+
+def _told(run: Run, event: str) -> str:
+    """Lists the mean areas of all statistics, the largest first; empty without any."""
+    means = sorted(mean_areas(run, event).items(), key=lambda named: (-named[1].area, named[0]))
+    return listed(
+        [f"{NAMES[name]} {area:.2f} ({low:.2f} to {high:.2f})" for name, (area, low, high) in means]
     )
