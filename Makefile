@@ -17,9 +17,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist l
 test: lint types
 	$(PYTEST) -m "not slow and not gpu"
 
-# The slow tests too, and those of the extras that bring language models and launchers of sweeps.
+# The slow tests too, and those of the extras that bring language models and a peer to measure.
 test-all: lint types
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,lm,sweeps]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,lm,bench]'
 	$(PYTEST)
 
 # The tests that need a CUDA device, a minute of training per reasoner among them, some side by side.

@@ -61,14 +61,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def compose_config(*overrides: str) -> DictConfig:
-    """Composes the settings of `pir train` without Hydra's command line."""
+def compose_config(*overrides: str, hydra: bool = False) -> DictConfig:
+    """Composes the settings of `pir train` without Hydra's command line, or with Hydra's own."""
     other_model = any(word.startswith("model=") for word in overrides)
     tiny = [word for word in TINY if not (other_model and word.startswith("model.latent_steps"))]
     register_schemas()
     GlobalHydra.instance().clear()
     with initialize_config_module("pir.configs", version_base="1.3"):
-        config = compose("train", overrides=["run=unused", *tiny, *overrides])
+        words = ["run=unused", *tiny, *overrides]
+        config = compose("train", overrides=words, return_hydra_config=hydra)
+    if hydra:
+        return config
     with open_dict(config):
         config.choices = {"env": "countdown", "model": "trm", "objective": "some"}
     OmegaConf.resolve(config)

@@ -83,7 +83,7 @@ def test_contenders_run_in_turn(monkeypatch):
         return steps * (0.1 if len(order) < 6 else 0.3)
 
     monkeypatch.setattr(Trained, "run", run)
-    settings, puzzle = SimpleNamespace(batch_size=4), SimpleNamespace(length=5)
+    settings, puzzle = SimpleNamespace(batch_size=4, compile="none"), SimpleNamespace(length=5)
     trainer = SimpleNamespace(settings=settings, puzzle=puzzle)
     monkeypatch.setattr(training, "trainer_of", lambda *_: trainer)
     rows = list(training.measure(["tiny"], ["peer"], 1.0, torch.device("cpu")))
@@ -93,8 +93,16 @@ def test_contenders_run_in_turn(monkeypatch):
     assert peer["times_as_long_as_pir"] == pytest.approx(5 / 3)
 
 
-def test_the_same_in_float32_is_said_in_lines(capsys):
+def test_the_same_in_float32_and_not_compiled_is_said_in_lines(capsys, monkeypatch):
+    built, inside = [], training.trainer_of
+
+    def trainer_of(config, *others):
+        built.append((config.model.dtype, config.trainer.compile))
+        return inside(config, *others)
+
+    monkeypatch.setattr(training, "trainer_of", trainer_of)
     assert main([*TINY, "against=float32"]) == 0
+    assert built == [("auto", "auto"), ("float32", "none")]
     out = capsys.readouterr().out.splitlines()
     assert "1 thread, torch " in out[0]
     assert out[1] == "tiny trm, batch 8, 6 tokens: pir"

@@ -1,5 +1,7 @@
 """Everything runs where its inputs are: on a second device that raises where devices meet."""
 
+import re
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -18,9 +20,14 @@ from pir.laws.second_device import SECOND, OtherRounding, SecondDevice
 from pir.models.conditioning import AnswerFlow
 from pir.models.trm import TRM
 from pir.objectives.advantage_weighted import advantage_weight, group_advantage
+from pir.runs import checkpoint
+from pir.runs.folder import RunFolder
 from pir.schedules import ByLedger
 from pir.training import hard_puzzles
+from pir.training.build import build_trainer
 from pir.training.hard_puzzles import HardPuzzles
+from pir.training.optim import NonFiniteLossError
+from tests.conftest import compose_config
 from tests.elsewhere import (
     CONFIGS,
     FAMILIES,
@@ -31,6 +38,7 @@ from tests.elsewhere import (
     train_and_resume,
 )
 from tests.puzzles import VARIANTS
+from tests.training_runs import read_rows
 
 
 def test_every_family_of_reasoners_is_tried():
@@ -53,6 +61,27 @@ def test_every_reasoner_trains_elsewhere(tmp_path, model):
         pytest.importorskip("transformers")
     with second_device():
         train_and_resume(tmp_path, "xpu:0", f"model={model}", *FAMILIES[model], steps=1)
+
+
+def test_a_loss_that_is_no_number_stops_at_the_next_row(tmp_path):
+    """Off the CPU losses are read when a row is written; last.pt is of before."""
+    words = ["device=xpu:0", "optim.lr=1e30", "optim.adamw_lr=1e30", "trainer.warmup_steps=0"]
+    with second_device():
+        config = compose_config(*words, "trainer.log_every=4", "trainer.max_optimizer_steps=40")
+        run = RunFolder(tmp_path / "run")
+        trainer = build_trainer(config, run)
+        run.create(config, ["pir", "train"])
+        with pytest.raises(NonFiniteLossError) as failed:
+            trainer.train()
+        found = re.search(
+            r"became (nan|inf) at optimizer step (\d+); .*last\.pt", str(failed.value)
+        )
+        saved = checkpoint.load(run.last, torch.device("cpu"))
+    assert found
+    first = int(found[2])
+    assert first < trainer.progress.optimizer_step < first + 5
+    assert all(bool(weight.isfinite().all()) for weight in saved["weights"].values())
+    assert all(int(row["optimizer_step"]) <= first for row in read_rows(run.metrics))
 
 
 @pytest.mark.parametrize("model", ["trm", "dual", "recurrent_depth"])

@@ -9,7 +9,7 @@ from pir.envs.graph.rules import Graph
 from pir.envs.maze.rules import Maze
 
 from pir.errors import UserError
-from pir.models.network import Attention, Convolution, rms_norm
+from pir.models.network import Attention, Convolution, TokenMixing, rms_norm
 from pir.models.trm import TRM
 from pir.reasoner import MASKED_LOGIT
 
@@ -206,3 +206,17 @@ def test_owners_tell_successors_of_different_nodes_apart():
     rows = owned[0, : graph.table_end].view(graph.nodes, graph.branching, -1)
     assert torch.allclose(rows[:, 0], rows[:, 1], atol=1e-6)
     assert not torch.allclose(rows[0], rows[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("length", [6, 81])
+def test_columns_of_zeros_change_nothing(length):
+    """A GPU pads token mixing to rows of 16 bytes: 81 tokens to 88."""
+    torch.manual_seed(0)
+    mixing, given = TokenMixing(length, 32), torch.randn(3, length, 5)
+    found = []
+    for spare in (0, -length % 8):
+        x = given.clone().requires_grad_()
+        mixed = mixing.padded(x, spare)
+        slopes = torch.autograd.grad(mixed.square().sum(), [x, *mixing.parameters()])
+        found.append((mixed, *slopes))
+    torch.testing.assert_close(*found)

@@ -2,9 +2,16 @@
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pir.laws.second_device import SECOND, Elsewhere
+from pir.runs.folder import RunFolder
 from pir.training import filling
+from pir.training.build import build_trainer
+from pir.training.optim import Updates
+from tests.conftest import compose_config
+from tests.elsewhere import second_device
 from tests.puzzles import VARIANTS
 from tests.training_runs import assert_equal, start
 
@@ -42,7 +49,7 @@ def by_number(lanes, fresh):
 
 @pytest.mark.parametrize("kind", ["staggered", "synchronous", "halting", "ledger"])
 def test_lanes_are_refilled_without_waiting(tmp_path, monkeypatch, kind):
-    """Staggered lanes know how many are finished; of others that number alone is read."""
+    """How many are finished is known, or that number alone is read."""
     words = ["model.halt_head=true", "objective=deep_supervision", f"trainer.lanes={kind}"]
     trainer = start(tmp_path / "run", *words, "model.improvement_steps=3")
     refilled, inside = [], filling.refill
@@ -57,7 +64,7 @@ def test_lanes_are_refilled_without_waiting(tmp_path, monkeypatch, kind):
     counts, read = [], filling._finished
 
     def finished(trainer, lanes):
-        if kind != "staggered":
+        if kind in ("halting", "ledger"):
             counts.append(read(trainer, lanes))
         else:
             with NoWaiting():
@@ -99,6 +106,46 @@ def test_answers_are_judged_without_waiting(name, monkeypatch):
 def test_a_verifier_that_searches_on_the_cpu_waits(monkeypatch):
     with pytest.raises(AssertionError, match="read by the CPU"):
         judged_on_the_device("maze", monkeypatch)
+
+
+class NothingRead(TorchFunctionMode):
+    """Refuses that what lies on the second device is read by the CPU, or used as a mask."""
+
+    READS = ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__")
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        if Elsewhere in types:
+            masks = name in ("__getitem__", "__setitem__") and any(
+                isinstance(i, torch.Tensor) and i.dtype is torch.bool
+                for i in (args[1] if isinstance(args[1], tuple) else (args[1],))
+            )
+            counted = name == "repeat_interleave" and isinstance(args[1], int)
+            assert counted or name not in WAITS | set(self.READS), name
+            assert not masks, f"{name} by a mask"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("objective", ["set_likelihood", "awr", "ppo", "truncated"])
+def test_lanes_are_filled_and_updated_without_waiting(tmp_path, monkeypatch, objective):
+    """Between two rows: then `Updates.read` looks at the losses, and the ledger at its sums."""
+    monkeypatch.setattr(Updates, "read", lambda self: None)
+    words = ["device=xpu:0", f"objective={objective}", "model.improvement_steps=3"]
+    with second_device():
+        trainer = build_trainer(compose_config(*words), RunFolder(tmp_path / "run"))
+        for _ in range(4):
+            with NothingRead():
+                filling.fill_lanes(trainer)
+                trainer._improve_lanes()
+        assert trainer.progress.optimizer_step >= 4
+
+
+@pytest.mark.parametrize("read", [bool, float, lambda x: x[x > 0], lambda x: x.cpu()])
+def test_that_guard_notices_too(read):
+    with second_device(), pytest.raises(AssertionError), NothingRead():
+        read(
+            torch.ones((), device=SECOND) if read in (bool, float) else torch.ones(3, device=SECOND)
+        )
 
 
 @pytest.mark.parametrize(

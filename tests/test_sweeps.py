@@ -3,7 +3,6 @@
 import os
 import pickle
 import sys
-from importlib.util import find_spec
 
 import pytest
 
@@ -14,7 +13,6 @@ from pir.system.terminal import Screen
 from tests.conftest import TINY, compose_config
 
 ROWS = ("metrics.csv", "improvement.csv")
-PACKAGES = {"joblib": "joblib", "submitit_local": "submitit"}
 
 
 def elsewhere(job: Job, monkeypatch: pytest.MonkeyPatch) -> Job:
@@ -29,11 +27,31 @@ def elsewhere(job: Job, monkeypatch: pytest.MonkeyPatch) -> Job:
     return made
 
 
-@pytest.mark.skipif(find_spec("joblib") is not None, reason="the launcher is installed")
-def test_a_launcher_that_is_not_there_is_said_to_be_an_extra(pir):
-    said = pir("train", "-m", "hydra/launcher=joblib", "seed=0,1", code=2).stderr
+def test_a_launcher_that_is_not_there_is_said_to_be_an_extra(pir, tmp_path):
+    """Hydra finds launchers in the namespace `hydra_plugins`, here a package without any."""
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins/__init__.py").touch()
+    words = ("train", "-m", "hydra/launcher=joblib", "seed=0,1")
+    said = pir(*words, code=2, PYTHONPATH=str(tmp_path)).stderr
     assert "hydra/launcher=joblib: there is no such choice" in said
     assert "reasoners[sweeps]" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "target", "options"),
+    [
+        (["joblib", "hydra.launcher.n_jobs=2"], "JoblibLauncher", {"n_jobs": 2}),
+        (
+            ["submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1"],
+            "SlurmLauncher",
+            {"partition": "gpu", "gpus_per_node": 1},
+        ),
+    ],
+)
+def test_launchers_are_composed(words, target, options):
+    launcher = compose_config(f"hydra/launcher={words[0]}", *words[1:], hydra=True).hydra.launcher
+    assert launcher._target_.endswith(target)
+    assert {name: launcher[name] for name in options} == options
 
 
 def test_a_job_brings_along_what_its_process_must_know(monkeypatch, tmp_path):
@@ -58,11 +76,8 @@ def test_a_job_that_fails_elsewhere_tells_the_sweep(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", PACKAGES)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_other_processes_run_the_jobs_of_a_sweep(pir, pir_here, tmp_path, launcher):
-    pytest.importorskip(
-        f"hydra_plugins.hydra_{PACKAGES[launcher]}_launcher", reason="needs the extra [sweeps]"
-    )
     words = ["env.numbers=9,3", *TINY]
     pir("train", "-m", f"hydra/launcher={launcher}", *words, f"run={tmp_path / 'wide'}", code=2)
     pir_here("train", "-m", *words, f"run={tmp_path / 'serial'}", code=2)

@@ -58,7 +58,7 @@ def measure(
 
     Args:
         presets: names of `PRESETS`.
-        against: peers: "float32" (the same trainer, its products in float32), "lucidrains", or
+        against: peers: "float32" (the same trainer, in float32 and not compiled), "lucidrains", or
             `module:function`, see `pir.bench.contenders`.
         seconds: that a round takes at least; it has at least one step.
         device: where to compute.
@@ -90,7 +90,7 @@ def _in_turn(
     trainers, contenders = {"pir": trainer}, dict[str, Contender](pir=ours)
     for name in against:
         if name == "float32":
-            config.model.dtype = "float32"
+            config.model.dtype, config.trainer.compile = "float32", "none"
             trainers[name] = trainer_of(config, batch_size)
             contenders[name] = Trained(trainers[name])
         else:
@@ -118,6 +118,7 @@ def _in_turn(
             "preset": preset,
             "model": model,
             "contender": name,
+            "compile": trainers[name].settings.compile if name in trainers else None,
             "batch_size": lanes,
             "tokens": trainer.puzzle.length,
             "milliseconds": 1000 * taken,

@@ -50,8 +50,9 @@ class LaneSchedule(ABC):
     def finished_count(self, steps_so_far: int, lanes: range) -> int | None:
         """Returns how many lanes take a new puzzle after a step, where that is known beforehand.
 
-        It is the number that `finished` marks, also in subclasses. Training then need not wait for
-        a device to tell it.
+        It is the number that `finished` marks in rollouts of K steps, also in subclasses. Training
+        then need not wait for a device to tell it; where an objective draws the length of rollouts
+        it asks the device all the same.
 
         Args:
             steps_so_far: improvement steps of this run, that one included.

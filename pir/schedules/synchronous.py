@@ -14,3 +14,7 @@ class Synchronous(LaneSchedule):
     def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
         """See `LaneSchedule.finished`."""
         return step.k >= length
+
+    def finished_count(self, steps_so_far: int, lanes: range) -> int:
+        """See `LaneSchedule.finished_count`."""
+        return len(lanes) if steps_so_far % self.num_steps == 0 else 0

@@ -86,4 +86,6 @@ def _finished(trainer: "Trainer", lanes: Lanes) -> int:
     first, count = trainer.share.first, trainer.share.count
     steps = trainer.progress.improvement_step
     known = trainer.state.schedule.finished_count(steps, range(first, first + count))
-    return int(lanes.finished.sum()) if known is None else known
+    if known is None or trainer.objective.depth is not None:
+        return int(lanes.finished.sum())
+    return known
