@@ -60,7 +60,13 @@ def assert_same(model, compile_it):
         torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("trm", "trm_candidates", "dual") else [pytest.mark.slow])
+        for n in BUILT_IN
+    ],
+)
 def test_every_reasoner_has_networks_that_can_be_traced(name):
     torch.manual_seed(0)
     model = BUILT_IN[name](build_puzzle("sudoku4"), **SMALL)

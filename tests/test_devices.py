@@ -46,7 +46,17 @@ def test_every_family_of_reasoners_is_tried():
     assert set(FAMILIES) == set(names("model")) - sizes
 
 
-@pytest.mark.parametrize("objective", names("objective"))
+FAST = ("awr", "cfg", "dis", "input_curriculum", "ppo", "recurrent_depth", "truncated")
+"""Objectives of every kind: the others are made of the same terms and run in the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
+        for name in names("objective")
+    ],
+)
 def test_every_objective_trains_elsewhere(tmp_path, objective):
     options = [] if objective in TELLING else ["trainer.replay_share=0.25"]
     with second_device():

@@ -126,7 +126,7 @@ class NothingRead(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("objective", ["set_likelihood", "awr", "ppo", "truncated"])
+@pytest.mark.parametrize("objective", ["awr", "ppo", "truncated"])
 def test_lanes_are_filled_and_updated_without_waiting(tmp_path, monkeypatch, objective):
     """Between two rows: then `Updates.read` looks at the losses, and the ledger at its sums."""
     monkeypatch.setattr(Updates, "read", lambda self: None)
