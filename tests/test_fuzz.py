@@ -14,7 +14,7 @@ from pir.cli.main import main
 from tests.conftest import TINY
 from tests.fuzzed_lines import line
 
-FEW, MANY = 80, 2000
+FEW, MANY = 48, 2000
 """Lines in the ordinary test, and in both."""
 
 SECONDS = 60

@@ -18,8 +18,17 @@ from tests.conftest import TINY
 from tests.training_runs import ROW_FILES, assert_same_run, go_on, read_rows, start
 
 
-@pytest.mark.parametrize("lanes", ["staggered", "synchronous", "halting", "ledger"])
-@pytest.mark.parametrize("objective", ["awr", "set_likelihood"])
+@pytest.mark.parametrize(
+    ("objective", "lanes"),
+    [
+        *(("set_likelihood", lanes) for lanes in ("staggered", "synchronous", "halting", "ledger")),
+        ("awr", "staggered"),
+        *(
+            pytest.param("awr", lanes, marks=pytest.mark.slow)
+            for lanes in ("synchronous", "halting", "ledger")
+        ),
+    ],
+)
 def test_resume_is_exact(tmp_path, monkeypatch, lanes, objective):
     for name, value in (("DECIDE_EVERY", 3), ("DECIDE_BY", 1), ("WORTH", 0.0), ("DYING", -1.0)):
         monkeypatch.setattr(

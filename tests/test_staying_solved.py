@@ -94,7 +94,14 @@ def test_late_starts_are_paid_for_and_not_recorded(tmp_path):
     assert aged.progress.puzzles_seen == plain.progress.puzzles_seen
 
 
-@pytest.mark.parametrize("lanes", ["staggered", "synchronous", "halting"])
+@pytest.mark.parametrize(
+    "lanes",
+    [
+        "staggered",
+        pytest.param("synchronous", marks=pytest.mark.slow),
+        pytest.param("halting", marks=pytest.mark.slow),
+    ],
+)
 def test_resume_with_late_starts_is_exact(tmp_path, lanes):
     options = ["trainer.late_share=0.5", "trainer.late_steps=40", f"trainer.lanes={lanes}"]
     options += ["model.halt_head=true", "objective=deep_supervision", "model.running_average=true"]
