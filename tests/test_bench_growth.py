@@ -48,7 +48,7 @@ def test_peak_memory_is_that_since_it_was_asked():
 
 
 def test_every_size_has_a_row_and_a_point(tmp_path, monkeypatch, capsys):
-    small = {"batch": (2, 4), "tokens": (49,), "steps": (2,), "width": (16,)}
+    small = {"batch": (2, 4), "tokens": (49, 81), "steps": (1, 2), "width": (8, 16)}
     monkeypatch.setattr(growth, "SIZES", small)
     monkeypatch.setattr(growth, "REST", {"batch": 2, "tokens": 49, "steps": 1, "width": 8})
     out = tmp_path / "growth.png"

@@ -83,7 +83,7 @@ def test_contenders_run_in_turn(monkeypatch):
         return steps * (0.1 if len(order) < 6 else 0.3)
 
     monkeypatch.setattr(Trained, "run", run)
-    settings, puzzle = SimpleNamespace(batch_size=4, compile="none"), SimpleNamespace(length=5)
+    settings, puzzle = SimpleNamespace(batch_size=4), SimpleNamespace(length=5)
     trainer = SimpleNamespace(settings=settings, puzzle=puzzle)
     monkeypatch.setattr(training, "trainer_of", lambda *_: trainer)
     rows = list(training.measure(["tiny"], ["peer"], 1.0, torch.device("cpu")))

@@ -21,13 +21,10 @@ from pir.models.conditioning import AnswerFlow
 from pir.models.trm import TRM
 from pir.objectives.advantage_weighted import advantage_weight, group_advantage
 from pir.runs import checkpoint
-from pir.runs.folder import RunFolder
 from pir.schedules import ByLedger
 from pir.training import hard_puzzles
-from pir.training.build import build_trainer
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import NonFiniteLossError
-from tests.conftest import compose_config
 from tests.elsewhere import (
     CONFIGS,
     FAMILIES,
@@ -38,7 +35,7 @@ from tests.elsewhere import (
     train_and_resume,
 )
 from tests.puzzles import VARIANTS
-from tests.training_runs import read_rows
+from tests.training_runs import read_rows, start
 
 
 def test_every_family_of_reasoners_is_tried():
@@ -77,28 +74,35 @@ def test_a_loss_that_is_no_number_stops_at_the_next_row(tmp_path):
     """Off the CPU losses are read when a row is written; last.pt is of before."""
     words = ["device=xpu:0", "optim.lr=1e30", "optim.adamw_lr=1e30", "trainer.warmup_steps=0"]
     with second_device():
-        config = compose_config(*words, "trainer.log_every=4", "trainer.max_optimizer_steps=40")
-        run = RunFolder(tmp_path / "run")
-        trainer = build_trainer(config, run)
-        run.create(config, ["pir", "train"])
+        words += ["trainer.log_every=4", "trainer.max_optimizer_steps=40"]
+        trainer = start(tmp_path / "run", *words)
         with pytest.raises(NonFiniteLossError) as failed:
             trainer.train()
         found = re.search(
             r"became (nan|inf) at optimizer step (\d+); .*last\.pt", str(failed.value)
         )
-        saved = checkpoint.load(run.last, torch.device("cpu"))
+        saved = checkpoint.load(trainer.folder.last, torch.device("cpu"))
     assert found
     first = int(found[2])
     assert first < trainer.progress.optimizer_step < first + 5
     assert all(bool(weight.isfinite().all()) for weight in saved["weights"].values())
-    assert all(int(row["optimizer_step"]) <= first for row in read_rows(run.metrics))
+    assert all(int(row["optimizer_step"]) <= first for row in read_rows(trainer.folder.metrics))
 
 
-@pytest.mark.parametrize("model", ["trm", "dual", "recurrent_depth"])
-def test_reasoners_are_evaluated_elsewhere(tmp_path, model):
-    """One that keeps latents alone, one with a cache, one that starts at random."""
+STARTS = ("trm", "dual", "recurrent_depth")
+"""A reasoner that keeps latents alone, one with a cache, and one that starts at random."""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(m, marks=[] if m in STARTS else [pytest.mark.slow]) for m in FAMILIES],
+)
+def test_every_reasoner_is_evaluated_elsewhere(tmp_path, model):
+    if model == "dual_lm":
+        pytest.importorskip("transformers")
     with second_device():
-        found = evaluate_fresh(tmp_path, "xpu:0", f"model={model}", exits=False)
+        options = (f"model={model}", *FAMILIES[model])
+        found = evaluate_fresh(tmp_path, "xpu:0", *options, exits=False)
     assert found["puzzles"] == 20
 
 

@@ -5,11 +5,9 @@ import torch
 from pir.envs.sudoku.rules import Sudoku
 
 from pir.bench.training import Trained, trainer_of
-from pir.runs.folder import RunFolder
 from pir.settings.catalog import choices
-from pir.training.build import build_trainer
 from tests.conftest import compose_config
-from tests.training_runs import read_rows
+from tests.training_runs import read_rows, start
 
 NAMES = [choice["name"] for choice in choices("experiment")]
 OF_A_FILE = ("sudoku_extreme", "sudoku_extreme_gpu")
@@ -63,10 +61,9 @@ def test_a_preset_is_complete(name, file):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_gpu")])
 def test_the_loss_of_a_preset_for_a_gpu_falls(name, file, tmp_path):
-    config, run = compose_config(*words(name, file), *SMALL), RunFolder(tmp_path / "run")
-    run.create(config, ["pir", "train"])
-    build_trainer(config, run).train()
-    losses = [float(row["loss"]) for row in read_rows(run.metrics)]
+    trainer = start(tmp_path / "run", *words(name, file), *SMALL)
+    trainer.train()
+    losses = [float(row["loss"]) for row in read_rows(trainer.folder.metrics)]
     assert len(losses) == 40
     assert sum(losses[-10:]) < sum(losses[:10])
 

@@ -34,6 +34,13 @@ EVENTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 """What is told: the statistic of a step that it is read off, and how. A step that overshoots raises
 no score, but a smaller one in its direction would have made the label more likely."""
 
+PANELS = (
+    (1, "harms", "the next step harms"),
+    (1, "overshoots", "the next step overshoots"),
+    (0, "harms", "the step harms: told after it"),
+)
+"""How many steps ahead an event is, which one, and the title."""
+
 NAMES = {
     "advantage_margin": "advantage margin (needs the label)",
     "kl": "KL of the step",
@@ -66,22 +73,15 @@ def _values(run: Run, event: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return values, happens(values[statistic])
 
 
-@one_row_per_run(3.6, lambda run: 3)
+@one_row_per_run(3.6, lambda run: len(PANELS))
 def draw_harm(figure: SubFigure, run: Run) -> None:
     """Draws the area under the ROC curve of every statistic against the step."""
-    axes = side_by_side(figure, 3, sharey=True)
-    for axis, ahead, event, title in zip(
-        axes,
-        (1, 1, 0),
-        ("harms", "overshoots", "harms"),
-        ("the next step harms", "the next step overshoots", "the step harms: told after it"),
-        strict=True,
-    ):
+    axes = side_by_side(figure, len(PANELS), sharey=True)
+    for axis, (ahead, event, title) in zip(axes, PANELS, strict=True):
         _draw_areas(axis, run, ahead, event)
         axis.set_title(title)
-    left = axes[0]
-    left.set_ylabel("area under the ROC curve")
-    handles, names = left.get_legend_handles_labels()
+    axes[0].set_ylabel("area under the ROC curve")
+    handles, names = axes[0].get_legend_handles_labels()
     if handles:
         legend_below(figure, 3, handles=handles, labels=names)
 

@@ -118,7 +118,6 @@ def _in_turn(
             "preset": preset,
             "model": model,
             "contender": name,
-            "compile": trainers[name].settings.compile if name in trainers else None,
             "batch_size": lanes,
             "tokens": trainer.puzzle.length,
             "milliseconds": 1000 * taken,
@@ -186,12 +185,20 @@ def _utilisation(trainer: Trainer | None, taken: float, seconds: float) -> dict[
     """Returns what is known of a trainer of ours, of a peer that it is not known."""
     if trainer is None:
         return dict.fromkeys(
-            ("parameters", "dtype", "flops_per_second", "peak_flops_per_second", "utilisation")
+            (
+                "compile",
+                "parameters",
+                "dtype",
+                "flops_per_second",
+                "peak_flops_per_second",
+                "utilisation",
+            )
         )
     question = trainer.validation["question"][:1]
     flops = training_flops_per_step(trainer.reasoner, question) * trainer.settings.batch_size
     peak = product_peak(trainer.device, _dtype(trainer), seconds)
     return {
+        "compile": trainer.settings.compile,
         "parameters": trainer.reasoner.parameter_count(),
         "dtype": str(_dtype(trainer)).removeprefix("torch."),
         "flops_per_second": flops / taken,

@@ -27,8 +27,8 @@ always do: torch's kernel takes none that needs a gradient, and products of its 
 Measured forward and backward, one thread, AVX512-BF16, width 128: fused over plain 1.2 times at 6
 and 36 tokens and 0.9 at 81 in float32; 2.5, 8.7, 4.9, 2.0 and 1.3 times at 6, 36, 81, 256 and 900
 tokens in bfloat16. Beyond 256 the fused kernel's smaller memory counts for more. With a bias, width
-64: 1.1 times at 49 to 400 tokens in float32 (1.3 to 2 without gradient); 2.5, 2.8 and 3.7 times at
-225, 361 and 900 in bfloat16.
+64: 1.2, 1.2, 1.1 and 1.1 times at 49, 81, 256 and 400 tokens in float32, 2.2, 1.9 and 1.8 times at
+225, 361 and 900 in bfloat16; without gradient 1.3 to 1.5 and 2.1 to 2.5 times.
 """
 
 
@@ -148,8 +148,8 @@ class Attention(nn.Module):
             k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)
             if bias is not None:
                 bias = F.pad(bias, (memory[0].shape[2], 0))
-        short = bias is not None or k.shape[2] <= LONGEST_PLAIN.get(x.dtype, 0)
-        if x.device.type == "cpu" and short:
+        plain = bias is not None or k.shape[2] <= LONGEST_PLAIN.get(x.dtype, 0)
+        if x.device.type == "cpu" and plain:
             scores = q @ k.mT * q.shape[-1] ** -0.5
             mixed = torch.softmax(scores if bias is None else scores + bias, dim=-1) @ v
         else:

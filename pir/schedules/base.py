@@ -51,8 +51,7 @@ class LaneSchedule(ABC):
         """Returns how many lanes take a new puzzle after a step, where that is known beforehand.
 
         It is the number that `finished` marks in rollouts of K steps, also in subclasses. Training
-        then need not wait for a device to tell it; where an objective draws the length of rollouts
-        it asks the device all the same.
+        then need not wait for a device to tell it.
 
         Args:
             steps_so_far: improvement steps of this run, that one included.

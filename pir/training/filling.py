@@ -84,8 +84,8 @@ def refill(lanes: Lanes, fresh: Lanes) -> Lanes:
 def _finished(trainer: "Trainer", lanes: Lanes) -> int:
     """Returns how many lanes of this process are finished; a device is asked only if need be."""
     first, count = trainer.share.first, trainer.share.count
+    if trainer.objective.update == "rollout":  # of whatever length, all lanes end with it
+        return count
     steps = trainer.progress.improvement_step
     known = trainer.state.schedule.finished_count(steps, range(first, first + count))
-    if known is None or trainer.objective.depth is not None:
-        return int(lanes.finished.sum())
-    return known
+    return int(lanes.finished.sum()) if known is None else known
