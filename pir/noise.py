@@ -203,7 +203,7 @@ def tokens(
     Args:
         question: see `uniform`.
         purpose: see `uniform`.
-        policy: probabilities, float32 of shape (B, L, V).
+        policy: probabilities, float32 of shape (B, L, V), all finite.
         count: tokens S per position.
         k: see `uniform`.
 

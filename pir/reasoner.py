@@ -66,11 +66,14 @@ class Reasoner(nn.Module, ABC):
               question (as the code of arXiv:2511.16886 does; its text keeps the question);
             * `written_answer`, uint8 of shape (B, L), the answer written so far, read beside the
               question: with both the state of an `Episode`; the question itself before step 1.
+        reads_start: whether the first step reads the state that it is given; if not, another start
+            or a late one changes nothing.
         needs_init: whether it has parts that are never trained, and so needs another run's weights.
     """
 
     improvement_steps: int
     inputs: frozenset[str] = frozenset()
+    reads_start: bool = True
     needs_init: bool = False
 
     @property
@@ -113,7 +116,7 @@ class Reasoner(nn.Module, ABC):
             question: uint8 of shape (B, L).
             context: what step k read, without an objective's condition.
             logits: float32 of shape (B, L, V), the policy after step k.
-            answer: uint8 of shape (B, L), its most likely answer.
+            answer: uint8 of shape (B, L), the answer that step k wrote, see `Iterate`.
             k: int64 of shape (B,).
         """
         return context

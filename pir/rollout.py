@@ -355,6 +355,7 @@ def draw_tokens(
 
     From torch's generator while training, by puzzle (`pir.noise.tokens`) in use.
     """
+    policy = torch.where(policy.isfinite().all(-1, keepdim=True), policy, 1.0)  # if it diverged
     if noise.SEED.get() is not None:
         return noise.tokens(question, purpose, policy, count, k)
     return choices(policy, count)
@@ -366,7 +367,6 @@ def choices(weights: Tensor, count: int = 1) -> Tensor:
     From torch's generator; rows of other processes draw as many numbers, whatever their weights.
     """
     share = noise.SHARE.get()
-    weights = torch.where(weights.isfinite().all(-1, keepdim=True), weights, 1.0)  # if it diverged
     every = weights if share is None else share.spread(weights)
     drawn = every.flatten(0, -2).multinomial(count, replacement=True).view(*every.shape[:-1], count)
     return drawn if share is None else share.of(drawn)

@@ -40,8 +40,8 @@ SENTENCES = {
     "size 1 (80.0 %).",
     "harm": "Whether the next step takes log-probability from the label is told with these areas "
     "under the ROC curve, means over steps by the puzzles they harm, with 95 % intervals: "
-    "entropy after it 0.53 (0.44 to 0.63), change of the latents 0.51 (0.41 to 0.61), KL of the "
-    "step 0.50 (0.50 to 0.50), advantage margin (needs the label) 0.42 (0.33 to 0.50) and change "
+    "entropy after it 0.53 (0.43 to 0.63), change of the latents 0.51 (0.41 to 0.61), KL of the "
+    "step 0.50, advantage margin (needs the label) 0.42 (0.33 to 0.51) and change "
     "of the logits 0.41 (0.31 to 0.51).",
     "exits": "Rule kl with threshold 0.01 solves 79.0 % with 4.5 forward passes on average, 50 % "
     "fewer than the 9 of the full depth (80.0 %).",
@@ -388,6 +388,6 @@ def test_endings_that_are_no_figure_are_refused(run_folder, tmp_path):
 
 
 def test_bars_and_clock():
-    assert bar_row([0.0, 0.5, 1.0]) == "| ▄█| 100.0 %"
-    assert bar_row([]) == ""
+    assert bar_row([0.0, 0.5, 1.0], 0.75) == "| ▄█|  75.0 %"
+    assert bar_row([], None) == ""
     assert [clock(s) for s in (0, 61.4, 3725)] == ["0:00", "1:01", "1:02:05"]

@@ -1,8 +1,11 @@
 """`pir bench train`: what it prints, in which order it runs, and whom it runs against."""
 
+import itertools
 import json
+import shutil
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +18,8 @@ from pir.bench.parts import PARTS
 from pir.cli.main import main
 from pir.evaluation.cost import flops_per_step, training_flops_per_step
 from pir.models.trm import TRM
+
+ROOT = Path(__file__).parents[1]
 
 PEER = """
 from pathlib import Path
@@ -42,7 +47,12 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "a_peer", raising=False)
+    for name in (
+        "a_peer",
+        "official_trm",
+        *(n for n in sys.modules if n.partition(".")[0] == "models"),
+    ):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path / "a_peer.py").write_text(PEER)
     return tmp_path
 
@@ -68,6 +78,63 @@ def test_a_preset_and_a_peer_of_the_current_folder(place, capsys):
     for method in ("improve", "read_out"):
         assert method not in vars(TRM(Countdown()))
     assert torch.Tensor.backward.__module__ == "torch._tensor"
+
+
+OFFICIAL = {
+    "ema": """
+class EMAHelper:
+    def __init__(self, mu): pass
+    def register(self, model): self.model = model
+    def update(self, model): assert model is self.model
+""",
+    "losses": """
+import torch
+class ACTLossHead(torch.nn.Module):
+    def __init__(self, model, loss):
+        super().__init__()
+        self.model = model
+    def initial_carry(self, batch):
+        return 0
+    def forward(self, carry, batch, return_keys):
+        self.model.seen(carry, batch)
+        return carry + 1, self.model.weight.sum(), {}, None, False
+""",
+    "recursive_reasoning/trm": """
+import torch
+class TinyRecursiveReasoningModel_ACTV1(torch.nn.Module):
+    steps = []
+    def __init__(self, settings):
+        super().__init__()
+        self.settings, self.weight = settings, torch.nn.Parameter(torch.ones(1))
+    def seen(self, carry, batch):
+        shape = tuple(batch["inputs"].shape), tuple(batch["labels"].shape)
+        self.steps.append((self.settings["puzzle_emb_len"], carry, self.weight.item(), shape))
+""",
+}
+"""Stands in for what `examples/official_trm.py` uses of the official code."""
+
+
+def test_the_official_code_beside(place, capsys, monkeypatch):
+    for name, text in OFFICIAL.items():
+        path = place / "models" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    shutil.copy(ROOT / "examples/official_trm.py", place)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    peers = "against=[official_trm:make,official_trm:cells_alone]"
+    assert main([*TINY, peers, "output=json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["contender"] for row in rows[1:]] == [
+        "official_trm:make",
+        "official_trm:cells_alone",
+    ]
+    official = sys.modules["official_trm"].Official
+    for tokens in (16, 0):
+        steps = [step[1:] for step in official.steps if step[0] == tokens]
+        carries, weights, shapes = zip(*steps, strict=True)
+        assert carries == tuple(range(len(steps)))
+        assert all(a > b for a, b in itertools.pairwise(weights))
+        assert set(shapes) == {((8, 6), (8, 6))}
 
 
 def test_contenders_run_in_turn(monkeypatch):

@@ -248,7 +248,9 @@ def test_a_kill_between_best_and_last_is_no_damage(tmp_path, monkeypatch):
 
 def test_without_a_best_the_last_is_evaluated_and_named(run, capsys):
     run.best.unlink()
+    stream = torch.get_rng_state()
     assert load_trained(run, "cpu")[2] == run.last
+    assert torch.equal(torch.get_rng_state(), stream)  # the user's goes on as it was
     assert "best.pt is missing; last.pt is used" in capsys.readouterr().err
 
 

@@ -78,6 +78,8 @@ def test_the_smallest_p_is_reached_by_samples_apart():
         assert permutation_test(np.arange(n) * 0.01, 5 + np.arange(m) * 0.01) == pytest.approx(
             smallest_p(n, m)
         )
+    many = np.arange(10) * 0.01  # more arrangements than are tried
+    assert permutation_test(many, 5 + many) >= smallest_p(10, 10) == 1 / 10001
 
 
 def test_sampled_permutations_keep_their_level():

@@ -7,6 +7,7 @@ from pir.envs.queens.rules import Queens
 from pir.envs.queens.text import BLANK
 from pir.envs.sudoku.rules import Sudoku
 
+from pir.errors import UserError
 from pir.evaluation.breadth import breadth, noisy_start
 from pir.evaluation.cost import flops_per_step
 from pir.evaluation.floors import look_up, masked_random, one_blank
@@ -22,10 +23,13 @@ from pir.evaluation.rollouts import evaluate, held_out
 from pir.evaluation.sampling import sample_rollouts
 from pir.laws.called import calls
 from pir.laws.case import build_case
+from pir.laws.second_device import SECOND, SecondDevice
 from pir.ledger.cells import Cells
 from pir.ledger.guidance import guided_log_policy, log_prob_gain
 from pir.ledger.ledger import Ledger
 from pir.ledger.statistics import STATISTICS
+from pir.models.dual import Dual
+from pir.models.feedforward import FeedForward
 from pir.models.looped import Looped
 from pir.models.trm import TRM
 from pir.puzzle import instances
@@ -178,6 +182,20 @@ def test_cells_and_latents(made):
     torch.testing.assert_close(states[:, 1], pooled[:10])
 
 
+def test_cells_that_are_not_written_are_in_no_sample(made):
+    """Also where the ledger counts all cells with zeros, so that no device is waited for."""
+    model, puzzle, puzzles = made
+    here, there = CellSample(per_step=20), CellSample(per_step=20)
+    evaluate(model, puzzle, puzzles, 2, 25, [here])
+    with SecondDevice():
+        model.to(SECOND)
+        evaluate(model, puzzle, puzzles.to(SECOND), 2, 25, [there])
+        model.to("cpu")
+    solved = torch.zeros(len(puzzles))
+    rows = [pytest.approx(row, abs=1e-4) for row in here.with_outcome(solved)]
+    assert there.with_outcome(solved) == rows
+
+
 def test_floors():
     """Random answers to one hidden row of eight; a look-up knows solutions that it has seen."""
     puzzle = Queens(hide=(1, 1))
@@ -250,6 +268,21 @@ def test_breadth_selects_among_starts(made):
     assert rows == {row["selector"]: row for row in breadth(model, puzzle, puzzles, 6, 0.5, 40)}
     quiet = breadth(model, puzzle, puzzles, 3, 0.0, 40)
     assert len({row["solved"] for row in quiet}) == 1
+
+
+@pytest.mark.parametrize("kind", [Looped, Dual, FeedForward])
+def test_starts_that_the_first_step_does_not_read(made, kind):
+    """A reasoner says whether it reads its start; breadth by noise on it is refused if not."""
+    _, puzzle, puzzles = made
+    model = kind(puzzle, hidden_size=64, heads=2, dtype="float32").eval()
+    question, k = puzzles["question"], torch.ones(len(puzzles), dtype=torch.int64)
+    ends = [model.improve(question, noisy_start(model, question, size), k) for size in (0.0, 1.0)]
+    policies = [model.read_out(end).logits for end in ends]
+    assert torch.equal(*policies)
+    assert not model.reads_start
+    with pytest.raises(UserError, match=r"eval\.breadth=3: .* set eval\.step_noise"):
+        breadth(model, puzzle, puzzles, 3, 0.5, 40)
+    assert len(breadth(model, puzzle, puzzles, 3, 0.5, 40, step_noise=0.1)) >= 6
 
 
 def test_the_step_that_solves_and_fixed_points():

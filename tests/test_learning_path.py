@@ -21,7 +21,7 @@ def modules_of_an_update(trainer) -> set[str]:
     before = sys.getprofile()
     sys.setprofile(look)
     try:
-        trainer._improve_lanes()
+        trainer.improve_lanes()
     finally:
         sys.setprofile(before)
     return entered
@@ -45,7 +45,7 @@ def test_the_loop_in_the_readme_is_the_one_that_runs():
 
 
 POINTED_AT = {
-    "pir/training/trainer.py": "_improve_lanes",
+    "pir/training/trainer.py": "improve_lanes",
     "pir/models/trm.py": "step",
     "pir/objectives/advantage_weighted.py": "loss",
     "pir/ledger/cells.py": "dead",

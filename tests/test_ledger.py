@@ -11,7 +11,7 @@ import pir.ledger.statistics
 from pir.errors import UserError
 from pir.ledger.cells import IDLE_KL, Cells
 from pir.ledger.ledger import Ledger
-from pir.ledger.statistics import STATISTICS, finish, puzzle_statistics, statistic
+from pir.ledger.statistics import LIVE_GAIN, STATISTICS, finish, puzzle_statistics, statistic
 from pir.rollout import Iterate, Rollout, changed
 
 
@@ -115,7 +115,9 @@ def slow_statistics(step: Rollout, b: int) -> dict[str, float]:
         "worsened": float(gain < 0),
         "unchanged": float(gain == 0),
         "live": float(gain > 0.01),
-        "newly_solved": float(step.first_solved[b] == step.k[b]),
+        "newly_solved": float(
+            step.first_solved[b] == step.k[b] and not bool(step.before.solved[b])
+        ),
         "lost": float(step.before.solved[b] and not step.after.solved[b]),
         "cells_fixed": per_cell["fixed"],
         "cells_broken": per_cell["broken"],
@@ -233,6 +235,10 @@ def test_rollouts_of_unequal_length():
         ledger.record(step, torch.tensor([True, False, True, False]) | (step.k == 2))
     counts = ledger.counts.sum(0).tolist()
     assert counts == [6, 4, 0]  # two that ended at once, and both lanes twice more at step 2
+    ended = [int(row["puzzles"]) for row in ledger.outcome_rows() if row["k"] == 1]
+    names = [row["outcome"] for row in ledger.outcome_rows() if row["k"] == 1]
+    solved = dict(zip(names, ended, strict=True)).get("solved", 0)
+    assert ledger.solved_share() == solved / 6
     assert len(ledger.rows()) == 2
 
 
@@ -268,6 +274,8 @@ def test_a_new_statistic_is_one_function(monkeypatch):
 
 def test_definitions_are_written_once():
     text = Path("docs/metrics.md").read_text()
+    assert f"above {LIVE_GAIN:g}" in STATISTICS["live"].meaning
+    assert f"below {IDLE_KL:g}" in STATISTICS["idle"].meaning
     for each in STATISTICS.values():
         meaning = each.meaning.replace("|", "\\|")
         row = f"| `{each.name}` | {meaning} | {each.unit} | {'yes' if each.label else ''} |"

@@ -73,7 +73,7 @@ def test_lanes_are_refilled_without_waiting(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(filling, "_finished", finished)
     for _ in range(4):
         filling.fill_lanes(trainer)
-        trainer._improve_lanes()
+        trainer.improve_lanes()
     assert len(counts) == 3
     assert refilled == [count for count in counts if count]
 
@@ -133,7 +133,7 @@ def test_lanes_are_filled_and_updated_without_waiting(tmp_path, monkeypatch, obj
         for _ in range(4):
             with NothingRead():
                 filling.fill_lanes(trainer)
-                trainer._improve_lanes()
+                trainer.improve_lanes()
         assert trainer.progress.optimizer_step >= 4
 
 

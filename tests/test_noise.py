@@ -8,6 +8,7 @@ from pir.envs.countdown.rules import Countdown
 
 from pir import noise
 from pir.noise import by_puzzle, normal, tokens, uniform
+from pir.rollout import draw_tokens
 
 CPU = torch.device("cpu")
 MASK = 2**64 - 1
@@ -81,6 +82,13 @@ def test_no_token_without_a_chance_is_drawn_where_rounding_loses_some():
         drawn = tokens(question, "drawn", policy, 500)
     assert drawn.min() >= 2
     assert drawn.max() == 10
+
+
+def test_tokens_of_a_policy_that_diverged_are_tokens():
+    policy = torch.tensor([[[0.2, torch.nan, 0.8], [torch.inf, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    with by_puzzle(0, CPU):
+        drawn = draw_tokens(torch.zeros(1, 3, dtype=torch.int64), "drawn", policy, 300)
+    assert [part.unique().tolist() for part in drawn[0]] == [[0, 1, 2], [0, 1, 2], [1]]
 
 
 def test_numbers_are_made_where_the_question_is(question):

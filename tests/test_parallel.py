@@ -31,9 +31,9 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def numbers(folder: Path, name: str) -> list[list[float]]:
-    """The columns of a file that no flip of a single answer moves far: losses, and the KL."""
+    """The columns of a file that no flip of a single answer moves far: losses, KL, the critic."""
     rows = read_rows(folder / name)
-    kept = [key for key in rows[0] if key == "kl" or key.startswith("loss")]
+    kept = [key for key in rows[0] if key == "kl" or key.startswith("loss") or "explain" in key]
     return [[float(row[key]) for key in kept] for row in rows]
 
 

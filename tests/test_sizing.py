@@ -27,6 +27,7 @@ from pir.system.load import OtherPrograms, usable_cores
 from pir.training import sizing
 from pir.training.trainer import Trainer
 from tests.conftest import compose_config
+from tests.training_runs import assert_same_run, start
 
 PUZZLE = """
 import torch
@@ -170,6 +171,17 @@ def test_the_time_that_is_too_short_is_told(monkeypatch):
     assert "trainer.max_minutes=6" in line
     monkeypatch.setattr(sizing, "seconds_per_update", lambda trainer: 0.1)
     assert sizing.told(trainer, {})[1] == "about 10 steps/s here: 1000 steps take 100 s"
+
+
+def test_a_run_that_was_timed_trains_as_if_it_was_not(tmp_path):
+    """Its pool of hard puzzles and its random numbers too."""
+    options = ["trainer.replay_share=0.5", "trainer.late_share=0.5", "trainer.late_steps=3"]
+    for name in ("timed", "plain"):
+        trainer = start(tmp_path / name, *options)
+        if name == "timed":
+            assert sizing.seconds_per_update(trainer) > 0
+        trainer.train()
+    assert_same_run(tmp_path / "timed", tmp_path / "plain")
 
 
 def test_a_schedule_that_will_not_end_is_told(monkeypatch):

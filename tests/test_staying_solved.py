@@ -120,6 +120,7 @@ def test_resume_with_late_starts_is_exact(tmp_path, lanes):
         (["trainer.late_share=1.5"], r"trainer\.late_share=1\.5: must lie in \[0, 1\]"),
         (["trainer.late_steps=0"], r"trainer\.late_steps=0: must be at least 1"),
         (["trainer.late_share=0.2", "trainer.lanes=ledger"], r"late_share=0\.2: .* than ledger"),
+        (["trainer.late_share=0.2", "model=looped"], r"late_share=0\.2: .* does not read"),
     ],
 )
 def test_late_starts_that_mislead_are_refused(tmp_path, options, message):

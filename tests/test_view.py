@@ -71,7 +71,7 @@ def test_training_fits_eighty_columns():
     console = terminal()
     with ProgressView("countdown · recurrent_depth · input_curriculum", console) as view:
         view.update(share_done=0.5, optimizer_step=123456, seconds=36000.0, loss=12.345,
-                    solved=[0.5] * 16)  # fmt: skip
+                    solved=[0.5] * 16, solved_at_end=0.5)  # fmt: skip
         view.validated([1.0] * 16, 1.0, True)
         work.done(0.5)  # the next validation
         view.live.refresh()

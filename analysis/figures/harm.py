@@ -128,6 +128,10 @@ def describe_harm(run: Run) -> str:
 def _told(run: Run, event: str) -> str:
     """Lists the mean areas of all statistics, the largest first; empty without any."""
     means = sorted(mean_areas(run, event).items(), key=lambda named: (-named[1].area, named[0]))
-    return listed(
-        [f"{NAMES[name]} {area:.2f} ({low:.2f} to {high:.2f})" for name, (area, low, high) in means]
-    )
+    return listed([f"{NAMES[name]} {_with_interval(area)}" for name, area in means])
+
+
+def _with_interval(found: Area) -> str:
+    """Writes an area with its interval, if it has one."""
+    area, low, high = found
+    return f"{area:.2f}" + (f" ({low:.2f} to {high:.2f})" if low < high else "")

@@ -67,7 +67,8 @@ def training_curve(group: Group) -> Curve:
 def _passes(run: Run, optimizer_steps: np.ndarray) -> np.ndarray:
     """Returns the forward passes of training at optimizer steps, between and beyond logged ones.
 
-    Every optimizer step costs the same, so beyond the last row the mean cost so far holds.
+    Beyond the last row the mean cost so far holds: optimizer steps cost the same but for late
+    starts, a drawn depth and the last window of a rollout.
     """
     logged = run.required(METRICS)
     steps, passes = (np.append(0.0, logged[name]) for name in ("optimizer_step", "forward_passes"))

@@ -99,4 +99,6 @@ def permutation_test(first: np.ndarray, second: np.ndarray) -> float:
 def smallest_p(first: int, second: int) -> float:
     """Returns the smallest p-value that `permutation_test` can give to samples of these sizes."""
     arrangements = math.comb(first + second, second)
+    if arrangements > ARRANGEMENTS:  # as many of them are drawn
+        return 1 / (1 + ARRANGEMENTS)
     return (2 if first == second else 1) / arrangements

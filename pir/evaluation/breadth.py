@@ -1,5 +1,6 @@
 """Several rollouts per puzzle from starts with noise, and ways to choose among their answers."""
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.errors import UserError
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
 from pir.noise import disturbed
@@ -56,10 +58,17 @@ def breadth(
     Returns:
         One row per selector: `selector`, `starts`, `forward_passes` in all, `solved` with its 95 %
         interval, `score`.
+
+    Raises:
+        UserError: if all starts would go the same way.
     """
+    if not (reasoner.reads_start or step_noise or "partial_answer" in reasoner.inputs):
+        raise UserError(
+            f"eval.breadth={starts}: the first step of this model does not read the state that it "
+            "starts in, so noise on it changes nothing: set eval.step_noise, or eval.breadth=1"
+        )
     depth = num_steps or reasoner.improvement_steps
-    answers: list[Tensor] = []
-    ends: dict[str, list[Tensor]] = {name: [] for name in NEEDED}
+    answers, ends = [], []
     for number in range(starts):
         run = evaluate(
             reasoner,
@@ -72,28 +81,10 @@ def breadth(
             seed=EVALUATION_SEED + number,
         )
         answers.append(run.answers)
-        for name, values in ends.items():  # the rest of a deep rollout would fill the memory
-            values.append(run.values[name][:, -LAST_STEPS:].clone())
-
-    def last(name: str) -> Tensor:
-        return torch.stack([values[:, -1] for values in ends[name]], 1)
-
-    solved, score = last("solved"), last("score")
-    chosen = {
-        "first": torch.zeros(len(solved), dtype=torch.int64),
-        "vote": _vote(torch.stack(answers, 1)),
-        "residual": last("state_change").argmin(1),
-        "logit_change": stillest(torch.stack(ends["logit_change"], 1)),
-        "halt_head": last("halt_probability").argmax(1),
-        "verifier": score.argmax(1),
-    }
-    if last("halt_probability").isnan().all():
-        del chosen["halt_head"]
-    picked = {
-        name: [values.gather(1, index[:, None]).mean() for values in (solved, score)]
-        for name, index in chosen.items()
-    }
-    picked["mean"] = [solved.mean(), score.mean()]
+        # the rest of a deep rollout would fill the memory
+        ends.append({name: run.values[name][:, -LAST_STEPS:].clone() for name in NEEDED})
+    values = {name: torch.stack([end[name] for end in ends], 1) for name in NEEDED}
+    means = _selected(torch.stack(answers, 1), values)
     passes = depth * reasoner.passes_per_step
     return [
         {
@@ -101,10 +92,41 @@ def breadth(
             "starts": 1 if name in ("first", "mean") else starts,
             "forward_passes": passes * (1 if name in ("first", "mean") else starts),
         }
-        | with_interval(float(share), len(solved))
-        | {"score": float(mean_score)}
-        for name, (share, mean_score) in picked.items()
+        | with_interval(solved, len(puzzles))
+        | {"score": score}
+        for name, (solved, score) in means.items()
     ]
+
+
+def _selected(answers: Tensor, values: Mapping[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """Returns the mean of `solved` and of `score` of what every selector chooses.
+
+    Args:
+        answers: uint8 of shape (N, S, L), the last ones of S starts.
+        values: the last steps' statistics, (N, S, `LAST_STEPS`) each.
+    """
+    last = {name: steps[..., -1] for name, steps in values.items()}
+    chosen = {
+        "first": torch.zeros(len(answers), dtype=torch.int64),
+        "vote": _vote(answers),
+        "residual": last["state_change"].argmin(1),
+        "logit_change": stillest(values["logit_change"]),
+        "halt_head": last["halt_probability"].argmax(1),
+        "verifier": last["score"].argmax(1),
+    }
+    if last["halt_probability"].isnan().all():
+        del chosen["halt_head"]
+    kept = (last["solved"], last["score"])
+
+    def means(picked: Iterable[Tensor]) -> tuple[float, float]:
+        solved, score = (float(each.mean()) for each in picked)
+        return solved, score
+
+    selected = {
+        name: means(each.gather(1, index[:, None]) for each in kept)
+        for name, index in chosen.items()
+    }
+    return selected | {"mean": means(kept)}
 
 
 def stillest(change: Tensor) -> Tensor:

@@ -175,12 +175,12 @@ class CellSample:
 
     def see(self, step: Rollout, first: int) -> None:
         """See `Observer.see`."""
-        cells = Cells(step)
+        cells = Cells(step, picked=True)
         if not cells.labelled:
             return
         k = int(step.k[0])
         kept = self.kept.get(k, [])
-        number = uniform_of((first * step.written.shape[1] + cells.written) << 16 ^ k)
+        number = uniform_of((first * step.written.shape[1] + cells.places) << 16 ^ k)
         chosen = number.argsort(stable=True)[: self.per_step]
         if len(kept) == self.per_step:
             chosen = chosen[number[chosen] < kept[-1][0]]

@@ -29,7 +29,7 @@ class Cells:
 
     Attributes:
         step: the step, of B puzzles.
-        written: int64 of shape (C,), the written positions, or all, among all B * L.
+        places: int64 of shape (C,), the written positions, or all, among all B * L.
         counts: bool of shape (C,), which of them are written; None for all.
         puzzle: int64 of shape (C,), the puzzle that each belongs to.
         count: int64 of shape (B,), written cells of each puzzle, at least 1.
@@ -40,17 +40,17 @@ class Cells:
         """Finds the written cells."""
         self.step, written = step, step.written.flatten()
         if written.device.type == "cpu" if picked is None else picked:
-            self.written, self.counts = written.nonzero().squeeze(1), None
+            self.places, self.counts = written.nonzero().squeeze(1), None
         else:
-            self.written = torch.arange(len(written), device=written.device)
+            self.places = torch.arange(len(written), device=written.device)
             self.counts = written
-        self.puzzle = self.written // step.written.shape[1]
+        self.puzzle = self.places // step.written.shape[1]
         self.count = step.written.sum(1).clamp(min=1)
         self.labelled = "solution" in step.puzzles.keys()  # noqa: SIM118, a TensorDict has no `in`
 
     def take(self, values: Tensor) -> Tensor:
         """Returns the rows of the written cells: (B, L, ...) to (C, ...)."""
-        return values.detach().flatten(0, 1).index_select(0, self.written)
+        return values.detach().flatten(0, 1).index_select(0, self.places)
 
     def counted(self, values: Tensor) -> Tensor:
         """Returns values of cells, float32 (C,), with 0 where a cell is not written."""
@@ -93,12 +93,12 @@ class Cells:
 
     @cached_property
     def answer(self) -> Tensor:
-        """The most likely token under c, int64 (C,)."""
+        """The token of the answer after the step, int64 (C,)."""
         return self.take(self.step.after.answer).long()
 
     @cached_property
     def previous(self) -> Tensor:
-        """The most likely token under u, int64 (C,)."""
+        """The token of the answer before the step, int64 (C,)."""
         return self.take(self.step.before.answer).long()
 
     @cached_property
@@ -113,7 +113,7 @@ class Cells:
 
     @cached_property
     def log_confidence(self) -> Tensor:
-        """Log c of the most likely token, (C,)."""
+        """Log c of the answer's token, (C,)."""
         return self.log_c.gather(1, self.answer[:, None]).squeeze(1)
 
     @cached_property

@@ -102,6 +102,14 @@ class Ledger:
             for row in self.rows(outcome)
         ]
 
+    def solved_share(self) -> float | None:
+        """Returns the share of the ended rollouts whose last answer is right; None if none ended.
+
+        At a step k, rows know only the rollouts that came so far.
+        """
+        failed, solved = self.counts[:, 0].tolist()
+        return solved / (failed + solved) if failed + solved else None
+
     def dead_fraction(self, num_steps: int | None = None) -> float:
         """Returns the forward passes of dead steps over all, in the first `num_steps` steps."""
         return self._per_step("dead", num_steps)

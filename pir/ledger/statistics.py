@@ -120,7 +120,7 @@ def describe(statistics: Iterable[Statistic]) -> tuple[Statistic, ...]:
 
 @statistic("share")
 def solved(cells: Cells) -> Tensor:
-    """The verifier accepts the most likely answer."""
+    """The verifier accepts the answer."""
     return cells.step.after.solved
 
 
@@ -185,8 +185,8 @@ def live(cells: Cells) -> Tensor:
 
 @statistic("share")
 def newly_solved(cells: Cells) -> Tensor:
-    """The answer is right for the first time."""
-    return cells.step.first_solved == cells.step.k
+    """The answer is right for the first time, and was wrong before the step."""
+    return (cells.step.first_solved == cells.step.k) & ~cells.step.before.solved
 
 
 @statistic("share")
@@ -224,7 +224,7 @@ def reverse_kl(cells: Cells) -> Tensor:
 
 @statistic("share")
 def flips(cells: Cells) -> Tensor:
-    """Written cells whose most likely token changed."""
+    """Written cells of the answer that changed."""
     return cells.mean(cells.answer != cells.previous)
 
 

@@ -1,4 +1,4 @@
-"""The condition of a step, as a sum of embeddings that is added at every update."""
+"""The condition of a step, as a sum of embeddings that is added to what the network reads."""
 
 import torch
 import torch.nn.functional as F

@@ -47,6 +47,7 @@ class Dual(PuzzleModel):
     """
 
     unified: bool = False
+    reads_start = False
 
     def __init__(
         self,

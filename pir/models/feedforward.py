@@ -27,6 +27,8 @@ class FeedForward(PuzzleModel):
         UserError: if a setting is out of range.
     """
 
+    reads_start = False
+
     def __init__(self, puzzle: Puzzle, layers: int = 2, **shared: Unpack[Shared]) -> None:
         """Initialises the parameters."""
         super().__init__(puzzle, **(shared | Shared(improvement_steps=1)))

@@ -38,6 +38,7 @@ class Looped(PuzzleModel):
         super().__init__(puzzle, **shared)
         at_least_one(layers=layers)
         self.f = self.network(puzzle, layers)
+        self.reads_start = recall
         self.adapter = Linear(2 * self.hidden_size, self.hidden_size) if recall else None
 
     @property

@@ -50,7 +50,7 @@ class AdvantageWeighted(Term):
     * "label_gain": every cell of the label; the log-probability that the step gained, less the mean
       over the cells. All of them are right, so this only weighs cells against one another.
 
-    The first three use no label. Puzzles whose samples are all alike in score (cells, in
+    The first three use no label. Puzzles whose samples all have one advantage (cells, in
     conflicts) carry no information and get weight 0.
 
     So it is as "bandits". As "revisions" (`pir.objectives.episodes`) the samples of a puzzle are

@@ -15,9 +15,10 @@ from pir.rollout import Rollout
 class GuidedLikelihood(Term):
     """-log p_w(y*) of the policy guided from the step's reference to its improved policy.
 
-    The weight w is drawn evenly from a range, once per lane. The slope of this loss in w is minus
-    the advantage margin (arXiv:2511.16886v2, Prop. 4.1): below w = 1 it asks the step to gain with
-    a part of its length already, above it not to overshoot. The reference is held fixed.
+    The weight w is drawn evenly from a range, for every step of every lane. The slope of this loss
+    in w is minus the advantage margin (arXiv:2511.16886v2, Prop. 4.1): below w = 1 it asks the step
+    to gain with a part of its length already, above it not to overshoot. The reference is held
+    fixed.
 
     Args:
         scales: smallest and largest w, above 0 at the upper end.

@@ -131,9 +131,10 @@ class PolicyGradient(Term):
     def figures(self, rollout: Rollout) -> dict[str, Tensor]:
         """Returns what is gained, how sure the policy is, how far it moved, and what is clipped.
 
-        How far it moved is the KL of the policy that acted from that of now, per cell, estimated by
-        r - 1 - log r, whose mean over the answers drawn is that KL (Schulman 2020, "Approximating
-        KL divergence").
+        How far it moved is the mean of r - 1 - log r per cell. Where the answers were drawn from
+        the policy that r compares with, that estimates the KL of that policy from the one of now
+        (Schulman 2020, "Approximating KL divergence"); `GroupRelative` as bandits judges the
+        answers of the last step at every step, and there it is a distance alone.
         """
         kept, (low, high) = rollout.experience, self.clip
         log_ratio = cell_log_probs(rollout, kept["answers"]) - kept["log_probs"]

@@ -105,7 +105,9 @@ class PPO(PolicyGradient):
     def figures(self, rollout: Rollout) -> dict[str, Tensor]:
         """Returns those of `PolicyGradient`, and the share of variance that the head explains."""
         target = rollout.experience["value_target"]
-        spread = target.var(correction=0)
-        left = (target - rollout.after.value).var(correction=0) / spread.clamp(min=1e-8)
+        # of all processes' lanes: a mean of variances is not the variance
+        error = processes.gathered(target - rollout.after.value, 1)
+        spread = processes.gathered(target, 1).var(correction=0)
+        left = error.var(correction=0) / spread.clamp(min=1e-8)
         explained = torch.where(spread > 1e-8, 1 - left, 0.0)
         return super().figures(rollout) | {"explained": explained}

@@ -16,7 +16,7 @@ from pir.runs.folder import RunFolder
 from pir.runs.inputs import naming_config_dir, refuse_changed
 from pir.runs.names import find_run
 from pir.runs.weights import read_weights
-from pir.system.device import prepare_cpu
+from pir.system.device import own_random_stream, prepare_cpu
 from pir.system.terminal import say
 
 
@@ -111,7 +111,7 @@ def load_trained(
         config.model.dtype = dtype
     config.device = device
     prepare_cpu(config.trainer.threads)
-    with naming_config_dir(folder):
+    with naming_config_dir(folder), own_random_stream(torch.device("cpu")):
         parts = Components.build(config, build_puzzle(config))
     trained = trained or read_trained(folder, parts.device)
     wrong = checkpoint.other_shapes(parts.reasoner, trained.weights) if changed else []
@@ -122,7 +122,6 @@ def load_trained(
             "of a run with model.mixer=conv model.positions=false fit boards of every size"
         )
     _give(parts.reasoner, trained)
-    torch.manual_seed(0)  # stochastic rollouts answer alike in every process
     return parts, config, trained.path
 
 

@@ -147,7 +147,7 @@ FILES: dict[str, File] = {
             "loss_<term>": Column(float | None, "a weighted term of it, likewise"),
             "<term>_<figure>": Column(float | None, "what a term says of its updates"),
             "depth": Column(Steps, "improvement steps of a rollout"),
-            "solved": Column(Share | None, "share solved after the last step of the rollouts"),
+            "solved": Column(Share | None, "share solved where the rollouts ended"),
             "dead_fraction": Column(Share | None, "dead forward passes, share"),
             "live_depth": Column(Amount | None, "live steps of a puzzle, mean"),
         },

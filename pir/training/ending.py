@@ -12,7 +12,6 @@ from pir.runs import checkpoint
 from pir.runs.folder import RunFolder, resolved
 from pir.runs.records import Summary
 from pir.runs.typed import from_json
-from pir.settings.training import BUDGETS
 from pir.system import processes
 from pir.system.stored import read_object
 from pir.system.view import clock
@@ -33,9 +32,8 @@ TOTALS = {
 def facts(trainer: "Trainer") -> dict[str, Any]:
     """Returns how a finished run ended, for summary.json."""
     settings, steps = trainer.settings, trainer.progress.optimizer_step
-    used = [name for name in BUDGETS if getattr(settings, name) is not None]
-    shares = dict(zip(used, trainer.ended_at, strict=True))
-    most, patience = max(shares, key=lambda name: shares[name]), settings.patience
+    shares, patience = trainer.ended_at, settings.patience
+    most = max(shares, key=lambda name: shares[name])
     spent = patience is not None and trainer.progress.evaluations_since_best >= patience
     return {
         "stopped_by": "patience" if shares[most] < 1 and spent else most,

@@ -53,6 +53,11 @@ def refuse_misfit(
             "steps gain, of which late states tell little: set trainer.late_share=0, or "
             "trainer.lanes to another choice than ledger"
         )
+    if settings.late_share > 0 and not reasoner.reads_start:
+        raise UserError(
+            f"trainer.late_share={settings.late_share}: the first step of this model does not read "
+            "the state that it starts in, so late states teach it nothing: set trainer.late_share=0"
+        )
     needs = {"trainer.lanes": schedule.outputs}
     for name, term in objective.used_terms().items():
         place = f"objective.terms.{name}"

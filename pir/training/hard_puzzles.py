@@ -84,6 +84,7 @@ class HardPuzzles:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes everything back from a checkpoint; the pool stays on the CPU."""
+        self.coming = None
         if self.share > 0:
             state = with_tensors(state, Tensor.cpu)
             coming = state.pop("coming", {})

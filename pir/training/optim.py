@@ -35,8 +35,20 @@ class Muon(torch.optim.Muon):
     """torch's Muon, with all matrices of one shape in the same products.
 
     A GPU takes the hundreds of small products of one matrix after another for longer than some
-    models take for a backward pass. Settings and state are torch's.
+    models take for a backward pass. Its momentum is always Nesterov's.
+
+    Args:
+        params: matrices.
+        lr: learning rate; steps are larger by the root of rows over columns, if above 1.
+        weight_decay: decoupled.
+        momentum: of the gradients.
     """
+
+    def __init__(
+        self, params: Iterable[Tensor], *, lr: float, weight_decay: float, momentum: float
+    ) -> None:
+        """Starts without momentum; the state is torch's."""
+        super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -33,6 +33,7 @@ class ProgressView(View):
         seconds: float,
         loss: float,
         solved: Sequence[float],
+        solved_at_end: float | None,
     ) -> None:
         """Shows the state of training.
 
@@ -41,7 +42,9 @@ class ProgressView(View):
             optimizer_step: updates so far.
             seconds: training time so far, over all resumes.
             loss: mean over the last interval.
-            solved: share of training puzzles solved after each improvement step.
+            solved: share of training puzzles solved after each improvement step, of those that
+                came so far.
+            solved_at_end: share of them solved where their rollouts ended; None if none has.
         """
         rate, self.share_done, self.part = self.rate.read(optimizer_step), min(1.0, share_done), ""
         left = seconds * (1 - self.share_done) / self.share_done if share_done > 0 else 0.0
@@ -49,20 +52,19 @@ class ProgressView(View):
             f"step {optimizer_step}  loss {loss:.3f}  {rate:.1f} steps/s  "
             f"{clock(seconds)}, {clock(left)} left"
         )
-        self.solved = f"solved by step, training    {bar_row(solved)}"
+        self.solved = f"solved by step, training    {bar_row(solved, solved_at_end)}"
         if not self.live:
             self.line(
                 f"step {optimizer_step:>6}  {100 * self.share_done:3.0f} %  {clock(seconds)}  "
-                f"{rate:5.1f} steps/s  loss {loss:.3f}  solved {bar_row(solved)}"
+                f"{rate:5.1f} steps/s  loss {loss:.3f}  solved {bar_row(solved, solved_at_end)}"
             )
 
     def validated(self, solved: Sequence[float], best: float, improved: bool) -> None:
         """Shows a validation result: solved after each step, and the best so far."""
         mark = ", new" if improved else ""
         self.part = ""
-        self.validation = (
-            f"solved by step, validation  {bar_row(solved)}  best {100 * best:.1f} %{mark}"
-        )
+        shown = bar_row(solved, solved[-1])
+        self.validation = f"solved by step, validation  {shown}  best {100 * best:.1f} %{mark}"
         if not self.live:
             self.line(self.validation)
 
@@ -74,12 +76,12 @@ class ProgressView(View):
         return Group(title, self.working() if self.part else state, status, *solved)
 
 
-def bar_row(shares: Sequence[float]) -> str:
-    """Returns shares in [0, 1] as one bar character each, and the last as a percentage."""
-    if not shares:
+def bar_row(shares: Sequence[float], end: float | None) -> str:
+    """Returns shares in [0, 1] as one bar character each, and one in the end as a percentage."""
+    if end is None:
         return ""
     bars = "".join(BARS[round(share * (len(BARS) - 1))] for share in shares)
-    return f"|{bars}| {100 * shares[-1]:5.1f} %"
+    return f"|{bars}| {100 * end:5.1f} %"
 
 
 class RateMeter:

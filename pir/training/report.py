@@ -50,11 +50,12 @@ def show(trainer: "Trainer") -> None:
     if trainer.view and trainer.view.due():
         trainer.look()
         trainer.view.update(
-            share_done=max(trainer.budget_shares()),
+            share_done=max(trainer.budget_shares().values()),
             optimizer_step=progress.optimizer_step,
             seconds=trainer.state.watch.seconds(),
             loss=progress.interval.get("loss", 0.0) / max(1, progress.interval_updates),
             solved=[row["solved"] for row in trainer.state.ledger.rows()],
+            solved_at_end=trainer.state.ledger.solved_share(),
         )
 
 
@@ -72,10 +73,10 @@ def log_interval(trainer: "Trainer") -> None:
     }
     row |= {f"loss_{name}": means.get(name, "") for name in trainer.objective.names}
     row |= {name: means.get(name, "") for name in trainer.objective.figure_names}
-    trained = [row for row in rows if row["k"] <= trainer.state.schedule.depth]
+    solved = ledger.solved_share()
     row |= {
         "depth": trainer.state.schedule.depth,
-        "solved": trained[-1]["solved"] if trained else "",
+        "solved": "" if solved is None else solved,
         "dead_fraction": ledger.dead_fraction() if rows else "",
         "live_depth": ledger.live_depth() if rows else "",
     }

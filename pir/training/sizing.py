@@ -276,7 +276,7 @@ def seconds_per_update(trainer: "Trainer") -> float:
         started, first = time_on(trainer.device), progress.optimizer_step
         if not fill_lanes(trainer):
             raise KeyboardInterrupt
-        trainer._improve_lanes()
+        trainer.improve_lanes()
         taken = time_on(trainer.device) - started
         times.append(taken / (progress.optimizer_step - first))
     trainer.look()  # so that nothing of these steps is left for the rows of the run

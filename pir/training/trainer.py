@@ -35,7 +35,7 @@ from pir.runs.folder import RunFolder
 from pir.runs.load import take_weights
 from pir.runs.loggers import Logger, NoLogger
 from pir.schedules import LaneSchedule, Staggered, Synchronous
-from pir.settings.training import TrainerSettings
+from pir.settings.training import BUDGETS, TrainerSettings
 from pir.system import processes
 from pir.system.device import DeviceTime, own_random_stream, prepare_cpu, sent, time_on
 from pir.system.interrupt import postponed, requested
@@ -127,17 +127,8 @@ class Trainer:
         require_memory(self.share.count * size, f"trainer.batch_size={batch}")
         # Lanes are alike, so a share of them measures the same at a share of the cost.
         self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_DIVISOR))
-        random_depth = self.objective.depth
-        longest = self.num_steps if random_depth is None else random_depth.longest(self.num_steps)
         self.measured_here = parallel.measured_here(self.share, self.measured)
-        self.state = TrainState(
-            self.reasoner,
-            optimizer,
-            schedule,
-            Ledger(self.measured_here, longest, self.reasoner.passes_per_step, self.device),
-            HardPuzzles(self.settings.replay_share, self.settings.replay_size),
-            self.settings.ema_decay,
-        )
+        self.state = self._first_state(optimizer, schedule)
         mode = chosen_mode(self.settings, self.reasoner, self.one_lane.puzzles["question"])
         self.settings = replace(self.settings, compile=mode)
         compile_networks(self.reasoner, mode)
@@ -149,13 +140,26 @@ class Trainer:
         self.validated_in = 0.0  # seconds
         self.best_checksum: str | None = None
         self.began_with: Path | None = None
-        self.ended_at: list[float] = []
+        self.ended_at: dict[str, float] = {}
         self.rows = report.rows_of(folder if processes.rank() == 0 else None)
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
         self.validation = parallel.part_of(held_out(self.puzzle, "val", count, self.device), "val")
         puzzles = self.one_lane.puzzles
         refuse_misfit(self.objective, self.reasoner, schedule, puzzles, self.settings)
+
+    def _first_state(self, optimizer: torch.optim.Optimizer, schedule: LaneSchedule) -> TrainState:
+        """Returns what changes while it trains, before the first step."""
+        random_depth, settings = self.objective.depth, self.settings
+        longest = self.num_steps if random_depth is None else random_depth.longest(self.num_steps)
+        return TrainState(
+            self.reasoner,
+            optimizer,
+            schedule,
+            Ledger(self.measured_here, longest, self.reasoner.passes_per_step, self.device),
+            HardPuzzles(settings.replay_share, settings.replay_size),
+            settings.ema_decay,
+        )
 
     def _one_lane(self) -> Lanes:
         """Puts a single puzzle into a lane: what the lanes of this run are made of."""
@@ -182,7 +186,7 @@ class Trainer:
                     if not fill_lanes(self):
                         self._save_last()
                         return False
-                    self._improve_lanes()
+                    self.improve_lanes()
                 self._report()
                 if processes.any_of(requested()):
                     self._save_last()
@@ -195,7 +199,7 @@ class Trainer:
             # a signal may have come while the last weights were evaluated
             return not processes.any_of(requested())
 
-    def _improve_lanes(self) -> None:
+    def improve_lanes(self) -> None:
         """Takes the steps of one update in all lanes, and updates the parameters by them."""
         reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
         progress, updates, schedule = self.progress, self.updates, self.state.schedule
@@ -248,20 +252,20 @@ class Trainer:
 
     # ---------------------------------------------------------------- budgets and reports
 
-    def budget_shares(self) -> list[float]:
-        """Returns the spent share of every budget that is set."""
-        settings = self.settings
-        used = [
-            (self.progress.optimizer_step, settings.max_optimizer_steps),
-            (self.state.watch.seconds() / 60, settings.max_minutes),
-            (self.forward_passes, settings.max_forward_passes),
-        ]
-        return [spent / allowed for spent, allowed in used if allowed is not None]
+    def budget_shares(self) -> dict[str, float]:
+        """Returns the spent share of every budget that is set, by the name of its setting."""
+        spent = {
+            "max_optimizer_steps": self.progress.optimizer_step,
+            "max_minutes": self.state.watch.seconds() / 60,
+            "max_forward_passes": self.forward_passes,
+        }
+        allowed = {name: getattr(self.settings, name) for name in BUDGETS}
+        return {name: spent[name] / most for name, most in allowed.items() if most is not None}
 
     def _budget_spent(self) -> bool:
         patience = self.settings.patience
         spent = patience is not None and self.progress.evaluations_since_best >= patience
-        return processes.any_of(spent or max(self.budget_shares()) >= 1)
+        return processes.any_of(spent or max(self.budget_shares().values()) >= 1)
 
     def totals(self) -> dict[str, Any]:
         """Returns the totals of the run so far, for the summary."""

@@ -2,7 +2,8 @@
 
 import csv
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -14,7 +15,8 @@ from pir.system.terminal import columns, paragraph, program, say
 
 if TYPE_CHECKING:
     from pir.components import Components
-    from pir.runs.records import Summary
+    from pir.runs.load import Trained
+    from pir.runs.records import Facts, Summary
     from pir.training.trainer import Trainer
 
 LONGEST_TEXT = 100
@@ -35,7 +37,6 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
     from pir.evaluation.plan import Plan
     from pir.evaluation.run import evaluate_run
     from pir.runs.load import load_trained, read_trained
-    from pir.runs.records import Summary
     from pir.runs.typed import to_json
     from pir.system.view import View, clock
     from pir.training import ending
@@ -58,9 +59,26 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
         loaded = load_trained(folder, config.device, trained=trained)
         result = evaluate_run(folder, loaded, plan)
         examples = _examples(folder, loaded[0])
+    summary = _summary(config, trained, result, totals)
+    write_json(folder.summary, to_json(summary))
+    save_kind("improvement", [folder.path], folder.figures / "improvement.png")
+    say(improvement_table(result))
+    say(paragraph(_solved(result)))
+    for sentence in ending.sentences(summary, config.trainer):
+        say(paragraph(sentence))
+    say(examples)
+    say(f"figure {folder.figures / 'improvement.png'}")
+    _say_next(folder, config, summary)
+
+
+def _summary(
+    config: DictConfig, trained: "Trained", result: "Facts", totals: Mapping[str, Any]
+) -> "Summary":
+    """Returns what summary.json holds: of the test at the trained depth, and of the training."""
+    from pir.runs.records import Summary
+
     last = result.per_step[result.trained_steps - 1]
-    low, high = last["solved_low"], last["solved_high"]
-    summary = Summary(
+    return Summary(
         env=config.choices.env,
         model=config.choices.model,
         objective=config.choices.objective,
@@ -73,7 +91,7 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
         validation_solved=trained.validation_solved,
         test_puzzles=result.puzzles,
         solved=last["solved"],
-        solved_interval=(low, high),
+        solved_interval=(last["solved_low"], last["solved_high"]),
         exact_accuracy=last["exact_accuracy"],
         cell_accuracy=last["cell_accuracy"],
         score=last["score"],
@@ -83,20 +101,16 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
         pass_at_k=result.pass_at_k,
         coverage=result.coverage,
     )
-    write_json(folder.summary, to_json(summary))
-    save_kind("improvement", [folder.path], folder.figures / "improvement.png")
-    say(improvement_table(result))
-    text = (
-        f"solved {summary.solved:.1%} of {summary.test_puzzles} held-out puzzles "
-        f"(95 % interval {low:.1%} to {high:.1%}) after {summary.improvement_steps} "
-        f"improvement steps, {summary.forward_passes} forward passes"
+
+
+def _solved(result: "Facts") -> str:
+    """Says in a sentence how many test puzzles were solved."""
+    last = result.per_step[result.trained_steps - 1]
+    return (
+        f"solved {last['solved']:.1%} of {result.puzzles} held-out puzzles "
+        f"(95 % interval {last['solved_low']:.1%} to {last['solved_high']:.1%}) after "
+        f"{result.trained_steps} improvement steps, {last['forward_passes']} forward passes"
     )
-    say(paragraph(text))
-    for sentence in ending.sentences(summary, config.trainer):
-        say(paragraph(sentence))
-    say(examples)
-    say(f"figure {folder.figures / 'improvement.png'}")
-    _say_next(folder, config, summary)
 
 
 def say_finished(folder: RunFolder, config: DictConfig) -> bool:
