@@ -158,4 +158,10 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=16, help="improvement steps")
     parser.add_argument("--puzzles", type=int, default=500, help="of each split")
     parser.add_argument("--env", nargs="*", default=(), help="changed settings of the puzzle")
-    main(**vars(parser.parse_args()))
+    given = parser.parse_args()
+    if min(given.steps, given.puzzles) < 1:
+        parser.error("--steps and --puzzles: must be at least 1")
+    try:
+        main(**vars(given))
+    except pir.UserError as error:
+        parser.error(str(error))

@@ -10,6 +10,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pir.errors import UserError
     from pir.evaluation.rollouts import evaluate, held_out
     from pir.evaluation.solve import solve
     from pir.ledger.ledger import Ledger
@@ -34,6 +35,7 @@ __all__ = [
     "Term",
     "Trainer",
     "TrainerSettings",
+    "UserError",
     "Weighted",
     "begin",
     "evaluate",
@@ -56,6 +58,7 @@ _MODULES = {
     "Term": "pir.objective",
     "Trainer": "pir.training.trainer",
     "TrainerSettings": "pir.settings.training",
+    "UserError": "pir.errors",
     "Weighted": "pir.objective",
     "begin": "pir.rollout",
     "evaluate": "pir.evaluation.rollouts",

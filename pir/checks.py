@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from pir.errors import UserError
 
+MOST_STEPS = 1_000_000
+"""The most improvement steps of a rollout, and the largest number of one that is read."""
+
 LONGEST_NAME = 100
 """Characters of a name that a user may give to what is written."""
 
@@ -27,6 +30,16 @@ def check_seed(key: str, value: int) -> None:
     """
     if not 0 <= value < 1 << 62:
         raise UserError(f"{key}={value}: allowed are 0 to 2**62 - 1")
+
+
+def check_steps(key: str, value: float | None) -> None:
+    """Refuses a number of improvement steps that is out of range; None is a number not given.
+
+    Raises:
+        UserError: naming the key and what is allowed.
+    """
+    if value is not None and not 1 <= value <= MOST_STEPS:
+        raise UserError(f"{key}={value}: must be at least 1 and at most {MOST_STEPS}")
 
 
 def check_name(key: str, value: str | None) -> None:

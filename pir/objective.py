@@ -139,7 +139,9 @@ class Weighted:
     until_step: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses a negative weight."""
+        """Refuses what is no term, and a negative weight."""
+        if not isinstance(self.term, Term):
+            raise UserError(f"objective: {self.term!r} is no term")
         if not self.weight >= 0:
             raise UserError(f"objective: a term's weight is {self.weight}; it must be at least 0")
 

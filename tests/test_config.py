@@ -165,7 +165,7 @@ def node(**values):
         ({"hidden_size": "wide"}, "m.hidden_size=wide: allowed is a whole number"),
         ({"hidden_size": True}, "m.hidden_size=True: allowed is a whole number"),
         ({"halt_head": 1}, "m.halt_head=1: allowed is true or false"),
-        ({"expansion": "big"}, "m.expansion=big: allowed is a number"),
+        ({"expansion": "big"}, "m.expansion=big: allowed is a finite number"),
         ({"hiden_size": 3}, "m.hiden_size is unknown; did you mean hidden_size?"),
         ({"hidden_size": [64, 128]}, "allowed is a whole number"),
         ({"hidden_size": {"a": 1}}, "allowed is a whole number"),

@@ -106,7 +106,16 @@ def test_solve_with_an_exit_rule(command, tiny_run):
         return len(json.loads(command(*solve, *words, "output=json").out)["steps"])
 
     assert steps("exit=fixed", "exit.threshold=5") == 5
-    assert "at least 1" in command(*solve, "exit=fixed", "exit.threshold=0.5", code=2).err
+    for threshold, message in {
+        "0.5": "exit.threshold=0.5: must be at least 1 and at most 1000000",
+        "1e300": "exit.threshold=1e+300: must be at least 1",
+        "2.5": "exit.threshold=2.5: must be a whole number",
+        "inf": "exit.threshold=inf: allowed is a finite number",
+    }.items():
+        words = ("exit=fixed", f"exit.threshold={threshold}")
+        assert message in command(*solve, *words, code=2).err
+    never = ("exit=verifier", "exit.threshold=nan")
+    assert "exit.threshold=nan: allowed is a finite number" in command(*solve, *never, code=2).err
     assert "eval.exit=kl" in command(*solve, "exit=kl", code=2).err
     assert "  step" in command(*solve, "exit=verifier").out
     assert steps("exit=kl", "exit.threshold=1e9") == 1
@@ -135,6 +144,7 @@ def test_eval_of_several_runs_sums_up_over_seeds(capsys, monkeypatch, tiny_run, 
         ("eval.exit=kll", "eval.exit=kll: allowed are all"),
         ("eval.split=val eval.exit=kl", "thresholds on the val split"),
         ("eval.breadth=0", "must be at least 1"),
+        ("eval.improvement_steps=2000000", "improvement_steps=2000000: must be at least 1 and at"),
         ("eval.noise=-1", "must be at least 0"),
         ("eval.step_noise=-1", "eval.step_noise=-1.0: must be at least 0"),
         ("eval.step_noise=0.1 eval.exit=kl", "exit rules take steps without noise"),
@@ -175,8 +185,10 @@ def test_an_evaluation_with_a_name_takes_no_other_ones_place(command, tiny_run):
     deep = tiny_run / "evals/deep"
     assert len(read_rows(deep / "per_step.csv")) == 5
     told = command(*plain, "eval.name=deep", "eval.improvement_steps=3").err
-    assert f"replaces the evaluation in {deep} (20 test puzzles, 5 steps); eval.name=NAME" in told
-    assert f"replaces the evaluation in {tiny_run / 'eval'} (" in command(*plain).err
+    assert (
+        f"will replace the evaluation in {deep} (20 test puzzles, 5 steps); eval.name=NAME" in told
+    )
+    assert f"will replace the evaluation in {tiny_run / 'eval'} (" in command(*plain).err
     for word in ("eval.name=a/b", "eval.name=..", "eval.name=-x"):
         assert "allowed is the name of a folder" in command(*plain, word, code=2).err
 

@@ -321,6 +321,11 @@ def test_options_that_are_not_allowed(options, message):
         env.reset(options=options)
 
 
+def test_one_text_is_no_batch():
+    with pytest.raises(UserError, match="a list of 2 texts is expected, not one"):
+        RevisionVectorEnv(Countdown(), 2).reset(options={"question": "3 7 8 = 29"})
+
+
 def test_steps_that_are_not_allowed():
     env = RevisionEnv(Countdown(), horizon=1)
     with pytest.raises(gymnasium.error.ResetNeeded):

@@ -124,6 +124,13 @@ def test_a_faulty_puzzle_is_named_in_plain_words(
     assert "my_lights:LightsOut breaks" in done.stderr
 
 
+def test_a_module_that_is_missing_is_looked_for_by_name(pir_here, tmp_path):
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env/dark.yaml").write_text("_target_: dark_rooms.Dark\n")
+    said = pir_here("show", "env=dark", f"--config-dir={tmp_path}", code=2).stderr
+    assert f"there is no dark_rooms.py and no package dark_rooms in {tmp_path}" in said
+
+
 def test_missing_folders_and_packages_are_reported(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     assert main(["list", "envs", "--config-dir=/nonexistent"]) == 2

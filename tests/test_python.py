@@ -127,6 +127,21 @@ def test_a_folder_without_settings_is_read_from_python_alone(tmp_path, pir_here)
         pir.load_weights(fresh, tmp_path / "nothing")
 
 
+def test_mistakes_are_user_errors(finished_run):
+    parts, *_ = pir.load_trained(finished_run)
+    puzzle, reasoner = parts.puzzle, parts.reasoner
+    sample = pir.held_out(puzzle, "test", 2)
+    for mistake, message in (
+        (lambda: pir.held_out(puzzle, "exam", 4), "split=exam: allowed are train, val, test"),
+        (lambda: pir.held_out(puzzle, "test", 0), "0 puzzles of the test split"),
+        (lambda: pir.evaluate(reasoner, puzzle, sample, 0), "num_steps=0: must be at least 1"),
+        (lambda: pir.solve(reasoner, puzzle, "3 7 8 = 29"), "a list of texts is expected"),
+        (lambda: pir.Objective({"wrong": 3}), "3 is no term"),
+    ):
+        with pytest.raises(pir.UserError, match=message):
+            mistake()
+
+
 def test_lanes_follow_the_objective():
     assert isinstance(trainer_of().state.schedule, Staggered)
     whole = pir.Objective({"last": LastStep()}, update="rollout", backprop_steps=2)

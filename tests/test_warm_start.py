@@ -87,7 +87,9 @@ def test_the_user_begins_with_another_run(pir_here, tmp_path, finished_run):
     )  # fmt: skip
     assert "weights from" in done.stderr
     assert "fresh" not in done.stderr
-    pir_here("train", f"init={tmp_path / 'none'}", f"run={tmp_path / 'b'}", *words, code=2)
+    none = tmp_path / "none"
+    done = pir_here("train", f"init={none}", f"run={tmp_path / 'b'}", *words, code=2)
+    assert f"init={none}: holds no trained weights" in done.stderr
     assert not (tmp_path / "b").exists()
 
 

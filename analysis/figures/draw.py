@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 from pir.analysis.figures.style import save_figure
 
-from pir.errors import UserError
 from pir.notation.drawing import CELL_INCHES, draw_picture, extent
 from pir.notation.picture import Picture
 from pir.runs.folder import write_atomically
@@ -38,10 +37,8 @@ def save_animation(pictures: Sequence[Picture], captions: Sequence[str], out: Pa
     """Writes pictures one after the other as an animated GIF; the last one stays longer.
 
     Raises:
-        UserError: if the ending is not .gif, or the file cannot be written.
+        UserError: if the file cannot be written.
     """
-    if out.suffix != ".gif":
-        raise UserError(f"out={out}: the ending must be .gif")
     width, height = extent(pictures[0])
     inches = (max(2.4, CELL_INCHES * width), max(1.2, CELL_INCHES * height) + 0.4)
     frames = []

@@ -21,8 +21,8 @@ from pir.analysis.statistics.subspaces import (
 )
 from pir.analysis.words import NONE, percent
 
+from pir.checks import MOST_STEPS
 from pir.errors import UserError
-from pir.runs.typed import MOST_STEPS
 
 SILHOUETTE_PUZZLES = 64
 """Puzzles whose distances are compared, because their number grows with the square."""

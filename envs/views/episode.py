@@ -181,6 +181,8 @@ class Episode:
         Raises:
             UserError: if they cannot be read.
         """
+        if isinstance(question, str) or isinstance(answer, str):
+            raise UserError(f"question and answer: a list of {rows} texts is expected, not one")
         if _is_text(question):
             question = torch.stack([self.puzzle.parse(text) for text in question])
         question = self.tokens(question, rows, "question")

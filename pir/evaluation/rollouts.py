@@ -8,10 +8,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_choice, check_steps
 from pir.errors import UserError
 from pir.ledger.ledger import Ledger
 from pir.noise import by_puzzle
-from pir.puzzle import Puzzle
+from pir.puzzle import SPLITS, Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout, begin, improve
 from pir.system import work
@@ -40,8 +41,11 @@ def held_out(
     """Returns the first `count` puzzles of a split (all, if it has fewer), the same for every run.
 
     Raises:
-        UserError: if the split is empty.
+        UserError: if there is no such split, or it is empty, or none of it is asked for.
     """
+    check_choice("split", split, SPLITS)
+    if count < 1:
+        raise UserError(f"{count} puzzles of the {split} split: must be at least 1")
     refuse_empty(puzzle, split)
     size = puzzle.size(split)
     wanted = count if size is None else min(count, size)
@@ -106,7 +110,11 @@ def evaluate(
         step_noise: on the state after every step, see `improve`.
         start: gives the state before the first step; the reasoner's own by default.
         seed: of the random numbers that reasoners draw, and of noise (`pir.noise`).
+
+    Raises:
+        UserError: if the number of steps is out of range.
     """
+    check_steps("num_steps", num_steps)
     device = puzzles["question"].device
     batch_size = min(batch_size, len(puzzles))
     needed = len(puzzles) * num_steps * BYTES_OF_A_STEP

@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.errors import UserError
 from pir.evaluation.batch_size import fitting_batch
 from pir.evaluation.rollouts import EVALUATION_SEED
 from pir.exits.early_exit import steps_until_exit
@@ -63,7 +64,10 @@ def solve(
 
     Raises:
         PuzzleTextError: if a text is malformed.
+        UserError: if a single text is given in place of a list.
     """
+    if isinstance(questions, str):
+        raise UserError("questions: a list of texts is expected, not one text")
     steps: list[list[StepAnswer]] = [[] for _ in questions]
     if not steps:
         return steps

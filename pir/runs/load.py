@@ -165,6 +165,8 @@ def take_weights(reasoner: Reasoner, folder: RunFolder, device: torch.device) ->
         UserError: if that run cannot be read, has no weight in common, or lacks one that the
             reasoner never trains.
     """
+    if not (folder.exported or folder.last.is_file() or folder.best.is_file()):
+        raise UserError(f"init={folder.path}: holds no trained weights, such as {folder.last.name}")
     theirs, _, path, _ = read_trained(folder, device)
     own = reasoner.state_dict()
     common = {n: w for n, w in theirs.items() if n in own and w.shape == own[n].shape}

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any
 
+from pir.checks import MOST_STEPS
 from pir.system.terminal import one_line
-
-MOST_STEPS = 1_000_000
-"""The largest number of an improvement step that is read."""
 
 Steps = Annotated[int, (1, MOST_STEPS)]
 Count = Annotated[int, (1, 1 << 53)]

@@ -6,6 +6,7 @@ from other people: here only classes of the expected kind are called, with argum
 """
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -136,14 +137,14 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is typing.Literal:
         return value in options
     if hint is float:
-        return type(value) in (int, float)
+        return type(value) is int or (type(value) is float and math.isfinite(value))
     return type(value) is hint or value is hint  # None is its own annotation
 
 
 def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(map(str, typing.get_args(hint)))
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    names = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
     names |= {type(None): "null"}
     options = typing.get_args(hint)
     if typing.get_origin(hint) is tuple and ... not in options:

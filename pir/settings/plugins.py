@@ -210,9 +210,13 @@ def _refuse_unknown(module: str, what: str) -> None:
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
             return
+    if folders:
+        reason = f"there is no {top}.py and no package {top} in {', '.join(map(str, folders))}"
+    else:
+        reason = "those of a folder need --config-dir=FOLDER in every command"
     raise NotImportedError(
         f"{what}: no such class ({top} is not imported: settings name classes of pir, torch.optim "
-        "and installed plug-ins; those of a folder need --config-dir=FOLDER in every command)"
+        f"and installed plug-ins; {reason})"
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
-from pir.checks import check_choice, check_name
+from pir.checks import check_choice, check_name, check_steps
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, as_json, resolved
 from pir.runs.names import chosen_runs
@@ -81,8 +81,8 @@ def _tell_of_replaced(run: RunFolder) -> None:
         return
     if facts is not None:
         say(
-            f"replaces the evaluation in {run.evaluation} ({facts.puzzles} {facts.split} puzzles, "
-            f"{facts.improvement_steps} steps); eval.name=NAME keeps both",
+            f"will replace the evaluation in {run.evaluation} ({facts.puzzles} {facts.split} "
+            f"puzzles, {facts.improvement_steps} steps); eval.name=NAME keeps both",
             error=True,
         )
 
@@ -97,7 +97,8 @@ def read_plan(settings: DictConfig) -> "Plan":
     from pir.puzzle import SPLITS
 
     check_choice("eval.split", settings.split, SPLITS)
-    for key in ("improvement_steps", "puzzles", "batch_size", "breadth"):
+    check_steps("eval.improvement_steps", settings.improvement_steps)
+    for key in ("puzzles", "batch_size", "breadth"):
         if settings[key] is not None and settings[key] < 1:
             raise UserError(f"eval.{key}={settings[key]}: must be at least 1")
     for key in ("samples", "noise", "step_noise", "damping_after"):

@@ -17,6 +17,8 @@ def run(config: DictConfig) -> None:
     check_choice("dtype", config.dtype, ("float32", "bfloat16"))
     if config.test_puzzles < 1:
         raise UserError(f"test_puzzles={config.test_puzzles}: must be at least 1")
+    if config.push is not None and len([part for part in config.push.split("/") if part]) != 2:
+        raise UserError(f"push={config.push}: allowed is OWNER/NAME of a repository on the Hub")
     folder = find_run(config.run)
     folder.require()
     if folder.exported and config.out is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice, check_seed
+from pir.checks import check_choice, check_seed, check_steps
 from pir.errors import UserError
 from pir.runs.folder import resolved
 from pir.runs.names import results_of
@@ -30,8 +30,9 @@ def run(config: DictConfig) -> None:
     """Runs the command; see configs/gif.yaml for the settings."""
     if config.index is not None:
         check_seed("index", config.index)
-    if config.improvement_steps is not None and config.improvement_steps < 1:
-        raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
+    check_steps("improvement_steps", config.improvement_steps)
+    if config.out is not None and Path(config.out).suffix != ".gif":
+        raise UserError(f"out={config.out}: the ending must be .gif")
 
     from pir.analysis.figures.draw import save_animation
     from pir.evaluation.examples import LOOKED_AT, AnswerSample, most_instructive

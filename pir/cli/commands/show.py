@@ -22,6 +22,10 @@ def run(config: DictConfig) -> None:
         check_choice("split", config.split, SPLITS)
     for key in ("index", "seed"):
         check_seed(key, config[key])
+    if config.out is not None:
+        from pir.analysis.figures.style import check_ending
+
+        check_ending(Path(config.out))
     puzzle = build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
     given = puzzle.whole_file() if isinstance(puzzle, FilePuzzle) and not config.split else None
     if given:

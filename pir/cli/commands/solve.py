@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_steps
 from pir.errors import UserError
 from pir.runs.folder import resolved
 from pir.runs.names import results_of
@@ -47,8 +47,7 @@ def run(config: DictConfig) -> None:
     check_choice("output", config.output, ("text", "boards", "json"))
     if (config.puzzle is None) == (config.puzzles is None):
         raise UserError("give either puzzle='...' or puzzles=FILE")
-    if config.improvement_steps is not None and config.improvement_steps < 1:
-        raise UserError(f"improvement_steps={config.improvement_steps}: must be at least 1")
+    check_steps("improvement_steps", config.improvement_steps)
     if config.batch_size is not None and config.batch_size < 1:
         raise UserError(f"batch_size={config.batch_size}: must be at least 1")
 
@@ -173,9 +172,10 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
     most = config.improvement_steps or parts.reasoner.improvement_steps
     if isinstance(rule, FixedDepth):
         if rule.threshold is not None and config.improvement_steps is None:
+            check_steps("exit.threshold", rule.threshold)
             most = int(rule.threshold)
-        if most < 1:
-            raise UserError(f"exit.threshold={rule.threshold}: must be at least 1")
+            if most != rule.threshold:
+                raise UserError(f"exit.threshold={rule.threshold}: must be a whole number of steps")
         return Stop(rule, most, most)
     name = HydraConfig.get().runtime.choices["exit"]
     if rule.bound:

@@ -64,7 +64,7 @@ def _run_one(config: DictConfig, hydra: HydraConf, sweeping: bool) -> None:
     """Trains one run, alone or with the processes that torchrun started: the first writes it."""
     resuming, restarted, same = config.resume is not None, _begun(), False
     if resuming:
-        folder = RunFolder(config.resume)
+        folder = find_run(config.resume)
         before = folder.read_config()
         config = _with_changes(folder, config, hydra.overrides.task)
         same = config == before
