@@ -180,7 +180,8 @@ def test_small_batches_and_single_puzzles_still_make_a_report(command, tiny_run)
 def test_an_evaluation_with_a_name_takes_no_other_ones_place(command, tiny_run):
     plain = ["eval", "eval.puzzles=20"]
     first = command(*plain, "output=json").out
-    assert "replace the evaluation" not in command(*plain, "eval.name=deep", "eval.improvement_steps=5").err
+    named = command(*plain, "eval.name=deep", "eval.improvement_steps=5").err
+    assert "replace the evaluation" not in named
     assert json.loads((tiny_run / "eval/eval.json").read_text()) == json.loads(first)
     deep = tiny_run / "evals/deep"
     assert len(read_rows(deep / "per_step.csv")) == 5
