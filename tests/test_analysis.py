@@ -197,9 +197,9 @@ def test_exit_rules_are_means_over_seeds(tmp_path):
     (axis,) = draw_exits([Run(folder) for folder in folders]).axes
     lines = {line.get_label(): line for line in axis.get_lines()}
     assert lines["fixed"].get_xydata() == pytest.approx(np.array([[3, 0.65], [6, 0.7], [9, 0.75]]))
-    assert lines["kl"].get_xdata() == pytest.approx([3, 6, 7, 9])
+    assert lines["kl: 80.0 % in 6.5"].get_xdata() == pytest.approx([3, 6, 7, 9])
     between = (0.7 + (0.65 + 0.25 * 3 / 4)) / 2, (0.7 + 0.05 / 3 + 0.9) / 2
-    assert lines["kl"].get_ydata() == pytest.approx([0.65, *between, 0.75])
+    assert lines["kl: 80.0 % in 6.5"].get_ydata() == pytest.approx([0.65, *between, 0.75])
     (star,) = [
         line
         for line in axis.get_lines()
@@ -284,20 +284,20 @@ def test_every_rule_to_stop_has_a_colour_of_its_own():
     assert len(styles) == len(rules)
 
 
-def test_stars_do_not_cover_each_other(tmp_path):
+def test_the_legend_says_where_stars_are_that_cover_each_other(tmp_path):
     folder = write_run(tmp_path / "run")
     rows = [
-        {"rule": rule, "threshold": 1, "forward_passes": 3.0, "solved": 0.8, "solved_low": 0.7,
+        {"rule": rule, "threshold": 1, "forward_passes": 3.25, "solved": 0.8, "solved_low": 0.7,
          "solved_high": 0.9, "chosen": 1}
-        for rule in ("fixed", "kl", "entropy", "verifier")
+        for rule in ("fixed", "kl", "verifier", "oracle")
     ]  # fmt: skip
     write_csv(folder / "eval/exits.csv", rows)
-    figure = draw_exits([Run(folder)])
-    figure.draw_without_rendering()
-    stars = [line for line in figure.axes[0].get_lines() if line.get_marker() == "*"]
-    stars = [line for line in stars if len(line.get_xdata())]
-    places = [line.get_transform().transform(line.get_xydata()[0]) for line in stars]
-    assert sorted(np.diff(sorted(y for _, y in places))) == pytest.approx([14, 14, 14])
+    (legend,) = draw_exits([Run(folder)]).subfigs[0].legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == [f"{rule}: 80.0 % in 3.25" for rule in ("kl", "verifier")] + [
+        "oracle (a bound)",
+        "fixed: 80.0 % in 3.25",
+    ]
 
 
 def test_the_loss_and_its_terms(tmp_path):

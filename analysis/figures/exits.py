@@ -1,12 +1,10 @@
 """Figure of when to stop: solved against the mean forward passes, for every rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.transforms import ScaledTranslation
 from pir.analysis.figures.layout import percent_axis, rows
 from pir.analysis.figures.style import COLOURS, INK, MUTED
 from pir.analysis.reading.groups import Group, group_by_seed
@@ -26,11 +24,8 @@ RULES = (
 )
 """Rules of `pir`, one per colour; a rule of somebody else has one of these colours, dashed."""
 
-STAR, STAR_INCHES = 11, 0.14
-"""Size of a star in points, and how far two of them are apart at least."""
-
-BOX_INCHES = (6.6, 3.1)
-"""About the size of the axes."""
+STAR = 11
+"""Size of a star in points."""
 
 MARKED = 25
 """Lines of more points have no marks."""
@@ -42,7 +37,8 @@ Line = tuple[np.ndarray, np.ndarray]
 def draw_exits(runs: Sequence[Run]) -> Figure:
     """Draws solved against the mean forward passes, one line per rule to stop early.
 
-    Of runs that differ in their seed only, lines and stars are means.
+    Of runs that differ in their seed only, lines and stars are means. Stars may cover each other:
+    the legend says where they are.
     """
     groups = group_by_seed(runs)
     return rows(_paint, groups, [group.label for group in groups], [3.8] * len(groups))
@@ -53,7 +49,6 @@ def _paint(figure: SubFigure, group: Group) -> None:
     axis = figure.subplots()
     found = dict.fromkeys(rule for table in tables for rule in table.distinct("rule"))
     rules = [rule for rule in found if rule not in (FIXED, ORACLE)]
-    stars: dict[str, np.ndarray] = {}
     for rule in [*rules, ORACLE, FIXED]:
         parts = [part for table in tables if len(part := table.where(table["rule"] == rule))]
         if not parts:
@@ -61,43 +56,20 @@ def _paint(figure: SubFigure, group: Group) -> None:
         style = rule_style(rule)
         passes, solved = mean_line([_line(part) for part in parts])
         style |= {"marker": ""} if len(passes) > MARKED else {}
-        axis.plot(passes, solved, label=label(rule_name(rule)), **style)
+        name = label(rule_name(rule))
         chosen = [_line(part.where(part["chosen"] > 0)) for part in parts]
         chosen = [point for point in chosen if len(point[0])]
         if chosen and rule != ORACLE:
-            stars[rule] = np.mean(np.concatenate(chosen, 1), 1)
-    axis.plot([], [], "*", color="none", markeredgecolor=INK, markersize=11,
-              label="chosen on validation")  # fmt: skip
+            x, y = np.mean(np.concatenate(chosen, 1), 1)
+            name += f": {percent(y)} in {number(x)}"
+            axis.plot(x, y, "*", markersize=STAR, color=style["color"], markeredgecolor=INK,
+                      markeredgewidth=0.7, zorder=4, clip_on=False)  # fmt: skip
+        axis.plot(passes, solved, label=name, **style)
     axis.set_xlim(left=0)
     axis.set_xlabel("forward passes per puzzle, mean")
     percent_axis(axis, "solved (verifier)")
-    _draw_stars(axis, stars)
-    figure.legend(loc="outside right center")
-
-
-def _draw_stars(axis: Axes, stars: Mapping[str, np.ndarray]) -> None:
-    """Draws the chosen points; those that would cover each other stand in a column.
-
-    One has its place, a thin line leads from the others to it.
-    """
-    limits = np.array([axis.get_xlim(), axis.get_ylim()])
-    inches = np.array(BOX_INCHES) / np.maximum(np.diff(limits)[:, 0], 1e-12)
-    taken: list[np.ndarray] = []
-    for rule, point in sorted(stars.items(), key=lambda star: star[1].tolist()):
-        # towards the middle, where there is room
-        way = STAR_INCHES if point[1] < limits[1].mean() else -STAR_INCHES
-        aside, place = 0.0, point * inches
-        while any(np.abs(place - other).max() < 0.99 * STAR_INCHES for other in taken):
-            aside, place = aside + way, place + np.array([0, way])
-        taken.append(place)
-        if aside:
-            lead = {"arrowstyle": "-", "color": MUTED, "lw": 0.6}
-            x, y = point.tolist()
-            axis.annotate("", (x, y), (0, 72 * aside), textcoords="offset points", arrowprops=lead)
-        up = ScaledTranslation(0, aside, axis.figure.dpi_scale_trans)
-        axis.plot(*point, "*", markersize=STAR, color=rule_style(rule)["color"],
-                  markeredgecolor=INK, markeredgewidth=0.7, zorder=4, clip_on=False,
-                  transform=axis.transData + up)  # fmt: skip
+    title = "stars, chosen on validation:\nsolved in so many passes"
+    figure.legend(loc="outside right center", title=title, alignment="left")
 
 
 def _line(table: Table) -> Line:
