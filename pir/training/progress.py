@@ -46,17 +46,18 @@ class ProgressView(View):
                 came so far.
             solved_at_end: share of them solved where their rollouts ended; None if none has.
         """
-        rate, self.share_done, self.part = self.rate.read(optimizer_step), min(1.0, share_done), ""
+        read, self.share_done, self.part = self.rate.read(optimizer_step), min(1.0, share_done), ""
+        rate = "?" if read is None else f"{read:.1f}"
         left = seconds * (1 - self.share_done) / self.share_done if share_done > 0 else 0.0
         self.status = (
-            f"step {optimizer_step}  loss {loss:.3f}  {rate:.1f} steps/s  "
+            f"step {optimizer_step}  loss {loss:.3f}  {rate} steps/s  "
             f"{clock(seconds)}, {clock(left)} left"
         )
         self.solved = f"solved by step, training    {bar_row(solved, solved_at_end)}"
         if not self.live:
             self.line(
                 f"step {optimizer_step:>6}  {100 * self.share_done:3.0f} %  {clock(seconds)}  "
-                f"{rate:5.1f} steps/s  loss {loss:.3f}  solved {bar_row(solved, solved_at_end)}"
+                f"{rate:>5} steps/s  loss {loss:.3f}  solved {bar_row(solved, solved_at_end)}"
             )
 
     def validated(self, solved: Sequence[float], best: float, improved: bool) -> None:
@@ -93,9 +94,9 @@ class RateMeter:
         self.watch = Stopwatch()
         self.at = 0.0
 
-    def read(self, step: int) -> float:
-        """Returns the rate since the last reading, 0 at the first."""
+    def read(self, step: int) -> float | None:
+        """Returns the rate since the last reading, None at the first."""
         now, last = self.watch.seconds(), self.step
-        rate = (step - last) / max(now - self.at, 1e-9) if last is not None else 0.0
+        rate = None if last is None else (step - last) / max(now - self.at, 1e-9)
         self.step, self.at = step, now
         return rate
