@@ -35,6 +35,18 @@ def test_exactly_one_target_can_be_reached_in_as_many_hops():
     assert 70 < first < 130
 
 
+def test_of_two_targets_that_can_be_reached_the_nearer_one_counts():
+    """Files may hold such graphs, whose targets come in either order."""
+    edges = "0>1 0>2 2>3 3>4 4>5"
+    for targets in ("1 5", "5 1"):
+        puzzle = Graph(6, branching=2, hops=(1, 4), extra=0)
+        question = puzzle.parse(f"{edges} | 0 ? {targets}")
+        assert float(puzzle.rating(question[None])) == 1
+        answers, valid, _ = puzzle.solutions(question[None], 4)
+        first = puzzle.format_answer(question, answers[0, 0])
+        assert (bool(valid[0, 0]), first) == (True, "0>1")
+
+
 def test_wrong_target_cannot_be_told_by_its_edges():
     """It has a predecessor like the right one."""
     puzzle = Graph()

@@ -96,7 +96,7 @@ def test_a_class_is_checked_without_settings(pir, folder):
     done = pir("check-env", "my_lights:LightsOut", "output=json", cwd=folder)
     result = json.loads(done.stdout)
     assert result["kept"]
-    assert len(result["laws"]) == 25
+    assert len(result["laws"]) == 27
     assert result["puzzles_per_second"] > 0
 
 

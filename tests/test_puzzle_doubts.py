@@ -1,6 +1,7 @@
 """Files of puzzles that can be read in two ways: refused with the place, or read if one is sure."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -287,3 +288,65 @@ def test_faults_of_lists_speak_of_rows(tmp_path, value, reason, indent):
     _, faults = read(NINE_BY_NINE, tmp_path, json.dumps(value, indent=indent))
     assert len(faults) == 1
     assert indent or faults[0].startswith(reason)
+
+
+# ------------------------------------------------------------------------------ marks and comments
+
+
+def test_marks_of_inches_swallow_no_rows(tmp_path):
+    """A quotation mark opens a field only where the field begins with it."""
+    rows = [f"{n}\t{note}\t{NINE}" for n, note in enumerate(('the 5" one', "", "", '7" wide'))]
+    quoted = f'5\t"on two\nlines, ""quoted"""\t{TWO}'
+    lines = ["id\tnote\tpuzzle", *rows, quoted]
+    found, faults = read(NINE_BY_NINE, tmp_path, "\n".join(lines))
+    assert ([line for line, _, _ in found], faults) == ([2, 3, 4, 5, 6], [])
+    assert read(NINE_BY_NINE, tmp_path, f'id\tpuzzle\n1\t"{NINE}\n2\t{TWO}')[1] == [
+        "2:1 a quotation mark is not closed"
+    ]
+
+
+def test_a_comment_with_commas_is_no_header(tmp_path):
+    wrong = NINE_ANSWER[::-1]
+    for line, answer in ((f"{NINE},{NINE_ANSWER}", NINE_ANSWER), (f"{NINE};{NINE_ANSWER}", None)):
+        content = f"# my sudoku puzzles, from the newspaper\n{line}"
+        found, faults = read(NINE_BY_NINE, tmp_path, content)
+        assert ([line for line, _, _ in found], faults) == ([2], [])
+        assert answer is None or found[0][2] == answer
+    found, faults = read(NINE_BY_NINE, tmp_path, f"# puzzles, of mine\n{NINE},{wrong}")
+    assert (found, faults[0][:2]) == ([], "2:")
+    found, _ = read(NINE_BY_NINE, tmp_path, f"#id,puzzle\n1,{NINE}")
+    assert [line for line, _, _ in found] == [2]
+
+
+def test_rows_of_a_maze_are_no_comments(tmp_path):
+    puzzle = Maze(3, 5)
+    content = "maze,solution\n#####/#S.G#/#####\n# a remark\n#####/#G.S#/#####,"
+    found, faults = read(puzzle, tmp_path, content)
+    assert ([line for line, _, _ in found], faults) == ([2, 4], [])
+
+
+def test_a_sign_more_than_a_board_has_is_refused_everywhere(tmp_path):
+    puzzle = Queens(8)
+    good, more = ".,.,.,4,7,.,.,.", ".,.,.,.,4,7,.,.,."
+    alone, behind = (read(puzzle, tmp_path, text) for text in (more, f"{good}\n{more}"))
+    assert alone[1][0].split(" ", 1)[1] == behind[1][0].split(" ", 1)[1]
+    assert [line for line, _, _ in behind[0]] == [1]
+
+
+def test_boards_without_a_blank_are_faults(tmp_path):
+    path = tmp_path / "f"
+    path.write_text(f"{NINE}\n{NINE_ANSWER.translate(OTHER_DIGITS)}\n{TWO}\n")
+    with pytest.raises(UserError, match="line 2, column 1: nothing is left to fill in"):
+        GivenPuzzles(NINE_BY_NINE, str(path), "env.puzzles").check_all()
+
+
+def test_long_lines_that_are_no_puzzles_are_quick(tmp_path):
+    """No title, comment or separator is looked for from every character to the end."""
+    started = time.process_time()
+    for puzzle, line in (
+        (NINE_BY_NINE, "a:" * 200_000 + "b"),
+        (Countdown(), "3 7 8" + " " * 200_000 + "= x"),
+    ):
+        found, faults = read(puzzle, tmp_path, line)
+        assert (found, len(faults)) == ([], 1)
+    assert time.process_time() - started < 10

@@ -307,6 +307,41 @@ FAULTS = [
 ]  # fmt: skip
 
 
+class ImagesOfABatch(Sudoku):
+    """Turns puzzles by their place in the batch."""
+
+    def augment(self, puzzles, *, seed, start=0):
+        return super().augment(puzzles, seed=seed)
+
+
+class ImagesOfNoSeed(Sudoku):
+    """Turns puzzles alike for every seed."""
+
+    def augment(self, puzzles, *, seed, start=0):
+        return super().augment(puzzles, seed=0, start=start)
+
+
+class RevealsNothing(Sudoku):
+    """Leaves a question as it is."""
+
+    def reveal(self, question, solution, positions):
+        return question.clone()
+
+
+class RevealsAll(Sudoku):
+    """Fills in the whole answer."""
+
+    def reveal(self, question, solution, positions):
+        return solution.clone()
+
+
+FAULTS += [
+    (ImagesOfABatch, "an image depends on", "an image depends on where a batch begins"),
+    (ImagesOfNoSeed, "an image depends on", "the images are the same for another seed"),
+    (RevealsNothing, "what is revealed", "reveal leaves other blanks"),
+    (RevealsAll, "what is revealed", "reveal leaves other blanks"),
+]
+
 SLY = {
     *(RemembersItsLabels, NumbersItsPuzzles, GradesByTheBest, LooksAtItsNeighbour, KeyOfThePlace),
     *(SeedsTheWorld, TakesBlanks, Takes255InTheLastCell, TakesTheTokenBehindTheVocabulary),

@@ -74,6 +74,23 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path):
     assert len(cut) == len((tmp_path / "whole/improvement.csv").read_text().splitlines())
 
 
+def test_a_best_of_the_life_before_stays_the_runs_own(tmp_path):
+    """Killed between best.pt and last.pt; the next validation is no new best."""
+    trainer = start(tmp_path / "run", "trainer.max_optimizer_steps=4")
+    trainer.train()
+    older = (tmp_path / "run/checkpoints/last.pt").read_bytes()
+    more = go_on(tmp_path / "run", "trainer.max_optimizer_steps=8")
+    more.progress.best_solved = -1.0  # so that it writes best.pt
+    more.train()
+    later = more.best_checksum
+    (tmp_path / "run/checkpoints/last.pt").write_bytes(older)
+    again = go_on(tmp_path / "run", "trainer.max_optimizer_steps=8")
+    assert again.best_checksum == later
+    again.progress.best_solved = 1.0  # which this one does not reach
+    again.train()
+    assert go_on(tmp_path / "run", "trainer.max_optimizer_steps=12").best_checksum == later
+
+
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     folder = tmp_path / "run with = and # ü"
     words = [*TINY, "trainer.max_optimizer_steps=100000", f"run={folder}"]

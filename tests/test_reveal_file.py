@@ -7,6 +7,7 @@ from pir.envs.maze.rules import Maze
 from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import UserError
+from pir.puzzle import KEY_RANGE, split_range
 
 
 @pytest.fixture
@@ -30,7 +31,12 @@ def test_so_many_blanks_are_filled_in_and_one_stays(file):
         after["question"] == torch.where(revealed, before["solution"], before["question"])
     ).all()
     filled = revealed.sum(1)
-    assert int(filled.min()) == 2
+    low, high = split_range("train")
+    kept = plain.key(after["question"]) % KEY_RANGE
+    assert ((low <= kept) & (kept < high)).all()  # a puzzle made easier is in no other split
+    untouched = filled == 0
+    assert 0 < untouched.sum() < 60  # those that would be
+    assert int(filled[~untouched].min()) == 2
     assert ((blank.sum(1) - filled) >= 1).all()
     assert (blank.sum(1) - filled == 1).any()
     assert len(filled.unique()) > 4

@@ -15,7 +15,7 @@ LABELS = {
     "width": "width of the network",
 }
 
-COLUMNS = {"milliseconds": "milliseconds", "memory_bytes": "GiB in use at most"}
+COLUMNS = {"milliseconds": "milliseconds", "memory_bytes": "GiB at most"}
 
 
 def save_growth(rows: Sequence[Mapping[str, Any]], title: str, out: Path) -> None:
@@ -40,7 +40,12 @@ def save_growth(rows: Sequence[Mapping[str, Any]], title: str, out: Path) -> Non
             if axis == axes[0]:
                 panel.set_ylabel(label)
         panel_column[-1].set_xlabel(LABELS[axis])
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    named = {
+        name: handle
+        for panel in panels.flat
+        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
     figure.suptitle(title, fontsize=9, color=MUTED)
     figure.set_layout_engine("constrained")
     save_figure(figure, out)

@@ -3,6 +3,7 @@
 Description:
     `3 7 8 = 29` asks for an expression over 3, 7 and 8 with the value 29; `(8 * 3) + 7 - 2` would
     not do, `8 + 7 * 3` does. Every intermediate result is a positive integer, every division exact.
+    Where numbers may be left out, steps whose result is not used do not count.
 
 Layout (three-address code, one token per step):
     The answer is a program of n - 1 steps on registers. R0 .. R(n-1) hold the numbers in descending

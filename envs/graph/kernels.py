@@ -105,7 +105,7 @@ def list_walks(
     found: np.ndarray,
     counts: np.ndarray,
 ) -> None:
-    """Lists walks from the source to the targets, those to the first one first, for every graph.
+    """Lists walks from the source to the targets, those to the nearer one first, for every graph.
 
     Args:
         graphs: int64 of shape (B, nodes, branching).
@@ -114,12 +114,14 @@ def list_walks(
         found: int64 of shape (B, limit, longest), see `walks`.
         counts: int64 of shape (B,), receives how many were written.
     """
-    field = np.zeros(graphs.shape[1], np.int64)
+    fields = np.zeros((2, graphs.shape[1]), np.int64)
     for b in range(len(graphs)):
         counts[b] = 0
         for candidate in range(2):
+            distances_to(graphs[b], targets[b, candidate], fields[candidate])
+        nearer = 0 if fields[0, sources[b]] <= fields[1, sources[b]] else 1
+        for field in (fields[nearer], fields[1 - nearer]):
             if counts[b] < found.shape[1]:
-                distances_to(graphs[b], targets[b, candidate], field)
                 counts[b] += walks(
                     graphs[b], sources[b], field, found.shape[2], found[b, counts[b] :]
                 )

@@ -39,7 +39,8 @@ from torch import Tensor
 
 from pir.errors import UserError
 from pir.puzzle import Solutions, Verdict, instances
-from pir.puzzle_files.given import FilePuzzle, FileSettings, shuffled_epochs
+from pir.puzzle_files.epochs import shuffled_epochs
+from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.slices import generate_rows, over_rows
 
 

@@ -7,6 +7,7 @@ of an evaluation, as a training step with staggered lanes takes one, whatever K 
 import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from pir.bench.contenders import Trained
 from pir.bench.training import trainer_of
 from pir.checks import check_choice
+from pir.evaluation.batch_size import Peak
 from pir.evaluation.rollouts import evaluate, held_out
 from pir.settings.describe import composed
 from pir.system.device import time_on
@@ -89,24 +91,32 @@ def bend(rows: Sequence[dict[str, Any]], column: str) -> int | None:
 def _measured(
     sizes: dict[str, int], evaluates: bool, seconds: float, device: torch.device
 ) -> tuple[float, int]:
-    """Returns seconds of a step (or of an evaluation), and the bytes that it needs at most."""
+    """Returns seconds of a step (or of an evaluation), and the bytes that it needs at most.
+
+    On a CPU these are the bytes of tensors, weights and all: what the process holds depends on what
+    it has computed before.
+    """
     side = math.isqrt(sizes["tokens"])
     words = [f"env.height={side}", f"env.width={side}", f"model.hidden_size={sizes['width']}"]
     words += [f"model.improvement_steps={sizes['steps']}", f"trainer.batch_size={sizes['batch']}"]
     words += [f"device={device}", "run=null"]
     gc.collect()
     peak = PeakMemory(device)
-    trainer = trainer_of(composed("train", [*MAZE, *words]).config)
-    run: Callable[[int], float] = Trained(trainer).run
-    if evaluates:
-        puzzles = held_out(trainer.puzzle, "val", sizes["batch"], device)
+    with Peak() if device.type == "cpu" else nullcontext() as tensors:
+        trainer = trainer_of(composed("train", [*MAZE, *words]).config)
+        run: Callable[[int], float] = Trained(trainer).run
+        if evaluates:
+            puzzles = held_out(trainer.puzzle, "val", sizes["batch"], device)
 
-        def run(count: int) -> float:
-            started = time_on(device)
-            for _ in range(count):
-                evaluate(trainer.trained, trainer.puzzle, puzzles, sizes["steps"], sizes["batch"])
-            return time_on(device) - started
+            def run(count: int) -> float:
+                started = time_on(device)
+                for _ in range(count):
+                    evaluate(
+                        trainer.trained, trainer.puzzle, puzzles, sizes["steps"], sizes["batch"]
+                    )
+                return time_on(device) - started
 
-    run(1)  # warm up
-    count = max(1, round(seconds / max(run(1), 1e-9)))
-    return run(count) / count, peak.read()
+        run(1)  # warm up
+    count = max(1, math.ceil(seconds / max(run(1), 1e-9)))
+    taken = run(count) / count
+    return taken, tensors.most if tensors else peak.read()

@@ -5,6 +5,7 @@ their rounds are compared. Utilisation is that of products: the floating-point o
 improvement step and its gradient, over what one large product reaches in the same run.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -22,7 +23,7 @@ from pir.settings.build import build
 from pir.settings.describe import composed
 from pir.settings.training import TrainerSettings
 from pir.system.device import time_on
-from pir.system.memory import PeakMemory
+from pir.system.memory import PeakMemory, memory_in_use
 from pir.training.build import build_objective, build_schedule
 from pir.training.compiled import chosen_mode
 from pir.training.trainer import Trainer
@@ -87,20 +88,22 @@ def _in_turn(
     config = composed("train", [*words, f"device={device}", "run=null"]).config
     trainer = trainer_of(config, batch_size)
     ours = Trained(trainer)
-    trainers, contenders = {"pir": trainer}, dict[str, Contender](pir=ours)
-    for name in against:
-        if name == "float32":
+    trainers, contenders = {"pir": trainer}, dict[str, Contender]()
+    model = next(w.partition("=")[2] for w in words if w.startswith("model="))
+    counts, held, others = dict[str, int](), dict[str, int](), memory_in_use(device)
+    for name in ("pir", *against):
+        if name == "pir":
+            contenders[name] = ours
+        elif name == "float32":
             config.model.dtype, config.trainer.compile = "float32", "none"
             trainers[name] = trainer_of(config, batch_size)
             contenders[name] = Trained(trainers[name])
         else:
             contenders[name] = PeerSteps(peer_step(name, _shapes(trainer, config)), device)
-    model = next(w.partition("=")[2] for w in words if w.startswith("model="))
-    counts = {}
-    for name, contender in contenders.items():  # warm up, and see how long a step takes
-        contender.run(1)
-        taken = contender.run(1)
-        counts[name] = max(1, round(seconds / max(taken, 1e-9)))
+        contenders[name].run(1)  # warm up, and see how long a step takes
+        taken = contenders[name].run(1)
+        counts[name] = max(1, math.ceil(seconds / max(taken, 1e-9)))
+        held[name], others = memory_in_use(device) - others, memory_in_use(device)
         tell(f"{preset} {model}: {name} is warm, {1000 * taken:,.1f} ms/step")
     rounds: dict[str, list[float]] = {name: [] for name in contenders}
     memory = dict.fromkeys(contenders, 0)
@@ -108,7 +111,8 @@ def _in_turn(
         for name, contender in contenders.items():
             peak = PeakMemory(device)
             rounds[name].append(contender.run(counts[name]) / counts[name])
-            memory[name] = max(memory[name], peak.read())
+            of_others = sum(size for other, size in held.items() if other != name)
+            memory[name] = max(memory[name], peak.read() - of_others)
         last = ", ".join(f"{name} {1000 * each[-1]:,.1f}" for name, each in rounds.items())
         tell(f"{preset} {model}: round {number} of {ROUNDS}, ms/step: {last}")
     lanes = trainer.settings.batch_size

@@ -246,7 +246,7 @@ class PredictedGain(Below):
         inputs = self._inputs(values)[:, :-1].flatten(0, 1)
         self.centre, self.scale = inputs.mean(0), inputs.std(0, correction=0).clamp(min=1e-3)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # CUDA's streams stay as they are
             for layer in (self.head[0], self.head[2]):
                 layer.reset_parameters()  # type: ignore[operator]
             optimizer = torch.optim.AdamW(self.head.parameters(), lr=0.02, weight_decay=0.01)

@@ -33,6 +33,7 @@ from pir.laws.devices import (
     results_stay_on_the_device,
     rounding_decides_nothing,
 )
+from pir.laws.images import images_depend_on_their_place, revealed_cells_are_given
 from pir.laws.layout import layout_fits
 from pir.notation.picture import as_text
 from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Rules, split_range
@@ -364,6 +365,8 @@ LAWS: dict[str, Callable[[Case], str | None]] = {
     "solved answers have no conflicts": _no_conflicts_in_solved_answers,
     "text reads back": _text_round_trip,
     "malformed text is refused with its column": _malformed_text_is_refused,
+    "an image depends on seed and place alone": images_depend_on_their_place,
+    "what is revealed of an answer is given": revealed_cells_are_given,
     "every answer prints and draws": _every_answer_can_be_drawn,
     "board, owners, relations and sets fit the layout": layout_fits,
 }

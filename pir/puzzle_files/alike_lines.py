@@ -18,6 +18,9 @@ from pir.puzzle_files.lines import LineReader
 
 MOST_LAYOUTS = 16
 EMPTY_FIELDS = {separator * count for separator in ",;\t|" for count in (1, 2)}
+RATING = 16
+"""Characters that may stand behind a board beyond those of the first line of its layout."""
+
 SEPARATORS = np.frombuffer(b",;\t|\"' ", np.uint8)
 
 
@@ -132,7 +135,11 @@ class Layout:
         signs = {sign: token for sign, token in form.signs.items() if sign not in doubtful}
         self.question = _table(signs, blanks)
         self.answer = _table({**form.signs, **form.answer_signs}, blanks)
-        self.most_rest = form.cells // 2
+        rest = len(line) - self.end
+        # more could be an answer; with separators between the cells even one sign is a cell more
+        first = [i for i in between if self.cells[0].min() < i < self.cells[0].max()]
+        parted = any(line[i] in ",;\t|\"' " for i in first)
+        self.most_rest = rest + 1 if parted else min(form.cells // 2, rest + RATING)
         # where a blank is a sign it parts nothing
         self.separators = SEPARATORS[:-1] if blanks else SEPARATORS
         places = (self.cells[0].tobytes(), every.tobytes(), self.fixed.tobytes())

@@ -94,6 +94,11 @@ def names_a_puzzle(puzzle: Puzzle, names: Sequence[str]) -> bool:
     return len(own) > 1 or bool(candidates(names, QUESTION_NAMES))
 
 
+def known_names(names: Iterable[str]) -> bool:
+    """Says whether all of some normal names are exactly those of columns that files have."""
+    return set(names) <= QUESTION_NAMES | ANSWER_NAMES | OTHER_WORDS
+
+
 def pick(puzzle: Puzzle, fields: Mapping[str, Any]) -> tuple[str, str]:
     """Returns the texts of question and answer; that of the answer is empty if there is none.
 

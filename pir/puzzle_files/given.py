@@ -5,7 +5,7 @@ file itself, for any puzzle.
 """
 
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from pir.errors import UserError
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, instances, split_range
 from pir.puzzle_files.batch import Batch, Fault
+from pir.puzzle_files.epochs import shuffled_epochs
 from pir.puzzle_files.reader import read_puzzles
 from pir.puzzle_files.source import Progress
 from pir.system.terminal import printable, say
@@ -95,7 +96,10 @@ class FilePuzzle(Puzzle):
         return puzzles
 
     def _partly_revealed(self, puzzles: TensorDict, seed: int, start: int) -> TensorDict:
-        """Fills in some blanks of every puzzle, but leaves one; each by its place in the stream."""
+        """Fills in some blanks of every puzzle, but leaves one; each by its place in the stream.
+
+        Where that makes a puzzle of a held-out split, none is filled in.
+        """
         fewest, most = self.reveal_file or (0, 0)
         question, solution = puzzles["question"], puzzles["solution"]
         written = self.written(question).cpu().numpy()
@@ -105,7 +109,12 @@ class FilePuzzle(Puzzle):
             count = min(random.integers(fewest, most, endpoint=True), blank.sum() - 1)
             positions[row, random.permutation(blank.nonzero()[0])[: max(0, count)]] = True
         given = torch.from_numpy(positions).to(question.device)
-        return instances(self.reveal(question, solution, given), solution)
+        revealed = self.reveal(question, solution, given)
+        # with more cells given it is another puzzle, which may be one of a held-out split
+        low, high = split_range("train")
+        kept = self.key(revealed) % KEY_RANGE
+        trained = (kept >= low) & (kept < high)
+        return instances(torch.where(trained[:, None], revealed, question), solution)
 
     def sample_new(self, count: int, split: str, *, seed: int, start: int = 0) -> TensorDict:
         """Generates instances; see `Puzzle.sample`."""
@@ -197,7 +206,10 @@ class GivenPuzzles:
         """
         for portion in self._portions(rows, "checking"):
             questions = self._tensor(self.questions[portion])
-            given = self.given[portion]
+            full = ~self.puzzle.written(questions).any(1).numpy()
+            for row in portion[full]:
+                self._fault(row, "nothing is left to fill in")
+            given = self.given[portion] & ~full
             right = np.zeros(len(portion), bool)
             if given.any():
                 answers = self._tensor(self.solutions[portion[given]])
@@ -205,7 +217,7 @@ class GivenPuzzles:
                 right[given] = solved.numpy()
                 for row in portion[given & ~right]:
                     self._fault(row, "the answer given is not right")
-            open_ = ~given if self.puzzle.unique else ~given | right
+            open_ = ~full & (~given if self.puzzle.unique else ~given | right)
             self.good[portion[right]] = True
             if open_.any():
                 self._solve(portion[open_])
@@ -381,20 +393,3 @@ class Splits:
         if len(rows) == 0:
             raise UserError(f"{source} holds no puzzle for training")
         return self.given.instances(rows[shuffled_epochs(len(rows), count, seed, start)])
-
-
-def shuffled_epochs(length: int, count: int, seed: int, start: int) -> np.ndarray:
-    """Returns a part of an endless stream that goes through 0 .. length - 1 in ever new orders.
-
-    Returns:
-        int64 of shape (count,), the entries `start .. start + count - 1` of the stream.
-    """
-    epochs = range(start // length, (start + count - 1) // length + 1)
-    stream: np.ndarray = np.concatenate([_order(length, seed, epoch) for epoch in epochs])
-    return stream[start - epochs[0] * length :][:count]
-
-
-@lru_cache(maxsize=4)
-def _order(length: int, seed: int, epoch: int) -> np.ndarray:
-    order: np.ndarray = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(length)
-    return order

@@ -18,6 +18,9 @@ from pir.puzzle_files.table import EXCEL_MARK, Table
 TITLE = re.compile(r"\[[^\[\]]*\]|.*[^\W\d].*:|[^\W\d]+ *[#.]? *\d+")
 """Lines that may stand before any board: `[Puzzle]`, `Easy ones:`, `Grid 01`."""
 
+LONGEST_TITLE = 200
+"""Characters; longer lines are no titles."""
+
 STATE = re.compile(r"\[\s*state\s*\]", re.IGNORECASE)
 """The line before a board that somebody has begun to fill, in files of Sudoku programs."""
 
@@ -119,7 +122,7 @@ class LineReader:
         column, reason = self.entries.explain(text)
         fault = Fault(number, column, reason, shorten(text))
         nearly = all(map(reader.seems_board, text.split()))  # a faulty board is no title
-        titled = TITLE.fullmatch(text.strip()) and not nearly
+        titled = len(text) <= LONGEST_TITLE and TITLE.fullmatch(text.strip()) and not nearly
         inside = self._rows and abs(len(text.strip()) - reader.form.columns) <= 2
         if reader.form.rows > 1 and not titled and (inside or reader.nearly_row(text)):
             self._first, self._title = False, None

@@ -9,8 +9,13 @@ from pir.errors import PuzzleTextError
 from pir.puzzle import Puzzle
 
 BLANKS = re.compile(r"\s+")
-SEPARATORS = (*map(re.compile, (r"\s*[\t;]\s*", r"\s*,\s*", r"\s*(?:->|=>)\s*")), BLANKS)
-COMMENT = re.compile(r"(?:^|\s)\s*(?:#|//).*")
+SEPARATORS = (
+    *(re.compile(rf"(?:(?<!\s)\s+)?{sign}\s*") for sign in (r"[\t;]", ",", "(?:->|=>)")),
+    BLANKS,
+)
+"""Blanks before a sign are looked for from the first of them only, as lines may have many."""
+
+COMMENT = re.compile(r"(?:^|(?<=\s))(?:#|//).*")
 RATING = re.compile(r"\d+\.\d+(?:/\d+\.\d+)*|\w+=\S+|[A-Za-z]\w*")
 TAG = re.compile(r"[A-Za-z][\w.:-]*")
 NUMBERING = re.compile(r"\s*\(?\d+[.):]\s+")

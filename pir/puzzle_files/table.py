@@ -3,10 +3,17 @@
 import csv
 import io
 import re
+from collections.abc import Iterator
 
 from pir.errors import PuzzleTextError
 from pir.puzzle_files.entries import Entries
-from pir.puzzle_files.fields import QUESTION_NAMES, as_fields, names_a_puzzle, normal_name
+from pir.puzzle_files.fields import (
+    QUESTION_NAMES,
+    as_fields,
+    known_names,
+    names_a_puzzle,
+    normal_name,
+)
 
 EXCEL_MARK = re.compile(r"\s*\"?sep=[,;\t|]\"?\s*", re.IGNORECASE)
 """A first line by which Excel knows the separator; the header tells it anyway."""
@@ -32,7 +39,6 @@ class Table:
         self._delimiter = ","
         self._below_header = False
         self._quoted: list[str] = []
-        self._open_quotes = 0
 
     def take_header(self, line: str) -> bool:
         """Takes a line that names columns as the header; says whether it is one.
@@ -47,6 +53,8 @@ class Table:
                 names = [normal_name(cell) for cell in cells]
                 if len(names) == 1 and names[0] in QUESTION_NAMES and "|" not in line:
                     return True  # what follows is one puzzle per line
+                if line.lstrip().startswith("#") and not known_names(names):
+                    continue  # a comment with commas
                 if len(names) > 1 and names_a_puzzle(self.entries.puzzle, names):
                     self._header, self._delimiter = cells, delimiter
                     self._below_header = True
@@ -67,19 +75,17 @@ class Table:
         if rule:
             return
         self._quoted.append(line)
-        self._open_quotes = (self._open_quotes + line.count('"')) % 2
-        if self._open_quotes:
+        text, first = "\n".join(self._quoted), number - len(self._quoted) + 1
+        if ('"' in line and self._is_open(text)) or ('"' not in line and len(self._quoted) > 1):
             if len(self._quoted) > MOST_LINES or len(line) > csv.field_size_limit():
-                self._quoted, self._open_quotes = [], 0
+                self._quoted = []
                 self.entries.add_fault(number, 1, "a quotation mark is not closed", line)
             return
-        text, first = "\n".join(self._quoted), number - len(self._quoted) + 1
         self._quoted = []
-        if text.lstrip().startswith("#") and self._delimiter not in text:
+        if self._delimiter not in text and self._is_comment(text):
             return
         try:
-            lines, padded = io.StringIO(text, newline=""), f'{self._delimiter} "' in text
-            row = next(csv.reader(lines, delimiter=self._delimiter, skipinitialspace=padded), [])
+            row = next(self._rows(text), [])
             if self._delimiter == "|":
                 row = [cell.replace("`", "") for cell in row]  # Markdown's mark of code
         except csv.Error as error:
@@ -99,6 +105,27 @@ class Table:
             self.entries.add_fault(first, 1, error.reason, text)
             return
         self.entries.add_fields(first, text, fields)
+
+    def _rows(self, text: str, strict: bool = False) -> Iterator[list[str]]:
+        """Parts text into rows of fields."""
+        lines, padded = io.StringIO(text, newline=""), f'{self._delimiter} "' in text
+        return csv.reader(lines, delimiter=self._delimiter, skipinitialspace=padded, strict=strict)
+
+    def _is_open(self, text: str) -> bool:
+        """Says whether a field that begins with a quotation mark does not end in this text.
+
+        Marks inside of other fields, as in `a 5" screen`, are signs like others.
+        """
+        try:
+            for _ in self._rows(text, strict=True):
+                pass
+        except csv.Error as error:
+            return "unexpected end of data" in str(error)
+        return False
+
+    def _is_comment(self, text: str) -> bool:
+        cells = self.entries.cells
+        return cells.is_comment(text) if cells else text.lstrip().startswith("#")
 
     def end(self, last: int) -> None:
         """Ends the file, whose last line has the number `last`."""

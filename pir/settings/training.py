@@ -1,6 +1,7 @@
 """The settings of the training loop: names, types, defaults and meaning, in one place."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from pir.errors import UserError
 
@@ -24,6 +25,9 @@ SIZED = (
     "test_puzzles",
 )
 """What `pir train` chooses by the puzzle where neither a recipe nor the user gives it."""
+
+MOST_COUNTED = 1 << 53
+"""The most that is counted of anything: numbers up to here are exact in every file."""
 
 BUDGETS = ("max_optimizer_steps", "max_minutes", "max_forward_passes")
 
@@ -119,6 +123,7 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         """Refuses values that are out of range, naming the key, its value and what is allowed."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
+        _refuse_uncountable(values)
         for key in AT_LEAST_ONE:
             if values[key] is not None and values[key] < 1:
                 raise UserError(f"trainer.{key}={values[key]}: must be at least 1")
@@ -139,3 +144,9 @@ class TrainerSettings:
             raise UserError(f"trainer.replay_share={self.replay_share}: must lie in [0, 1)")
         if not self.max_grad_norm > 0:
             raise UserError(f"trainer.max_grad_norm={self.max_grad_norm}: must be above 0")
+
+
+def _refuse_uncountable(values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, int) and value > MOST_COUNTED:
+            raise UserError(f"trainer.{key}={str(value)[:24]}: must be at most {MOST_COUNTED}")

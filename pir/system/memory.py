@@ -43,6 +43,23 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
+def memory_in_use(device: "torch.device") -> int:
+    """Returns the bytes that this process holds: on a CUDA device there; 0 where it is unknown."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    return next((_bytes(line) for line in _status() if line.startswith("VmRSS:")), 0)
+
+
+def _status() -> list[str]:
+    return _lines(Path("/proc/self/status"))
+
+
+def _bytes(line: str) -> int:
+    return 1024 * int(line.split()[1])
+
+
 class PeakMemory:
     """The most memory that is in use from now on: on a CUDA device there, else of this process.
 
@@ -73,9 +90,9 @@ class PeakMemory:
             import torch
 
             return torch.cuda.max_memory_allocated(self.device)
-        for line in _lines(Path("/proc/self/status")):
+        for line in _status():
             if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
+                return _bytes(line)
         try:
             import resource
         except ImportError:  # Windows

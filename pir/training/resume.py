@@ -129,8 +129,9 @@ def resume(trainer: "Trainer") -> bool:
         return False
     saved = checkpoint.load(last, trainer.device)
     checkpoint.refuse_other_run(folder, saved, last)
-    _refuse_other_best(trainer, saved)
+    best = _checksum_of_best(trainer, saved)
     restore(trainer, saved, last)
+    trainer.best_checksum = best
     folder.run_id = saved["run"]["id"]  # info.json may not name the run any more
     progress = trainer.progress
     for name, file in files.items():
@@ -141,6 +142,7 @@ def resume(trainer: "Trainer") -> bool:
             say(f"warning: {lost}", error=True)
     if processes.rank() == 0:
         remove(folder.end)
+        remove(folder.summary)  # it is of the budgets before
         _say_other_machine(saved["run"]["machine"], machine(trainer))
     return True
 
@@ -165,14 +167,16 @@ def restore(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:
     except Exception as error:  # torch and torchrl raise many kinds for a state of another kind
         reason = one_line(str(error).split("\n")[0]) or type(error).__name__
         raise UserError(f"{path} does not fit this run: {reason}") from error
-    trainer.best_checksum = saved["run"]["best"]
 
 
-def _refuse_other_best(trainer: "Trainer", saved: dict[str, Any]) -> None:
-    """Makes sure that best.pt is the one that last.pt was written beside.
+def _checksum_of_best(trainer: "Trainer", saved: dict[str, Any]) -> str:
+    """Returns the checksum of best.pt, which is the one that last.pt was written beside.
 
     A later one of the same run is right too: the run was killed before it wrote last.pt, and will
     come to that step again.
+
+    Raises:
+        UserError: if it is another.
     """
     folder = folder_of(trainer)
     instead = (
@@ -190,6 +194,8 @@ def _refuse_other_best(trainer: "Trainer", saved: dict[str, Any]) -> None:
             f"{folder.best}, of optimizer step {step}, is not the one that {folder.last.name} was "
             f"written beside: {instead}"
         )
+    checksum: str = best["checksum"]
+    return checksum
 
 
 def refuse_other_settings(

@@ -3,9 +3,10 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -35,7 +36,7 @@ from pir.settings.catalog import GROUPS, choices
 from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
 from pir.system.launch import is_first, launched
-from pir.system.load import OtherPrograms
+from pir.system.load import OtherPrograms, usable_cores
 from pir.system.terminal import program, say
 
 
@@ -139,21 +140,15 @@ def _train(
         make_absolute(config)
         files = record(config)
 
-    import torch
-
     from pir.system.view import View
 
     with View("pir train") if is_first() else nullcontext(), naming_config_dir(folder):
+        from pir.system.device import choose_device
         from pir.training.build import build_trainer
 
+        if choose_device(config.device).type == "cpu":  # before steps are timed
+            _take_threads(config, folder.read_info() if resuming else {}, others)
         trainer = build_trainer(config, folder, None if resuming else [*typed])
-    if trainer.device.type == "cpu":
-        chosen = config.trainer.threads is not None or "OMP_NUM_THREADS" in os.environ
-        all_ = torch.get_num_threads()
-        threads, told = others.room(all_, chosen or launched())
-        if threads != all_:
-            torch.set_num_threads(threads)
-        _tell(told)
     if not (resuming and trainer.resume()):
         if resuming:
             _tell("there is no checkpoint yet: the run starts anew")
@@ -173,6 +168,24 @@ def _train(
     except KeyboardInterrupt:
         say("the run has ended and is saved; its test was interrupted", error=True)
         raise
+
+
+def _take_threads(config: DictConfig, before: Mapping[str, Any], others: OtherPrograms) -> None:
+    """Sets how many threads compute where the user does not say: as many as others leave free.
+
+    A run that goes on takes as many as `before`, its info.json, says: rounding depends on it.
+    """
+    import torch
+
+    threads = config.trainer.threads or torch.get_num_threads()
+    chosen = config.trainer.threads is not None or "OMP_NUM_THREADS" in os.environ or launched()
+    known = None if chosen else before.get("threads")
+    if isinstance(known, int) and 1 <= known <= usable_cores():
+        threads = known
+    left, told = others.room(threads, chosen or threads == known)
+    if not chosen:
+        torch.set_num_threads(left)
+    _tell(told)
 
 
 def _tell(text: str | None) -> None:
