@@ -73,7 +73,14 @@ def test_gradients_of_parts_add_up(tmp_path, words):
     assert_like(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("words", [["env=sudoku4"], ["model=dual"], ["model=recurrent_depth"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["env=sudoku4"], marks=pytest.mark.slow),
+        ["model=dual"],
+        ["model=recurrent_depth"],
+    ],
+)
 def test_computing_activations_again_changes_nothing(tmp_path, words):
     words = [*words, "trainer.max_optimizer_steps=3"]
     start(tmp_path / "kept", *words).train()

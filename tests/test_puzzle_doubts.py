@@ -336,7 +336,7 @@ def test_a_sign_more_than_a_board_has_is_refused_everywhere(tmp_path):
 def test_boards_without_a_blank_are_faults(tmp_path):
     path = tmp_path / "f"
     path.write_text(f"{NINE}\n{NINE_ANSWER.translate(OTHER_DIGITS)}\n{TWO}\n")
-    with pytest.raises(UserError, match="line 2, column 1: nothing is left to fill in"):
+    with pytest.raises(UserError, match="line 2, column 1: it is solved as it stands"):
         GivenPuzzles(NINE_BY_NINE, str(path), "env.puzzles").check_all()
 
 

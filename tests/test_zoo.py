@@ -55,7 +55,13 @@ def change(folder, **fields):
 # ---------------------------------------------------------------- the zoo
 
 
-@pytest.mark.parametrize("name", shipped())
+LONG = ("graph", "maze")
+"""Models whose hundred puzzles take seconds."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in shipped()]
+)
 def test_a_shipped_model_is_what_its_manifest_says(name):
     folder = shipped()[name]
     manifest, content = read_manifest(folder.manifest), folder.weights.read_bytes()

@@ -26,7 +26,7 @@ SYMBOLS = (
     ("KL(c || u)", "how far a step moves the policy, the mean of log c - log u under c, in nats"),
     ("w", "guidance: the policy u^(1-w) c^w, made to sum to 1; 0 is u, 1 is c, more goes on"),
     ("score", "what the verifier gives an answer, from 0 to 1, where 1 is solved"),
-    ("dead", "a step that does not raise the score; live otherwise"),
+    ("dead", "a step that does not raise the score; live: one that raises it by more than 0.01"),
     ("idle", "dead, and the policy hardly moved"),
     ("busy", "dead, though the policy moved"),
     ("overshoot", "dead, but a smaller step in the same direction would have helped"),

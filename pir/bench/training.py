@@ -6,7 +6,6 @@ improvement step and its gradient, over what one large product reaches in the sa
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from statistics import median
@@ -21,7 +20,7 @@ from pir.components import Components, build_puzzle
 from pir.evaluation.cost import training_flops_per_step
 from pir.settings.build import build
 from pir.settings.describe import composed
-from pir.settings.training import TrainerSettings
+from pir.settings.training import MOST_COUNTED, TrainerSettings
 from pir.system.device import time_on
 from pir.system.memory import PeakMemory, memory_in_use
 from pir.training.build import build_objective, build_schedule
@@ -149,7 +148,7 @@ def trainer_of(config: DictConfig, batch_size: int | None = None) -> Trainer:
         max_minutes=None,
         max_optimizer_steps=1,
         patience=None,
-        eval_every=sys.maxsize,
+        eval_every=MOST_COUNTED,
         val_puzzles=1,
     )
     named = parts.reasoner.trained_parameters()

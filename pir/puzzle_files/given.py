@@ -206,9 +206,10 @@ class GivenPuzzles:
         """
         for portion in self._portions(rows, "checking"):
             questions = self._tensor(self.questions[portion])
-            full = ~self.puzzle.written(questions).any(1).numpy()
+            blank = self.puzzle.written(questions).any(1)
+            full = (self.puzzle.verify(questions, questions).solved & ~blank).numpy()
             for row in portion[full]:
-                self._fault(row, "nothing is left to fill in")
+                self._fault(row, "it is solved as it stands: nothing is left to fill in")
             given = self.given[portion] & ~full
             right = np.zeros(len(portion), bool)
             if given.any():

@@ -168,8 +168,7 @@ def compile_for_validation(
     """Has the averaged copy run compiled code too, where that saves time.
 
     It takes as many puzzles at once as training does, which compiled code is there for already, at
-    least in part; what is left over runs as it is. Nothing here depends on budgets or on the clock,
-    so a resumed run decides the same.
+    least in part; what is left over runs as it is. Nothing here depends on budgets or on the clock.
 
     Args:
         copy: the reasoner with averaged weights.

@@ -14,7 +14,7 @@ import torch
 from pir.errors import UserError
 from pir.runs import checkpoint
 from pir.runs.checkpoint_content import describe, differences, walk, with_tensors
-from pir.runs.folder import RunFolder, processor, run_info, write_json
+from pir.runs.folder import RunFolder, run_info, write_json
 from pir.runs.folder_lock import remove
 from pir.runs.inputs import of_run, without_files
 from pir.runs.row_file import RowFile
@@ -22,6 +22,7 @@ from pir.schedules import LaneSchedule
 from pir.settings.training import CHANGEABLE
 from pir.system import processes
 from pir.system.terminal import one_line, say
+from pir.training.machine import machine, say_other_machine
 from pir.training.parallel import gathered, shared_out
 
 if TYPE_CHECKING:
@@ -95,20 +96,6 @@ def snapshot(trainer: "Trainer") -> dict[str, Any]:
     }
 
 
-def machine(trainer: "Trainer") -> dict[str, Any]:
-    """Returns what rounding depends on."""
-    device = trainer.device
-    cuda = device.type == "cuda"
-    return {
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if cuda else f"{device.type} {processor()}",
-        "dtype": str(getattr(trainer.reasoner, "dtype", torch.float32)).removeprefix("torch."),
-        "torch": str(torch.__version__),
-        "processes": processes.size(),
-        "compile": trainer.settings.compile,
-    }
-
-
 def resume(trainer: "Trainer") -> bool:
     """Puts a trainer where its run's last checkpoint was written.
 
@@ -143,7 +130,7 @@ def resume(trainer: "Trainer") -> bool:
     if processes.rank() == 0:
         remove(folder.end)
         remove(folder.summary)  # it is of the budgets before
-        _say_other_machine(saved["run"]["machine"], machine(trainer))
+        say_other_machine(saved["run"]["machine"], machine(trainer))
     return True
 
 
@@ -389,17 +376,3 @@ def _try_hard_puzzles(trainer: "Trainer", saved: dict[str, Any]) -> None:
         differ = differences(found, expected, "hard_puzzles")
         for fault in chain(differ, _token_faults(trainer, found, "hard_puzzles")):
             raise ValueError(fault)
-
-
-def _say_other_machine(then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Says if rounding differs from now on."""
-    then = {"processes": 1, "compile": "none"} | then
-    changed = [
-        f"{k} {describe(then.get(k))} -> {describe(now[k])}" for k in now if then.get(k) != now[k]
-    ]
-    if changed:
-        say(
-            f"warning: {', '.join(changed)}: the weights will differ in rounding from those of a "
-            "run that was never stopped",
-            error=True,
-        )

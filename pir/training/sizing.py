@@ -86,7 +86,7 @@ class _Written(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @torch.no_grad()
 def seconds_per_step(reasoner: Reasoner, question: Tensor) -> float:
-    """Estimates, without a clock, how long two cores improve one more puzzle by one step.
+    """Estimates, without a clock, how long one core improves one more puzzle by one step.
 
     Args:
         reasoner: takes the step.
@@ -115,7 +115,7 @@ def sizes(
 ) -> dict[str, Any]:
     """Chooses the training settings that nobody gave.
 
-    The batch is the largest power of two with which two cores take `FEWEST_STEPS` optimizer steps
+    The batch is the largest power of two with which one core takes `FEWEST_STEPS` optimizer steps
     in `GUARD_SHARE` of the time, and the schedule is as long as the time allows.
 
     Args:
