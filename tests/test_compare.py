@@ -10,6 +10,8 @@ import pytest
 import scipy.stats
 from pir.analysis.figures.style import save_figure
 from pir.analysis.pages.compare_view import as_json, as_text, draw_comparison, verdict
+from pir.analysis.pages.report import report
+from pir.analysis.reading.groups import group_by_seed
 from pir.analysis.reading.runs import Run
 from pir.analysis.statistics.compare import compare
 from pir.analysis.statistics.resampling import (
@@ -18,6 +20,7 @@ from pir.analysis.statistics.resampling import (
     sign_flip_test,
     smallest_p,
 )
+from pir.analysis.statistics.table import make_table
 
 from pir.cli.main import main
 from pir.errors import UserError
@@ -224,6 +227,28 @@ def test_several_seeds_against_one_are_over_puzzles(tmp_path):
     (change,) = compare(runs(*folders), "solved").differences
     assert (change.over, change.paired, change.units) == ("puzzles", True, (PUZZLES, PUZZLES))
     assert change.difference[-1] == pytest.approx(2 / 200)
+
+
+def evaluated_otherwise(folder, **facts):
+    file = folder / "eval/eval.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | facts))
+
+
+def test_evaluations_made_otherwise_are_no_seeds(tmp_path):
+    """Noise, another precision or other puzzles: neither averaged nor compared as if alike."""
+    runs = [Run(write_run(tmp_path / f"a_{seed}", seed=seed)) for seed in (1, 2)]
+    assert len(group_by_seed(runs)) == 1
+    for facts in ({"step_noise": 0.5}, {"dtype": "bfloat16"}):
+        evaluated_otherwise(runs[1].folder, **facts)
+        again = [Run(run.folder) for run in runs]
+        assert len(group_by_seed(again)) == 2
+        table = make_table(again, ["model"], ["env"], "eval.live_depth")
+        assert len(table.rows) == 2
+        (name, value) = next(iter(facts.items()))
+        assert f"{name} {value}" in report(again[1])
+    evaluated_otherwise(runs[1].folder, changed={"clues": [24, 25]})
+    with pytest.raises(UserError, match=r"another puzzles of each: .*env\.clues=\[24, 25\]"):
+        compare([Run(run.folder) for run in runs], "solved")
 
 
 def test_all_groups_against_the_first(tmp_path):

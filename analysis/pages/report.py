@@ -11,7 +11,7 @@ from pir.analysis.pages.page import page
 from pir.analysis.pages.svg import inline_svg
 from pir.analysis.reading.runs import BREADTH, CELLS, CONFIG, EXAMPLES, INFO, PER_STEP, Run
 from pir.analysis.reading.settings import RunSettings
-from pir.analysis.words import NONE, number, percent
+from pir.analysis.words import NONE, listed, number, percent
 
 from pir.errors import UserError
 from pir.runs.folder import write_text
@@ -125,9 +125,12 @@ def _examples(run: Run) -> list[dict[str, Any]]:
 def _subject(run: Run) -> str:
     facts = run.facts
     puzzles = f"{number(facts.puzzles)} {facts.split} puzzles"
+    asked = {k: v for k, v in facts.conditions.items() if k != "split" and v != "the run's own"}
+    how = listed([f"{name} {value}" for name, value in asked.items()])
     return (
         f"A reasoner for {facts.env}, trained for {facts.trained_steps} improvement steps and "
-        f"evaluated for {facts.improvement_steps} on {puzzles}."
+        f"evaluated for {facts.improvement_steps} on {puzzles}"
+        f"{f' ({how})' if how else ''}."
     )
 
 

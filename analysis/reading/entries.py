@@ -21,8 +21,9 @@ EXPERIMENT = "experiment"
 EVALUATION = "eval."
 """What the name of a number of eval.json begins with."""
 
-EVALUATED = ("split", "puzzles", "improvement_steps", "samples")
-"""Settings of `pir eval` that its numbers depend on, and that eval.json repeats."""
+EVALUATED = ("split", "puzzles", "improvement_steps", "samples", "dtype", "step_noise")
+"""Settings of `pir eval` that its numbers depend on, and that eval.json repeats; beside them stand
+the file of the puzzles and what was changed of the puzzle."""
 
 Span = tuple[float, float]
 
@@ -54,7 +55,11 @@ class Entry(RunSettings):
         summary, evaluation = (flat(run.content(file) or {}) for file in (SUMMARY, FACTS))
         self.summary, self.evaluation = _numbers(summary), _numbers(evaluation)
         if metric.startswith(EVALUATION):
-            of_evaluation = {k: v for k, v in evaluation.items() if k in EVALUATED}
+            of_evaluation = {
+                key: value
+                for key, value in evaluation.items()
+                if key in (*EVALUATED, "puzzle_file.sha256") or key.startswith("changed.")
+            }
             self.settings |= {f"eval.{k}": text_of(v) for k, v in of_evaluation.items()}
         if self.settings.get(EXPERIMENT, "null") == "null" and "env" in self.settings:
             self.settings[EXPERIMENT] = f"env={self.settings['env']}"

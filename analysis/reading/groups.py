@@ -45,7 +45,7 @@ def group_by_seed(runs: Sequence[Run]) -> list[Group]:
             for key in sorted({*own.settings, *BUDGETS})
             if key not in FREE and not key.startswith("logger.")
         }
-        key = json.dumps([config, run.facts.split])
+        key = json.dumps([config, run.facts.conditions])
         seed = run.config.get("seed")
         while any(other.config.get("seed") == seed for other in groups.get(key, [])):
             key += "again"  # the same seed twice is no second seed

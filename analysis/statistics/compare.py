@@ -148,7 +148,7 @@ def compare(runs: Sequence[Run], metric: str) -> Comparison:
     Raises:
         UserError: if there is nothing to compare, or a run lacks the metric.
     """
-    refuse_unlike(runs, "env", "split")
+    refuse_unlike(runs, "env", "split", "puzzles_of")
     groups = group_by_seed(runs)
     if len(groups) < 2:
         raise UserError(
@@ -172,7 +172,7 @@ def refuse_unlike(runs: Sequence[Run], *facts: str) -> None:
         found = {getattr(run.facts, what): run for run in runs}
         if len(found) > 1:
             names = " and ".join(f"{run.folder} ({value})" for value, run in found.items())
-            raise UserError(f"runs= have another {what} each: {names}")
+            raise UserError(f"runs= have another {what.replace('_', ' ')} each: {names}")
 
 
 def _shared_puzzles(runs: Sequence[Run]) -> int | None:

@@ -162,6 +162,21 @@ class Facts:
     )
     sampled_puzzles: Count | None = key("puzzles that were sampled", None, within="samples")
 
+    @property
+    def puzzles_of(self) -> str:
+        """Where the puzzles are from, other than from the run's own: settings, a file, or both."""
+        changed = [f"env.{name}={value}" for name, value in (self.changed or {}).items()]
+        file = [f"a file ({self.puzzle_file.sha256[:12]})"] if self.puzzle_file else []
+        return " ".join([*changed, *file]) or "the run's own"
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What an evaluation was asked for that changes its numbers, by the names of settings."""
+        asked = {"dtype": self.dtype, "step_noise": self.step_noise or None}
+        return {"split": self.split, "puzzles of": self.puzzles_of} | {
+            name: value for name, value in asked.items() if value is not None
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
