@@ -327,6 +327,8 @@ def test_bars_and_counts():
 def test_a_bar_in_a_setting_stays_in_its_cell(tmp_path):
     markdown = as_markdown(table(write(tmp_path / "a", objective="'a|b'")), "pir table")
     assert markdown.splitlines()[2].startswith(r"| a\|b | 80.0 %")
+    foreign = write(tmp_path / "b", objective="'<img src=x>'")  # a stranger's word is no HTML
+    assert "| &lt;img src=x&gt; | 80.0 %" in as_markdown(table(foreign), "pir table runs=<x>")
 
 
 # ---------------------------------------------------------------- what is missing

@@ -1,5 +1,7 @@
 """A table of runs as text, as Markdown and as JSON."""
 
+import html
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -92,7 +94,14 @@ def as_markdown(table: RunTable, command: str) -> str:
     notes = " ".join(_notes(table, _code, "bold"))
     rows = [f"**{table.title}**", "", *rows] if table.title else rows
     lines = [*rows, "", notes, "", f"{_code(command)}: {_origin(table)}"]
-    return "\n".join(lines + (_origins(table) if table.timed else []))
+    lines += _origins(table) if table.timed else []
+    return "\n".join(map(_without_tags, lines))
+
+
+def _without_tags(line: str) -> str:
+    """Returns a line whose text, which may be a stranger's, holds no HTML; code shows as it is."""
+    parts = re.split(r"(`[^`]*`)", line)
+    return "".join(p if p.startswith("`") else html.escape(p, quote=False) for p in parts)
 
 
 def as_json(table: RunTable, command: str) -> dict[str, Any]:
