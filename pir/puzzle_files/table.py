@@ -75,11 +75,13 @@ class Table:
         if rule:
             return
         self._quoted.append(line)
-        text, first = "\n".join(self._quoted), number - len(self._quoted) + 1
-        if ('"' in line and self._is_open(text)) or ('"' not in line and len(self._quoted) > 1):
-            if len(self._quoted) > MOST_LINES or len(line) > csv.field_size_limit():
-                self._quoted = []
-                self.entries.add_fault(number, 1, "a quotation mark is not closed", line)
+        first = number - len(self._quoted) + 1
+        if first < number and self._is_too_long():
+            self._quoted = []
+            self.entries.add_fault(number, 1, "a quotation mark is not closed", line)
+            return
+        text = "\n".join(self._quoted)
+        if self._is_open(text) if '"' in line else first < number:
             return
         self._quoted = []
         if self._delimiter not in text and self._is_comment(text):
@@ -122,6 +124,11 @@ class Table:
         except csv.Error as error:
             return "unexpected end of data" in str(error)
         return False
+
+    def _is_too_long(self) -> bool:
+        """Says whether more lines are inside of quotation marks than a row may have."""
+        size = sum(map(len, self._quoted))
+        return len(self._quoted) > MOST_LINES or size > csv.field_size_limit()
 
     def _is_comment(self, text: str) -> bool:
         cells = self.entries.cells
