@@ -2,11 +2,15 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from pir.errors import UserError
 
 MOST_STEPS = 1_000_000
 """The most improvement steps of a rollout, and the largest number of one that is read."""
+
+FIGURES = (".png", ".pdf", ".svg")
+"""Endings of figures."""
 
 LONGEST_NAME = 100
 """Characters of a name that a user may give to what is written."""
@@ -40,6 +44,17 @@ def check_steps(key: str, value: float | None) -> None:
     """
     if value is not None and not 1 <= value <= MOST_STEPS:
         raise UserError(f"{key}={value}: must be at least 1 and at most {MOST_STEPS}")
+
+
+def check_ending(out: Path, allowed: Sequence[str] = FIGURES) -> None:
+    """Refuses a file to write by its ending, by default one that is no figure's.
+
+    Raises:
+        UserError: naming the file and the allowed endings.
+    """
+    if out.suffix not in allowed:
+        one = "one of " if len(allowed) > 1 else ""
+        raise UserError(f"out={out}: the ending must be {one}{', '.join(allowed)}")
 
 
 def check_name(key: str, value: str | None) -> None:

@@ -24,13 +24,10 @@ from pir.analysis.reading.runs import PER_STEP, STEPS, STRATA, Run, Table
 from pir.analysis.statistics.resampling import bootstrap_interval
 from pir.analysis.words import between, label, percent
 
-from pir.evaluation.intervals import wilson_interval
+from pir.evaluation.intervals import NORMAL, wilson_interval
 
 TELLS_OF_START = {"newly_solved", "lost", "gain"}
 """Statistics of step 1 that say what was there before it."""
-
-NORMAL = 1.959964
-"""Standard errors from a mean to the end of its 95 % interval."""
 
 
 def draw_improvement(runs: Sequence[Run]) -> Figure:

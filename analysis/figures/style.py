@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from pir.errors import UserError
+from pir.checks import check_ending
 from pir.notation.drawing import BLUE, ORANGE
 from pir.runs.folder import write_atomically
 
@@ -31,8 +31,6 @@ own in their place."""
 
 WIDTH = 9.5
 """Inches of a figure, unless another width is asked for."""
-
-FORMATS = (".png", ".pdf", ".svg")
 
 plt.rcParams.update(
     {
@@ -66,21 +64,11 @@ plt.rcParams.update(
 )
 
 
-def check_ending(path: Path) -> None:
-    """Refuses a file that is no figure's.
-
-    Raises:
-        UserError: if the ending is none of `FORMATS`.
-    """
-    if path.suffix not in FORMATS:
-        raise UserError(f"out={path}: the ending must be one of {', '.join(FORMATS)}")
-
-
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure in the format of its ending, and closes it.
 
     Raises:
-        UserError: if the ending is none of `FORMATS` or the file cannot be written.
+        UserError: if the ending is none of `pir.checks.FIGURES` or the file cannot be written.
     """
     try:
         check_ending(path)

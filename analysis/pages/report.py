@@ -125,8 +125,7 @@ def _examples(run: Run) -> list[dict[str, Any]]:
 def _subject(run: Run) -> str:
     facts = run.facts
     puzzles = f"{number(facts.puzzles)} {facts.split} puzzles"
-    asked = {k: v for k, v in facts.conditions.items() if k != "split" and v != "the run's own"}
-    how = listed([f"{name} {value}" for name, value in asked.items()])
+    how = listed([f"{name} {v}" for name, v in facts.conditions.items() if name != "split"])
     return (
         f"A reasoner for {facts.env}, trained for {facts.trained_steps} improvement steps and "
         f"evaluated for {facts.improvement_steps} on {puzzles}"

@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-NORMAL = 1.959964
-"""The 97.5 % quantile of the normal distribution."""
+from pir.evaluation.intervals import NORMAL
 
 FEWEST = 10
 """With fewer of either kind no area is estimated: of eight, intervals hold the true area in 88 to

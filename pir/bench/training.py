@@ -85,24 +85,23 @@ def _in_turn(
 ) -> Iterator[dict[str, Any]]:
     """Measures one model and its peers."""
     config = composed("train", [*words, f"device={device}", "run=null"]).config
+    counts, held, before = dict[str, int](), dict[str, int](), memory_in_use(device)
     trainer = trainer_of(config, batch_size)
     ours = Trained(trainer)
-    trainers, contenders = {"pir": trainer}, dict[str, Contender]()
+    trainers, contenders = {"pir": trainer}, dict[str, Contender](pir=ours)
     model = next(w.partition("=")[2] for w in words if w.startswith("model="))
-    counts, held, others = dict[str, int](), dict[str, int](), memory_in_use(device)
     for name in ("pir", *against):
-        if name == "pir":
-            contenders[name] = ours
-        elif name == "float32":
+        if name == "float32":
             config.model.dtype, config.trainer.compile = "float32", "none"
             trainers[name] = trainer_of(config, batch_size)
             contenders[name] = Trained(trainers[name])
-        else:
+        elif name != "pir":
             contenders[name] = PeerSteps(peer_step(name, _shapes(trainer, config)), device)
         contenders[name].run(1)  # warm up, and see how long a step takes
         taken = contenders[name].run(1)
         counts[name] = max(1, math.ceil(seconds / max(taken, 1e-9)))
-        held[name], others = memory_in_use(device) - others, memory_in_use(device)
+        now = memory_in_use(device)
+        held[name], before = now - before, now
         tell(f"{preset} {model}: {name} is warm, {1000 * taken:,.1f} ms/step")
     rounds: dict[str, list[float]] = {name: [] for name in contenders}
     memory = dict.fromkeys(contenders, 0)
@@ -110,7 +109,7 @@ def _in_turn(
         for name, contender in contenders.items():
             peak = PeakMemory(device)
             rounds[name].append(contender.run(counts[name]) / counts[name])
-            of_others = sum(size for other, size in held.items() if other != name)
+            of_others = sum(held.values()) - held[name]
             memory[name] = max(memory[name], peak.read() - of_others)
         last = ", ".join(f"{name} {1000 * each[-1]:,.1f}" for name, each in rounds.items())
         tell(f"{preset} {model}: round {number} of {ROUNDS}, ms/step: {last}")

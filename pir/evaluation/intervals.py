@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 LEVEL = 0.95
 
+NORMAL = 1.959964
+"""Standard errors from a mean to the end of its interval."""
 
-def wilson_interval(successes: float, trials: int, z: float = 1.959964) -> tuple[float, float]:
+
+def wilson_interval(successes: float, trials: int, z: float = NORMAL) -> tuple[float, float]:
     """Returns the Wilson score interval of a share (Wilson 1927), 95 % by default.
 
     Args:

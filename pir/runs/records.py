@@ -172,10 +172,14 @@ class Facts:
     @property
     def conditions(self) -> dict[str, Any]:
         """What an evaluation was asked for that changes its numbers, by the names of settings."""
-        asked = {"dtype": self.dtype, "step_noise": self.step_noise or None}
-        return {"split": self.split, "puzzles of": self.puzzles_of} | {
-            name: value for name, value in asked.items() if value is not None
+        other = self.puzzles_of if self.changed or self.puzzle_file else None
+        asked = {
+            "split": self.split,
+            "puzzles of": other,
+            "dtype": self.dtype,
+            "step_noise": self.step_noise or None,
         }
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_ending
 from pir.errors import UserError, installs
 from pir.system.terminal import say
 
@@ -87,7 +87,6 @@ def _hardware(config: DictConfig) -> tuple[Any, dict[str, Any], str]:
 def _growth(config: DictConfig) -> None:
     """Measures how training steps grow."""
     from pir.analysis.figures.growth import save_growth
-    from pir.analysis.figures.style import check_ending
     from pir.bench.growth import REST, measure
 
     out = None if config.out is None else Path(config.out)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice, check_seed, check_steps
-from pir.errors import UserError
+from pir.checks import check_choice, check_ending, check_seed, check_steps
 from pir.runs.folder import resolved
 from pir.runs.names import results_of
 from pir.system.terminal import say
@@ -31,8 +30,8 @@ def run(config: DictConfig) -> None:
     if config.index is not None:
         check_seed("index", config.index)
     check_steps("improvement_steps", config.improvement_steps)
-    if config.out is not None and Path(config.out).suffix != ".gif":
-        raise UserError(f"out={config.out}: the ending must be .gif")
+    if config.out is not None:
+        check_ending(Path(config.out), (".gif",))
 
     from pir.analysis.figures.draw import save_animation
     from pir.evaluation.examples import LOOKED_AT, AnswerSample, most_instructive

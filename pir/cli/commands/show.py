@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice, check_seed
+from pir.checks import check_choice, check_ending, check_seed
 from pir.errors import UserError
 from pir.settings.build import build
 from pir.system.terminal import columns, say
@@ -23,8 +23,6 @@ def run(config: DictConfig) -> None:
     for key in ("index", "seed"):
         check_seed(key, config[key])
     if config.out is not None:
-        from pir.analysis.figures.style import check_ending
-
         check_ending(Path(config.out))
     puzzle = build(config.env, "env", Puzzle)  # type: ignore[type-abstract]
     given = puzzle.whole_file() if isinstance(puzzle, FilePuzzle) and not config.split else None

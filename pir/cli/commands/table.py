@@ -8,8 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from pir.checks import check_choice, check_name
-from pir.errors import UserError
+from pir.checks import FIGURES, check_choice, check_ending, check_name
 from pir.runs.folder import as_json, write_text
 from pir.runs.names import find_runs
 from pir.system.terminal import say
@@ -20,11 +19,8 @@ def run(config: DictConfig) -> None:
     check_choice("output", config.output, ("text", "markdown", "json"))
     check_name("eval", config.eval)
     out = None if config.out is None else Path(config.out)
-    if out is not None and out.suffix != ".md":  # text does without matplotlib
-        from pir.analysis.figures.style import FORMATS
-
-        if out.suffix not in FORMATS:
-            raise UserError(f"out={out}: the ending must be one of .md, {', '.join(FORMATS)}")
+    if out is not None:
+        check_ending(out, (".md", *FIGURES))
 
     from pir.analysis.pages import table_view
     from pir.analysis.pages.table_view import row_names
