@@ -13,6 +13,7 @@ from pir.cli.commands.solve import Given, solve_all
 from pir.cli.main import main
 from pir.components import Components
 from pir.evaluation.batch_size import Peak
+from pir.evaluation.breadth import starts_differ
 from pir.evaluation.exit_sweep import run_rule
 from pir.evaluation.plan import Plan
 from pir.evaluation.rollouts import evaluate, held_out
@@ -67,12 +68,13 @@ def evaluation_files(kind, size, folder, count):
     """Evaluates with every sweep; returns eval.json, the tables and the arrays, without times."""
     puzzle = Queens(hide=(1, 3))
     rules = (exits.FixedDepth, exits.KLThreshold, exits.Verifier, exits.Oracle, exits.ExitGate)
+    model = make_model(kind, puzzle)
     plan = Plan(
         split="test", puzzles=count, batch_size=size, improvement_steps=3, samples=3,
-        guidance=[0.5, 1.0, 2.0], step_size=[0.5, 1.0], breadth=3,
+        guidance=[0.5, 1.0, 2.0], step_size=[0.5, 1.0], breadth=3 if starts_differ(model) else 1,
         exits={rule.__name__: rule() for rule in rules}, leave_out_exits=True,
     )  # fmt: skip
-    parts = Components(puzzle, make_model(kind, puzzle), torch.device("cpu"))
+    parts = Components(puzzle, model, torch.device("cpu"))
     run = RunFolder(folder)
     sample = held_out(puzzle, "test", count, parts.device)
     evaluate_puzzles(parts, plan, run, sample, {"env": "made", "split": "test"})

@@ -1,4 +1,4 @@
-"""What keeps right answers right: late starts, a running average, damping, noise, a selector."""
+"""What keeps right answers right: late starts, a running average, damping, noise."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ from pir.envs.countdown.rules import Countdown
 from pir.envs.queens.rules import Queens
 
 from pir.errors import UserError
-from pir.evaluation.breadth import breadth, stillest
 from pir.evaluation.rollouts import evaluate
 from pir.models.network import rms_norm
 from pir.models.running_average import RunningAverage
@@ -235,7 +234,7 @@ def test_a_trm_averages_what_its_cycles_propose(latents):
     assert torch.equal(run(model, question, 1)["y"], run(plain, question, 1)["y"])
 
 
-# ---------------------------------------------------------------- damping, noise, selectors
+# ---------------------------------------------------------------- damping, noise
 
 
 @pytest.fixture(scope="module")
@@ -310,33 +309,3 @@ def test_noise_belongs_to_puzzle_and_step(queens):
         assert abs(each.mean()) < 0.01
     correlation = torch.corrcoef(torch.stack(drawn)) - torch.eye(4)
     assert correlation.abs().max() < 5 / len(drawn[0]) ** 0.5
-
-
-def test_the_stillest_rollout_by_hand():
-    change = torch.tensor([
-        [[0.0, 3.0, 3.0, 3.0], [9.0, 2.0, 2.0, 4.0], [0.0, 0.0, 9.0, 0.0]],
-        [[1.0, 1.0, 1.0, 1.0], [0.0, 2.0, 2.0, 2.0], [9.0, 0.5, 0.5, 0.5]],
-    ])  # fmt: skip
-    assert stillest(change).tolist() == [1, 2]  # means 3, 8/3, 3 and 1, 2, 0.5; of the last three
-    assert stillest(change[..., :1]).tolist() == [0, 1]
-
-
-def test_starts_go_as_deep_as_asked_and_the_stillest_answer_is_chosen(queens):
-    model, puzzle, puzzles = queens
-    rows = breadth(model, puzzle, puzzles, 4, 0.5, 30, num_steps=6)
-    found = {row["selector"]: row for row in rows}
-    deep = evaluate(model, puzzle, puzzles, 6)
-    assert found["first"]["forward_passes"] == 6 * model.passes_per_step
-    assert found["first"]["solved"] == pytest.approx(float(deep.solved[:, -1].float().mean()))
-    assert found["logit_change"]["starts"] == 4
-    one = breadth(model, puzzle, puzzles, 1, 0.5, 30, num_steps=6)
-    assert len({row["solved"] for row in one}) == 1
-
-
-def test_starts_without_noise_differ_by_the_noise_of_steps(queens):
-    model, puzzle, puzzles = queens
-    rows = breadth(model, puzzle, puzzles, 4, 0.0, 30, step_noise=0.7)
-    found = {row["selector"]: row["solved"] for row in rows}
-    first = evaluate(model, puzzle, puzzles, model.improvement_steps, step_noise=0.7)
-    assert found["first"] == pytest.approx(float(first.solved[:, -1].float().mean()))
-    assert found["verifier"] > found["first"]

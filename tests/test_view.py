@@ -106,7 +106,7 @@ def test_steps_as_boards():
     place = int(puzzle.written(question[None])[0].int().argmax())
     wrong[place] = wrong[place] % 4 + 2 if wrong[place] < 5 else 2
     steps = [
-        StepAnswer(k, puzzle.format_answer(question, tokens), tokens is solution, 0.9, tokens)
+        StepAnswer(1, k, puzzle.format_answer(question, tokens), tokens is solution, 0.9, tokens)
         for k, tokens in enumerate((wrong, solution, solution), start=1)
     ]
     first, *rows = as_boards(puzzle, {"question": question, "steps": steps}).splitlines()

@@ -27,6 +27,38 @@ def noisy_start(reasoner: Reasoner, question: Tensor, noise: float) -> TensorDic
     return disturbed(reasoner.start(question), question, "noise", noise)
 
 
+def starts_differ(reasoner: Reasoner) -> bool:
+    """Says whether starts with noise lead to other rollouts."""
+    return reasoner.reads_start or "partial_answer" in reasoner.inputs
+
+
+def check_starts(
+    reasoner: Reasoner, key: str, starts: int, noise: float, step_noise: float = 0.0
+) -> None:
+    """Refuses several starts that would all go the same way.
+
+    Args:
+        reasoner: starts.
+        key: the setting that says how many starts there are, named in the message.
+        starts: per puzzle.
+        noise: of all starts but the first, see `noisy_start`.
+        step_noise: on the state after every step.
+
+    Raises:
+        UserError: naming the setting and what to set instead.
+    """
+    if starts == 1 or step_noise:
+        return
+    if not noise and "partial_answer" not in reasoner.inputs:
+        raise UserError(f"{key}={starts}: starts without noise are all the same; set {key}=1")
+    if not starts_differ(reasoner):
+        raise UserError(
+            f"{key}={starts}: the first step of this model does not read the state that it starts "
+            f"in, so noise on it changes nothing; set {key}=1"
+            + (", or eval.step_noise" if key == "eval.breadth" else "")
+        )
+
+
 def breadth(
     reasoner: Reasoner,
     puzzle: Puzzle,
@@ -62,11 +94,7 @@ def breadth(
     Raises:
         UserError: if all starts would go the same way.
     """
-    if not (reasoner.reads_start or step_noise or "partial_answer" in reasoner.inputs):
-        raise UserError(
-            f"eval.breadth={starts}: the first step of this model does not read the state that it "
-            "starts in, so noise on it changes nothing: set eval.step_noise, or eval.breadth=1"
-        )
+    check_starts(reasoner, "eval.breadth", starts, noise, step_noise)
     depth = num_steps or reasoner.improvement_steps
     answers, ends = [], []
     for number in range(starts):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pir.errors import UserError
 from pir.evaluation.batch_size import fitting_batch
+from pir.evaluation.breadth import check_starts, noisy_start
 from pir.evaluation.rollouts import EVALUATION_SEED
 from pir.exits.early_exit import steps_until_exit
 from pir.exits.rules import ExitRule, FixedDepth
@@ -29,6 +30,7 @@ class StepAnswer(NamedTuple):
     """The answer to a puzzle after an improvement step.
 
     Attributes:
+        start: the number of the start, from 1; the first one is without noise.
         k: the number of the step, from 1.
         answer: its text form.
         solved: whether the verifier accepts it.
@@ -36,6 +38,7 @@ class StepAnswer(NamedTuple):
         tokens: the answer itself, its L tokens.
     """
 
+    start: int
     k: int
     answer: str
     solved: bool
@@ -49,8 +52,13 @@ def solve(
     questions: Sequence[str | Tensor],
     stop: Stop | None = None,
     batch_size: int | None = None,
+    starts: int = 1,
+    noise: float = 0.3,
 ) -> list[list[StepAnswer]]:
     """Improves the answers to some questions step by step; no solution is needed.
+
+    With several starts, questions without a right answer are begun again, with noise on the start.
+    The starts are those of `pir.evaluation.breadth.breadth`.
 
     Args:
         reasoner: does the steps.
@@ -58,39 +66,83 @@ def solve(
         questions: their text forms (`Puzzle.parse`), or tokens, uint8 of shape (L,).
         stop: when to stop; by default after the reasoner's own number of steps.
         batch_size: questions at once; None for as many as fit into memory.
+        starts: at most so many for a question.
+        noise: of all starts but the first, see `pir.evaluation.breadth.noisy_start`.
 
     Returns:
-        for every question, its answer after every step.
+        for every question, its answer after every step from the start that ended with a right
+        answer, or else from the first of those that ended with the highest score.
 
     Raises:
         PuzzleTextError: if a text is malformed.
-        UserError: if a single text is given in place of a list.
+        UserError: if a single text is given in place of a list, or all starts would be the same.
     """
     if isinstance(questions, str):
         raise UserError("questions: a list of texts is expected, not one text")
-    steps: list[list[StepAnswer]] = [[] for _ in questions]
-    if not steps:
-        return steps
+    if not questions:
+        return []
+    check_starts(reasoner, "starts", starts, noise)
     device = next(reasoner.parameters()).device
     batch = torch.stack([puzzle.parse(q) if isinstance(q, str) else q for q in questions])
-    puzzles = TensorDict({"question": batch.to(device)}, batch_size=[len(batch)])
     depth = reasoner.improvement_steps
-    rule, threshold, most = stop or Stop(FixedDepth(), depth, depth)
-    with by_puzzle(EVALUATION_SEED, device):
-        size = fitting_batch(batch_size, reasoner, puzzles["question"])
-        for first in range(0, len(batch), size):
-            some = puzzles[first : first + size]
-            for rows, step in steps_until_exit(reasoner, puzzle, some, rule, threshold, most):
-                answers = step.after.answer.cpu()
-                solved, scores = step.after.solved.tolist(), step.after.score.tolist()
-                for place, row in enumerate((first + rows).tolist()):
-                    steps[row].append(
-                        StepAnswer(
-                            k=int(step.k[place]),
-                            answer=puzzle.format_answer(batch[row], answers[place]),
-                            solved=solved[place],
-                            score=round(scores[place], 4),
-                            tokens=tuple(answers[place].tolist()),
-                        )
+    stop = stop or Stop(FixedDepth(), depth, depth)
+    best: dict[int, list[StepAnswer]] = {}
+    left = list(range(len(batch)))
+    for number in range(starts):
+        with by_puzzle(EVALUATION_SEED + number, device):
+            added = noise if number else 0.0
+            rollouts = _rollouts(
+                reasoner, puzzle, batch[left].to(device), stop, batch_size, number + 1, added
+            )
+        for row, steps in zip(left, rollouts, strict=True):
+            if row not in best or steps[-1].score > best[row][-1].score:
+                best[row] = steps
+        left = [row for row in left if not best[row][-1].solved]
+        if not left:
+            break
+    return [best[row] for row in range(len(batch))]
+
+
+@torch.no_grad()
+def _rollouts(
+    reasoner: Reasoner,
+    puzzle: Puzzle,
+    questions: Tensor,
+    stop: Stop,
+    batch_size: int | None,
+    number: int,
+    noise: float,
+) -> list[list[StepAnswer]]:
+    """Returns the answers after every step to the questions, (B, L), from start `number` of all.
+
+    Args:
+        reasoner: see `solve`.
+        puzzle: see `solve`.
+        questions: uint8 of shape (B, L), on the reasoner's device.
+        stop: see `solve`.
+        batch_size: see `solve`.
+        number: of the start, from 1.
+        noise: of this start.
+    """
+    steps: list[list[StepAnswer]] = [[] for _ in questions]
+    puzzles = TensorDict({"question": questions}, batch_size=[len(questions)])
+    texts = questions.cpu()
+    size = fitting_batch(batch_size, reasoner, questions)
+    for first in range(0, len(questions), size):
+        some = puzzles[first : first + size]
+        state = noisy_start(reasoner, some["question"], noise)
+        for rows, step in steps_until_exit(reasoner, puzzle, some, *stop, state):
+            answers = step.after.answer.cpu()
+            solved, scores = step.after.solved.tolist(), step.after.score.tolist()
+            for place, row in enumerate((first + rows).tolist()):
+                steps[row].append(
+                    StepAnswer(
+                        start=number,
+                        k=int(step.k[place]),
+                        answer=puzzle.format_answer(texts[row], answers[place]),
+                        solved=solved[place],
+                        score=round(scores[place], 4),
+                        tokens=tuple(answers[place].tolist()),
                     )
+                )
     return steps

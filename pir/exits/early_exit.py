@@ -23,6 +23,7 @@ def steps_until_exit(
     rule: ExitRule,
     threshold: float,
     most: int,
+    state: TensorDict | None = None,
 ) -> Iterator[tuple[Tensor, Rollout]]:
     """Improves answers step by step until the rule stops them.
 
@@ -33,6 +34,7 @@ def steps_until_exit(
         rule: when to stop.
         threshold: on its signal.
         most: improvement steps at which every puzzle stops.
+        state: before the first step; None for the reasoner's own start.
 
     Yields:
         the numbers of the puzzles that took a step, int64, and the step of these alone. A puzzle's
@@ -41,7 +43,7 @@ def steps_until_exit(
     Raises:
         UserError: if the model lacks a statistic that the rule needs, such as a halt head's.
     """
-    lanes = begin(reasoner, puzzle, puzzles)
+    lanes = begin(reasoner, puzzle, puzzles, state)
     rows = torch.arange(len(puzzles), device=lanes.k.device)
     history = {name: torch.zeros(len(rows), 0, device=rows.device) for name in rule.needs}
     for k in range(1, most + 1):

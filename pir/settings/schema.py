@@ -92,6 +92,8 @@ class SolveConfig:
     puzzle: str | None = None
     puzzles: str | None = None
     improvement_steps: int | None = None
+    breadth: int = MISSING
+    noise: float = MISSING
     batch_size: int | None = None
     exit: Any = MISSING
     device: str = MISSING

@@ -44,26 +44,23 @@ class Given(NamedTuple):
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/solve.yaml for the settings."""
-    check_choice("output", config.output, ("text", "boards", "json"))
-    if (config.puzzle is None) == (config.puzzles is None):
-        raise UserError("give either puzzle='...' or puzzles=FILE")
-    check_steps("improvement_steps", config.improvement_steps)
-    if config.batch_size is not None and config.batch_size < 1:
-        raise UserError(f"batch_size={config.batch_size}: must be at least 1")
-
+    check_settings(config)
     from pir.cli.boards import has_board, write_example
+    from pir.evaluation.breadth import check_starts
     from pir.runs.load import load_trained
     from pir.system.view import View
 
     with View(f"pir solve {config.run}"):
         changed = resolved(config)["env"]
         parts, _, _ = load_trained(config.run, config.device, reads_puzzles=False, changed=changed)
+    check_starts(parts.reasoner, "breadth", config.breadth, config.noise)
     boards = config.output == "boards" or (sys.stdout.isatty() and has_board(parts.puzzle))
     stop = stopping(config, parts)
     malformed = total = 0
     size = config.batch_size
     for items in _portions(parts.puzzle, config.puzzle, config.puzzles, size or CHUNK):
-        for (where, _), result in zip(items, solve_all(parts, items, stop, size), strict=True):
+        results = solve_all(parts, items, stop, size, config.breadth, config.noise)
+        for (where, _), result in zip(items, results, strict=True):
             total += 1
             if "error" in result:
                 say(f"{where}{result['puzzle']}: {result['error']}", error=True)
@@ -74,10 +71,37 @@ def run(config: DictConfig) -> None:
                 say(as_boards(parts.puzzle, result) if boards else as_table(result))
                 gave_up = not result["solved"] and "error" not in result
                 if config.puzzle is not None and gave_up and len(result["steps"]) == stop.most:
-                    say(f"not solved; improvement_steps={4 * stop.most} takes more", error=True)
+                    say(f"not solved; {_more(config, parts, stop)}", error=True)
     if malformed:
         say(f"this puzzle is written so: {write_example(parts.puzzle)}", error=True)
         raise UserError(f"{malformed} of {total} puzzles could not be read")
+
+
+def check_settings(config: DictConfig) -> None:
+    """Checks what can be checked before the model is read.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    check_choice("output", config.output, ("text", "boards", "json"))
+    if (config.puzzle is None) == (config.puzzles is None):
+        raise UserError("give either puzzle='...' or puzzles=FILE")
+    check_steps("improvement_steps", config.improvement_steps)
+    for key in ("batch_size", "breadth"):
+        if config[key] is not None and config[key] < 1:
+            raise UserError(f"{key}={config[key]}: must be at least 1")
+    if not 0 <= config.noise < float("inf"):
+        raise UserError(f"noise={config.noise}: must be at least 0")
+
+
+def _more(config: DictConfig, parts: Components, stop: Stop) -> str:
+    """Returns which settings spend more on a puzzle that was not solved."""
+    from pir.evaluation.breadth import starts_differ
+
+    more = f"improvement_steps={4 * stop.most} takes more"
+    if starts_differ(parts.reasoner):
+        more += f", breadth={8 * config.breadth} begins more often"
+    return more
 
 
 def _portions(
@@ -117,6 +141,8 @@ def solve_all(
     items: Sequence[tuple[str, Given | Fault]],
     stop: Stop,
     batch_size: int | None,
+    starts: int = 1,
+    noise: float = 0.3,
 ) -> Iterator[dict[str, Any]]:
     """Solves puzzles together; yields what is said of each, and of each fault, in order."""
     from pir.evaluation.batch_size import named_when_short
@@ -125,19 +151,21 @@ def solve_all(
     given = [item for _, item in items if isinstance(item, Given)]
     questions = [item.question for item in given]
     with named_when_short("batch_size", batch_size):
-        solved = solve(parts.reasoner, parts.puzzle, questions, stop, batch_size)
+        solved = solve(parts.reasoner, parts.puzzle, questions, stop, batch_size, starts, noise)
     steps = iter(solved)
     for _, item in items:
         result: dict[str, Any] = {
             "puzzle": item.text,
             "answer": None,
             "solved": False,
+            "start": None,
             "steps": [],
         }
         if isinstance(item, Given):
             own = next(steps)
             last = own[-1]
-            result |= {"answer": last.answer, "solved": last.solved, "steps": own}
+            result |= {"answer": last.answer, "solved": last.solved}
+            result |= {"start": last.start, "steps": own}
             result["question"] = item.question
             if item.answer is not None:
                 verdict = parts.puzzle.verify(item.question[None], item.answer[None])
@@ -217,7 +245,7 @@ def _lacking(rule: ExitRule, parts: Components) -> list[str]:
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
     """Returns what is said of a puzzle as a JSON object, without tokens."""
     steps = [
-        {name: value for name, value in step._asdict().items() if name != "tokens"}
+        {name: value for name, value in step._asdict().items() if name not in ("start", "tokens")}
         for step in content["steps"]
     ]
     return {n: v for n, v in content.items() if n != "question"} | {"steps": steps}
@@ -247,7 +275,8 @@ def _parts(steps: Sequence[StepAnswer]) -> Iterator[tuple[str, StepAnswer]]:
     first = 1
     for step, after in zip(steps, [*steps[1:], None], strict=True):
         if after is None or after.answer != step.answer:
-            yield f"step {step.k}" if first == step.k else f"steps {first}-{step.k}", step
+            name = f"step {step.k}" if first == step.k else f"steps {first}-{step.k}"
+            yield name if step.start == 1 else f"start {step.start}, {name}", step
             first = step.k + 1
 
 
