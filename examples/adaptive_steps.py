@@ -32,7 +32,7 @@ THRESHOLDS = {
     "entropy of the cell": (0.003, 0.03, 0.3),
     "halt head": (0.05, 0.5, 0.95),
 }
-"""By what is doubted, the doubts from which on a size holds: nats, or a chance."""
+"""For each kind of doubt, the thresholds that are tried: in nats, or a probability."""
 
 AS_TRAINED = (1.0, 0.0)
 """A choice: size 1, whatever the threshold."""
@@ -94,7 +94,7 @@ def solved(
     threshold: float = 0.0,
     by: str = "entropy of the puzzle",
 ) -> float:
-    """Returns the share that the answer solves which the last step of this size leads to."""
+    """Returns the share of puzzles that are solved when the last step has this size."""
     question, (before, after) = puzzles["question"], last
     share = sizes(before, puzzle.written(question), size, threshold, by)
     answer = puzzle.clamp(question, before.logits.lerp(after.logits, share[..., None]).argmax(-1))
