@@ -140,6 +140,7 @@ def test_the_official_code_beside(place, capsys, monkeypatch):
 def test_contenders_run_in_turn(monkeypatch):
     order = []
     monkeypatch.setattr(training, "_shapes", lambda *_: None)
+    monkeypatch.setattr(training, "find_peer", lambda _: None)
     monkeypatch.setattr(training, "peer_step", lambda *_: None)
     monkeypatch.setattr(training, "_utilisation", lambda *_: {})
     monkeypatch.setattr(Trained, "shares", lambda *_: None)

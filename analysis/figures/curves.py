@@ -127,8 +127,10 @@ def describe_improvement(run: Run) -> str:
     trained = run.at_trained_depth(table)
     depth, last = int(trained["k"][0]), int(table["k"][-1])
     low, high = trained["solved_low"][0], trained["solved_high"][0]
-    text = f"{percent(trained['solved'][0])} of the puzzles are solved after the {depth} steps "
-    text += f"that the model was trained for (95 % interval {percent(low)} to {percent(high)}), "
+    trained_for = f"the {depth} steps that the model was trained for"
+    text = f"{percent(trained['solved'][0])} of the puzzles are solved after "
+    text += trained_for if run.facts.deep else run.facts.depth_name
+    text += f" (95 % interval {percent(low)} to {percent(high)}), "
     text += f"{percent(table['solved'][0])} after step 1"
     if last > depth:
         text += f", {percent(table['solved'][-1])} after step {last}, beyond the trained depth"
@@ -166,11 +168,11 @@ def describe_difficulty(run: Run) -> str:
     order = np.argsort(table["stratum"])
     easy, hard = order[0], order[-1]
     if easy == hard:
-        solved = f"at the trained depth {percent(table['solved'][easy])} are solved"
+        solved = f"at {run.facts.depth_name} {percent(table['solved'][easy])} are solved"
         return f"The puzzles are about equally hard ({_ratings(run, table, easy)}); {solved}."
     return (
-        f"At the trained depth {percent(table['solved'][easy])} of the easiest puzzles are solved "
-        f"({_ratings(run, table, easy)}), {percent(table['solved'][hard])} of the hardest "
+        f"At {run.facts.depth_name} {percent(table['solved'][easy])} of the easiest puzzles are "
+        f"solved ({_ratings(run, table, easy)}), {percent(table['solved'][hard])} of the hardest "
         f"({_ratings(run, table, hard)})."
     )
 

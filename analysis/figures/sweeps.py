@@ -72,7 +72,8 @@ def _lines_per_step(
         rows = rows.where(np.argsort(rows[x]))
         name, style = f"step {k:.0f}", {"color": colour, "linewidth": 1.2}
         if k == depth:
-            name, style = f"{name} (trained depth)", {"color": INK, "linewidth": 2, "zorder": 3}
+            name = f"{name} ({'trained depth' if run.facts.deep else 'last evaluated'})"
+            style = {"color": INK, "linewidth": 2, "zorder": 3}
             if band:
                 low, high = rows[f"{y}_low"], rows[f"{y}_high"]
                 axis.fill_between(rows[x], low, high, color=INK, alpha=0.12, linewidth=0)
@@ -104,7 +105,7 @@ def _best_of_sweep(run: Run, file: str, x: str, name: str) -> str:
     table = run.at_trained_depth(run.required(file))
     best, plain = int(np.argmax(table["solved"])), int(np.argmin(np.abs(table[x] - 1)))
     values, solved = table[x], table["solved"]
-    start = f"At the trained depth (step {table['k'][0]:.0f}) "
+    start = f"At {run.facts.depth_name} " + (f"(step {run.facts.depth}) " if run.facts.deep else "")
     as_trained = f"{name} {number(values[plain])}"
     if solved[best] <= solved[plain]:
         return (

@@ -125,7 +125,8 @@ def _examples(run: Run) -> list[dict[str, Any]]:
 def _subject(run: Run) -> str:
     facts = run.facts
     puzzles = f"{number(facts.puzzles)} {facts.split} puzzles"
-    how = listed([f"{name} {v}" for name, v in facts.conditions.items() if name != "split"])
+    said = ("split", "improvement_steps")
+    how = listed([f"{name} {v}" for name, v in facts.conditions.items() if name not in said])
     return (
         f"A reasoner for {facts.env}, trained for {facts.trained_steps} improvement steps and "
         f"evaluated for {facts.improvement_steps} on {puzzles}"
@@ -162,26 +163,26 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
     facts = run.facts
     trained = run.at_trained_depth(run.required(PER_STEP))
     depth = int(trained["k"][0])
-    best, cost = facts.best_exit, facts.cost
+    best, cost, named = facts.best_exit, facts.cost, facts.depth_name
     tiles = [
         ("Solved", percent(trained["solved"][0]),
          f"95 % interval {tables.interval(trained, 0)}, after {depth} steps"),
         ("Dead compute", percent(facts.dead_fraction),
-         "of the forward passes in the trained depth bought nothing"),
+         f"of the forward passes to {named} bought nothing"),
         ("Live depth", number(facts.live_depth),
          f"of {depth} steps gain more than {number(facts.live_gain)} in score"),
         ("Steps to solve", number(facts.steps_to_solve),
-         "mean over puzzles solved in the trained depth"),
+         f"mean over puzzles solved by {named}"),
         ("Fixed points", percent(facts.fixed_point_rate),
          "of the puzzles once solved stay solved to the last step"),
-        ("Forward passes", number(trained["forward_passes"][0]), "per puzzle, trained depth"),
+        ("Forward passes", number(trained["forward_passes"][0]), f"per puzzle, to {named}"),
     ]  # fmt: skip
     if cost is not None:
         flops, seconds = cost.flops_per_step, cost.seconds_per_step
         tiles += [
-            ("FLOPs", number(flops * depth if flops else None), "per puzzle, trained depth"),
+            ("FLOPs", number(flops * depth if flops else None), f"per puzzle, to {named}"),
             ("Milliseconds", number(1000 * seconds * depth if seconds else None),
-             f"per puzzle, trained depth, {number(cost.batch_size)} at once"),
+             f"per puzzle, to {named}, {number(cost.batch_size)} at once"),
         ]  # fmt: skip
     if best is not None:
         tiles.append(

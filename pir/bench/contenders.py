@@ -204,16 +204,22 @@ def lucidrains(shapes: Shapes) -> Step:
     return step
 
 
-def peer_step(name: str, shapes: Shapes) -> Step:
-    """Returns the step of a peer: "lucidrains", or the function that `module:function` names.
+def find_peer(name: str) -> Peer:
+    """Returns what makes the step of a peer: "lucidrains", or a function by `module:function`.
 
     Raises:
-        UserError: if there is no such function, or it returns nothing that can be called.
+        UserError: if there is no such function.
     """
-    if name == "lucidrains":
-        return lucidrains(shapes)
-    peer: Peer = plugins.find_function(name, "against")
-    step = peer(shapes)
+    return lucidrains if name == "lucidrains" else plugins.find_function(name, "against")
+
+
+def peer_step(name: str, shapes: Shapes) -> Step:
+    """Returns the step of a peer.
+
+    Raises:
+        UserError: if there is no such peer, or it returns nothing that can be called.
+    """
+    step = find_peer(name)(shapes)
     if not callable(step):
         raise UserError(f"against={name}: {type(step).__name__} was returned; a callable is due")
     return step

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from pir.bench.contenders import Contender, PeerSteps, Shapes, Trained, peer_step
+from pir.bench.contenders import Contender, PeerSteps, Shapes, Trained, find_peer, peer_step
 from pir.checks import check_choice
 from pir.components import Components, build_puzzle
 from pir.evaluation.cost import training_flops_per_step
@@ -68,6 +68,9 @@ def measure(
     Raises:
         UserError: if there is no such preset or peer.
     """
+    for name in against:
+        if name != "float32":
+            find_peer(name)  # before anything is compiled
     for preset in presets:
         check_choice("preset", preset, list(PRESETS))
         for words in PRESETS[preset]:

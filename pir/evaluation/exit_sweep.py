@@ -8,9 +8,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.components import Components
 from pir.errors import UserError
 from pir.evaluation.probes import with_interval
-from pir.evaluation.rollouts import EVALUATION_SEED
+from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
 from pir.exits.early_exit import steps_until_exit
 from pir.exits.rules import ExitRule, exit_steps
 from pir.noise import by_puzzle
@@ -155,6 +156,18 @@ class ExitSweep:
         can = {n: p for n, p in self.chosen.items() if not self.rules[n].bound and n != "fixed"}
         saving = {n: p for n, p in can.items() if p.steps < self.trained}
         return min(saving, key=lambda name: saving[name].steps, default=None)
+
+
+def lacked(rule: ExitRule, parts: Components, puzzles: TensorDict) -> list[str]:
+    """Returns the statistics that a rule needs and this model does not have.
+
+    Args:
+        rule: an exit rule.
+        parts: puzzle and reasoner.
+        puzzles: any; the first one is tried.
+    """
+    values = evaluate(parts.reasoner, parts.puzzle, puzzles[:1].to(parts.device), 1).values
+    return [name for name in rule.needs if bool(values[name].isnan().any())]
 
 
 @dataclass

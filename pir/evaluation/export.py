@@ -7,7 +7,7 @@ from pir.errors import UserError
 from pir.evaluation.batch_size import fitting_batch
 from pir.evaluation.intervals import wilson_interval
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out
-from pir.runs.folder import RunFolder, write_atomically, write_json
+from pir.runs.folder import RunFolder, as_json, write_atomically, write_text
 from pir.runs.load import load_trained
 from pir.runs.records import MODEL_FORMAT, MODEL_VERSION, Manifest, Reference, ReferenceStep
 from pir.runs.typed import to_json
@@ -69,8 +69,9 @@ def export_run(
         info=run.read_info(),
         config=read_settings(run.config),
     )
+    text = as_json(to_json(manifest), indent=2)  # if this fails, nothing is written
     write_atomically(out.weights, lambda file: file.write(content))
-    write_json(out.manifest, to_json(manifest))
+    write_text(out.manifest, text + "\n")
     return manifest
 
 

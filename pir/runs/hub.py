@@ -31,13 +31,23 @@ def push(folder: Path, repo: str) -> None:
     _call("upload_folder", repo, folder_path=folder, allow_patterns=FILES)
 
 
-def _call(name: str, repo: str, **arguments: Any) -> Any:
-    """Calls a function of the Hub's library."""
+def require_client(repo: str) -> Any:
+    """Returns the Hub's library.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
     try:
         import huggingface_hub
     except ImportError as error:
         raise MissingExtraError(f"{HUB}{repo}", "hub") from error
+    return huggingface_hub
+
+
+def _call(name: str, repo: str, **arguments: Any) -> Any:
+    """Calls a function of the Hub's library."""
+    client = require_client(repo)
     try:
-        return getattr(huggingface_hub, name)(repo_id=repo, **arguments)
+        return getattr(client, name)(repo_id=repo, **arguments)
     except Exception as error:  # the library raises many kinds
         raise UserError(f"{HUB}{repo}: {one_line(str(error))}") from error

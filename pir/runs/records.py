@@ -170,6 +170,21 @@ class Facts:
         return " ".join([*changed, *file]) or "the run's own"
 
     @property
+    def deep(self) -> bool:
+        """Whether the evaluation has as many steps as the model was trained for."""
+        return self.improvement_steps >= self.trained_steps
+
+    @property
+    def depth(self) -> int:
+        """The step at which results are told: the last trained one, or else the last evaluated."""
+        return min(self.trained_steps, self.improvement_steps)
+
+    @property
+    def depth_name(self) -> str:
+        """What texts call `depth`."""
+        return "the trained depth" if self.deep else f"step {self.depth} of {self.trained_steps}"
+
+    @property
     def conditions(self) -> dict[str, Any]:
         """What an evaluation was asked for that changes its numbers, by the names of settings."""
         other = self.puzzles_of if self.changed or self.puzzle_file else None
@@ -178,6 +193,7 @@ class Facts:
             "puzzles of": other,
             "dtype": self.dtype,
             "step_noise": self.step_noise or None,
+            "improvement_steps": None if self.deep else self.improvement_steps,
         }
         return {name: value for name, value in asked.items() if value is not None}
 

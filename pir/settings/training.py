@@ -1,5 +1,6 @@
 """The settings of the training loop: names, types, defaults and meaning, in one place."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -150,3 +151,5 @@ def _refuse_uncountable(values: dict[str, Any]) -> None:
     for key, value in values.items():
         if isinstance(value, int) and value > MOST_COUNTED:
             raise UserError(f"trainer.{key}={str(value)[:24]}: must be at most {MOST_COUNTED}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"trainer.{key}={value}: must be a finite number")

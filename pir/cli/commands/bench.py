@@ -17,8 +17,10 @@ def run(config: DictConfig) -> None:
     """Runs the command; see configs/bench.yaml for the settings."""
     check_choice("what", config.what, ("envs", "train", "growth"))
     check_choice("output", config.output, ("text", "json"))
-    if not config.seconds > 0:
-        raise UserError(f"seconds={config.seconds}: must be above 0")
+    if not 0 < config.seconds < float("inf"):
+        raise UserError(f"seconds={config.seconds}: must be above 0 and finite")
+    if config.out is not None and config.what != "growth":
+        raise UserError(f"out={config.out}: only `pir bench growth` draws a figure")
     {"envs": _envs, "train": _train, "growth": _growth}[config.what](config)
 
 

@@ -34,6 +34,7 @@ def run(config: DictConfig) -> None:
     from pir.evaluation.batch_size import named_when_short
     from pir.evaluation.run import evaluate_run
     from pir.evaluation.test_file import TestFile
+    from pir.puzzle_files.source import STDIN
     from pir.runs.load import load_trained
     from pir.system.view import View
 
@@ -43,12 +44,20 @@ def run(config: DictConfig) -> None:
     if not isinstance(skip_faulty, bool):
         raise UserError(f"env.skip_faulty={skip_faulty}: allowed is true or false")
     if path is not None:
+        if len(folders) > 1 and path == STDIN:
+            raise UserError(
+                "env.puzzles=-: standard input is read once; name a file for several runs"
+            )
+        if plan.split != "test":
+            raise UserError(f"eval.split={plan.split}: env.puzzles is a test set of its own")
         plan.file = TestFile(str(path), skip_faulty)
+    elif skip_faulty:
+        raise UserError("env.skip_faulty=true: there is no file; set env.puzzles=FILE")
     evaluation = config.eval.name or plan.name
     results = []
     for folder in folders:
         run = RunFolder(folder, evaluation)
-        before = {path.name for path in run.evaluation.glob("*.csv")}
+        before = tables_of(run)
         _tell_of_replaced(run)
         short = named_when_short("eval.batch_size", config.eval.batch_size)
         with View(f"pir eval {folder}"), short:
@@ -57,10 +66,7 @@ def run(config: DictConfig) -> None:
         results.append(result)
         for name, reason in (result.skipped_exits or {}).items():
             say(f"{folder}: exit rule {name} left out: {reason}", error=True)
-        gone = before - {path.name for path in run.evaluation.glob("*.csv")}
-        if gone:
-            files = ", ".join(sorted(gone))
-            say(f"{folder}: gone with the evaluation before: {files}", error=True)
+        tell_of_gone(run, before)
         if config.output == "text":
             if len(folders) > 1:
                 say(f"{folder}:")
@@ -87,6 +93,18 @@ def _tell_of_replaced(run: RunFolder) -> None:
         )
 
 
+def tables_of(run: RunFolder) -> set[str]:
+    """Returns the names of the tables of an evaluation."""
+    return {path.name for path in run.evaluation.glob("*.csv")}
+
+
+def tell_of_gone(run: RunFolder, before: set[str]) -> None:
+    """Says which tables of the evaluation before the new one does not have."""
+    if gone := before - tables_of(run):
+        files = ", ".join(sorted(gone))
+        say(f"{run.path}: gone with the evaluation before: {files}", error=True)
+
+
 def read_plan(settings: DictConfig) -> "Plan":
     """Checks the settings `eval.*` and builds the exit rules that they name.
 
@@ -94,6 +112,7 @@ def read_plan(settings: DictConfig) -> "Plan":
         UserError: naming the key, its value and what is allowed.
     """
     from pir.evaluation.plan import Plan
+    from pir.models.puzzle_model import DTYPES
     from pir.puzzle import SPLITS
 
     check_choice("eval.split", settings.split, SPLITS)
@@ -108,6 +127,8 @@ def read_plan(settings: DictConfig) -> "Plan":
         for value in settings[key]:
             if not least <= value < 1e6:
                 raise UserError(f"eval.{key}={list(settings[key])}: {value} is out of range")
+    if settings.dtype is not None:
+        check_choice("eval.dtype", settings.dtype, [*DTYPES])
     if settings.exit is not None and settings.split == "val":
         raise UserError("eval.exit chooses thresholds on the val split: set eval.split=test")
     if settings.damping_after is not None and not settings.step_size:
@@ -134,7 +155,7 @@ def read_plan(settings: DictConfig) -> "Plan":
         noise=settings.noise,
         step_noise=settings.step_noise,
         exits=exit_rules(settings.exit),
-        leave_out_exits=settings.exit == "all",
+        leave_out_exits=_names(settings.exit) == ["all"],
     )
 
 
@@ -148,14 +169,19 @@ def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
     from pir.exits.build import build_rule
 
     known = [row["name"] for row in choices("exit")]
-    names: Sequence[str] = list(wanted) if isinstance(wanted, ListConfig) else [str(wanted)]
-    if wanted is None:
-        names = []
-    elif names == ["all"]:
+    names = _names(wanted)
+    if names == ["all"]:
         names = known
     for name in names:
-        check_choice("eval.exit", str(name), ("all", *known))
+        check_choice("eval.exit", name, ("all", *known))
     return {name: build_rule(load_choice("exit", name), f"exit={name}") for name in names}
+
+
+def _names(wanted: Any) -> list[str]:
+    """Returns the words of `eval.exit`: one, a list, or null."""
+    if wanted is None:
+        return []
+    return [str(each) for each in (wanted if isinstance(wanted, ListConfig) else [wanted])]
 
 
 def evaluation_text(result: Facts) -> list[str]:
@@ -163,11 +189,10 @@ def evaluation_text(result: Facts) -> list[str]:
     floors, cost = result.floors, result.cost
     assert floors is not None
     assert cost is not None
-    depth = min(result.trained_steps, result.improvement_steps)
     lines = improvement_table(result).splitlines()
     lines.append(
         f"dead fraction {result.dead_fraction:.1%}, live depth {result.live_depth:.2f} of "
-        f"{depth} steps"
+        f"{result.depth} steps"
         + _optional(", solved at step {:.2f} on average", result.steps_to_solve)
         + _optional(", {:.1%} of solved answers stay solved", result.fixed_point_rate)
     )
@@ -183,7 +208,7 @@ def evaluation_text(result: Facts) -> list[str]:
     )
     if result.samples is not None:
         lines.append(
-            f"{result.samples} samples by {result.sampled_from} at the trained depth, "
+            f"{result.samples} samples by {result.sampled_from} at {result.depth_name}, "
             f"{result.sampled_puzzles} puzzles: {result.sampled_solved:.1%} right, at least one of "
             f"them for {result.pass_at_k:.1%} of the puzzles"
             + _optional(", coverage {:.1%}", result.coverage)
@@ -204,7 +229,7 @@ def evaluation_text(result: Facts) -> list[str]:
 
 
 def sweep_lines(result: Facts) -> list[str]:
-    """Returns what guidance and step sizes solve at the trained depth, and several starts."""
+    """Returns what guidance and step sizes solve at `Facts.depth`, and several starts."""
     lines = []
     for rows, setting, title in (
         (result.guidance, "w", "guidance from the step's reference to its policy"),
@@ -213,7 +238,7 @@ def sweep_lines(result: Facts) -> list[str]:
     ):
         if rows:
             shares = (f"{row[setting]:g} {row['solved']:.1%}" for row in rows)
-            lines.append(f"{title}, at the trained depth: {', '.join(shares)}")
+            lines.append(f"{title}, at {result.depth_name}: {', '.join(shares)}")
             if "drawn_solved" in rows[0]:
                 shares = (f"{row[setting]:g} {row['drawn_solved']:.1%}" for row in rows)
                 lines.append(f"  of answers drawn from these policies: {', '.join(shares)}")
@@ -260,7 +285,7 @@ def improvement_table(result: Facts) -> str:
 
 
 def over_seeds(folders: Sequence[Path], evaluation: str | None = None) -> str:
-    """Sums up runs that differ in their seed only: mean at the trained depth, interval over seeds.
+    """Sums up runs that differ in their seed only: mean at `Facts.depth`, interval over seeds.
 
     Args:
         folders: of the runs.
@@ -278,7 +303,7 @@ def over_seeds(folders: Sequence[Path], evaluation: str | None = None) -> str:
     for group in group_by_seed([Run(folder, evaluation) for folder in folders]):
         at_depth = [run.at_trained_depth(run.required(PER_STEP)) for run in group.runs]
         solved = np.array([rows["solved"][0] for rows in at_depth])
-        text = f"{group.label}: solved {solved.mean():.1%} at the trained depth"
+        text = f"{group.label}: solved {solved.mean():.1%} at {group.runs[0].facts.depth_name}"
         if len(solved) > 1:
             low, high = bootstrap_interval(solved[:, None])
             text += (

@@ -1,5 +1,6 @@
 """`pir export`: a trained model as two files that others can use."""
 
+import re
 import shlex
 
 from omegaconf import DictConfig
@@ -7,8 +8,10 @@ from omegaconf import DictConfig
 from pir.checks import check_choice
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
+from pir.runs.hub import push, require_client
 from pir.runs.names import find_run
 from pir.runs.records import Manifest
+from pir.runs.schema import MODEL_NAMES
 from pir.system.terminal import say
 
 
@@ -17,8 +20,12 @@ def run(config: DictConfig) -> None:
     check_choice("dtype", config.dtype, ("float32", "bfloat16"))
     if config.test_puzzles < 1:
         raise UserError(f"test_puzzles={config.test_puzzles}: must be at least 1")
-    if config.push is not None and len([part for part in config.push.split("/") if part]) != 2:
-        raise UserError(f"push={config.push}: allowed is OWNER/NAME of a repository on the Hub")
+    if config.push is not None:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push):
+            raise UserError(f"push={config.push}: allowed is OWNER/NAME of a repository on the Hub")
+        require_client(config.push)
+    if config.out is not None and str(config.out).startswith(MODEL_NAMES):
+        raise UserError(f"out={config.out}: that is the name of a model; name a folder to write")
     folder = find_run(config.run)
     folder.require()
     if folder.exported and config.out is not None:
@@ -32,8 +39,6 @@ def run(config: DictConfig) -> None:
     if not folder.exported:
         folder = _export(config, folder)
     if config.push is not None:
-        from pir.runs.hub import push
-
         push(folder.path, config.push)
         say(f"pushed; it is read by run=hf:{config.push}")
 

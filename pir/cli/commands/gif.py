@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_ending, check_seed, check_steps
+from pir.errors import UserError
 from pir.runs.folder import resolved
 from pir.runs.names import results_of
 from pir.system.terminal import say
@@ -27,6 +28,8 @@ def steps_to_show(solved: Sequence[bool]) -> int:
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/gif.yaml for the settings."""
+    if config.index is not None and config.puzzle is not None:
+        raise UserError(f"index={config.index}: picks one of the run's puzzles; puzzle= is given")
     if config.index is not None:
         check_seed("index", config.index)
     check_steps("improvement_steps", config.improvement_steps)

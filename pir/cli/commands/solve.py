@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from pir.components import Components
     from pir.evaluation.solve import StepAnswer, Stop
-    from pir.exits.rules import ExitRule
     from pir.puzzle import Puzzle
     from pir.puzzle_files.batch import Batch, Fault
 
@@ -192,6 +191,7 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
     Raises:
         UserError: if a rule lacks a threshold, looks ahead, or needs what the model does not have.
     """
+    from pir.evaluation.exit_sweep import lacked
     from pir.evaluation.solve import Stop
     from pir.exits.build import build_rule
     from pir.exits.rules import FixedDepth
@@ -199,7 +199,11 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
     rule = build_rule(config.exit, "exit")
     most = config.improvement_steps or parts.reasoner.improvement_steps
     if isinstance(rule, FixedDepth):
-        if rule.threshold is not None and config.improvement_steps is None:
+        if rule.threshold is not None:
+            if config.improvement_steps is not None:
+                raise UserError(
+                    "exit.threshold and improvement_steps both say when to stop: set one"
+                )
             check_steps("exit.threshold", rule.threshold)
             most = int(rule.threshold)
             if most != rule.threshold:
@@ -208,7 +212,7 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
     name = HydraConfig.get().runtime.choices["exit"]
     if rule.bound:
         raise UserError(f"exit={name} looks ahead: it cannot be run")
-    if lacking := _lacking(rule, parts):
+    if lacking := lacked(rule, parts, parts.puzzle.sample(1, "test", seed=0)):
         raise UserError(
             f"exit={name} needs {', '.join(lacking)}, which this model does not have; "
             "`pir list exits` names other rules"
@@ -231,15 +235,6 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
     assert known is not None
     most = config.improvement_steps or known.improvement_steps
     return Stop(rule, rule.unit(known.threshold), most)
-
-
-def _lacking(rule: ExitRule, parts: Components) -> list[str]:
-    """Returns the statistics that a rule needs and this model does not have."""
-    from pir.evaluation.rollouts import evaluate
-
-    sample = parts.puzzle.sample(1, "test", seed=0).to(parts.device)
-    values = evaluate(parts.reasoner, parts.puzzle, sample, 1).values
-    return [name for name in rule.needs if bool(values[name].isnan().any())]
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:

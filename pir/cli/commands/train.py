@@ -48,6 +48,9 @@ def run(config: DictConfig) -> None:
     if any(override.startswith("recipe=") for override in hydra.overrides.task):
         known = [row["name"] for row in choices("recipe")]
         check_choice("recipe", str(recipe), known)
+    launcher = hydra.runtime.choices.get("hydra/launcher")
+    if not sweeping and (launcher != "basic" or hydra.sweeper.params):
+        raise UserError("a launcher or a sweep is named: start it with `pir train -m ...`")
     if config.resume is not None and sweeping:
         raise UserError("resume= goes on with one run; it cannot be swept with -m")
     if not launched():
@@ -132,6 +135,10 @@ def _train(
         resuming: whether the run was there before.
         typed: settings of the command line, by key.
     """
+    if (
+        config.init is not None and not find_run(config.init).path.is_dir()
+    ):  # before steps are timed
+        raise UserError(f"init={config.init}: there is no such folder")
     others = OtherPrograms()
     files: Inputs = {}
     if resuming:

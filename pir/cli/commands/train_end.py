@@ -32,7 +32,7 @@ EXAMPLES = 3
 def finish(folder: RunFolder, trainer: "Trainer") -> None:
     """Evaluates the best averaged weights on the test split, writes the summary, and tells."""
     from pir.analysis.figures.kinds import save_kind
-    from pir.cli.commands.eval import improvement_table
+    from pir.cli.commands.eval import improvement_table, tables_of, tell_of_gone
     from pir.evaluation.batch_size import named_when_short
     from pir.evaluation.plan import Plan
     from pir.evaluation.run import evaluate_run
@@ -57,11 +57,13 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
     ):
         trained = read_trained(folder, trainer.device)
         loaded = load_trained(folder, config.device, trained=trained)
+        before = tables_of(folder)
         result = evaluate_run(folder, loaded, plan)
         examples = _examples(folder, loaded[0])
     summary = _summary(config, trained, result, totals)
     write_json(folder.summary, to_json(summary))
     save_kind("improvement", [folder.path], folder.figures / "improvement.png")
+    tell_of_gone(folder, before)
     say(improvement_table(result))
     say(paragraph(_solved(result)))
     for sentence in ending.sentences(summary, config.trainer):
