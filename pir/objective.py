@@ -151,6 +151,10 @@ class Weighted:
         return self.weight > 0 and self.from_step <= optimizer_step and before_end
 
 
+NOT_NAMES = ("loss", "norm")
+"""What no term may be called: the sum of all, and that of the gradient, are called so."""
+
+
 class Objective:
     """What the training loop minimises: a weighted sum of terms.
 
@@ -197,15 +201,7 @@ class Objective:
         if depth is not None and update != "rollout":
             raise UserError("objective.depth draws whole rollouts: set objective.update=rollout")
         places = {n: t if isinstance(t, Weighted) else Weighted(t) for n, t in terms.items()}
-        for name, weighted in places.items():
-            if weighted.term.whole_rollouts and update != "rollout":
-                raise UserError(f"objective.terms.{name} needs objective.update=rollout")
-        for start in (0, *(t.until_step for t in places.values() if t.until_step is not None)):
-            if not any(weighted.acts_at(start) for weighted in places.values()):
-                raise UserError(
-                    f"no term of the objective acts at optimizer step {start}: check weight, "
-                    "from_step and until_step of objective.terms"
-                )
+        _check_terms(places, update)
         self.terms, self.update, self.names = places, update, tuple(terms)
         self.figure_names = tuple(
             f"{name}_{figure}" for name, t in places.items() for figure in t.term.figure_names
@@ -339,3 +335,18 @@ def mean_over_written(values: Tensor, rollout: Rollout) -> Tensor:
 def label_nll(logits: Tensor, rollout: Rollout) -> Tensor:
     """Returns -log p(label), the mean over written cells in nats, (N,), of a policy (N, L, V)."""
     return -lane_means(token_log_probs(logits, rollout.puzzles["solution"]), rollout.written)
+
+
+def _check_terms(places: Mapping[str, Weighted], update: Update) -> None:
+    """Refuses names that are taken, terms that need another update, and steps without a term."""
+    for name, weighted in places.items():
+        if name in NOT_NAMES:
+            raise UserError(f"objective.terms.{name}: that name is taken; choose another")
+        if weighted.term.whole_rollouts and update != "rollout":
+            raise UserError(f"objective.terms.{name} needs objective.update=rollout")
+    for start in (0, *(t.until_step for t in places.values() if t.until_step is not None)):
+        if not any(weighted.acts_at(start) for weighted in places.values()):
+            raise UserError(
+                f"no term of the objective acts at optimizer step {start}: check weight, "
+                "from_step and until_step of objective.terms"
+            )

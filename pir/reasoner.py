@@ -68,12 +68,15 @@ class Reasoner(nn.Module, ABC):
               question: with both the state of an `Episode`; the question itself before step 1.
         reads_start: whether the first step reads the state that it is given; if not, another start
             or a late one changes nothing.
+        carries_gradient: whether gradient reaches through a whole step, to the state before it; if
+            not, back-propagation through time ends where a step begins.
         needs_init: whether it has parts that are never trained, and so needs another run's weights.
     """
 
     improvement_steps: int
     inputs: frozenset[str] = frozenset()
     reads_start: bool = True
+    carries_gradient: bool = True
     needs_init: bool = False
 
     @property

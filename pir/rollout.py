@@ -247,14 +247,10 @@ def changed(data: Data, **parts: Any) -> Data:
     return cast(Data, copy)
 
 
-# ---------------------------------------------------------------- lanes
-
-
 def lane_numbers(step: Rollout) -> Tensor:
     """Returns the numbers of a step's lanes, int64 (B,): from 0 on, over all processes."""
     share = noise.SHARE.get()
-    first = 0 if share is None else share.first
-    return torch.arange(first, first + len(step.k), device=step.k.device)
+    return torch.arange(len(step.k), device=step.k.device) + (share.first if share else 0)
 
 
 # ---------------------------------------------------------------- steps taken again
@@ -364,11 +360,15 @@ def draw_tokens(
 def choices(weights: Tensor, count: int = 1) -> Tensor:
     """Draws columns by their weights (rows, ..., C), with replacement: int64 (rows, ..., count).
 
-    From torch's generator; rows of other processes draw as many numbers, whatever their weights.
+    Rows of other processes draw as many of torch's numbers, whatever their weights.
     """
     share = noise.SHARE.get()
-    every = weights if share is None else share.spread(weights)
-    drawn = every.flatten(0, -2).multinomial(count, replacement=True).view(*every.shape[:-1], count)
+    every = (weights if share is None else share.spread(weights)).flatten(0, -2)
+    if count == 1:  # as multinomial, but for its check of the weights, which the CPU waits for
+        drawn = (every / torch.empty_like(every).exponential_()).argmax(-1)
+    else:
+        drawn = every.multinomial(count, replacement=True)
+    drawn = drawn.view(-1, *weights.shape[1:-1], count)
     return drawn if share is None else share.of(drawn)
 
 

@@ -21,6 +21,7 @@ from pir.runs.folder import RunFolder
 from pir.settings.training import TrainerSettings
 from pir.training import compiled
 from pir.training.compiled import (
+    _copied,
     chosen_mode,
     compile_for_validation,
     compile_networks,
@@ -193,6 +194,20 @@ def test_a_compiled_run_is_resumed_to_the_bit(tmp_path, monkeypatch, worth):
     assert main(["train", *words, "trainer.max_optimizer_steps=6", f"run={cut}"]) == 0
     assert main(["train", f"resume={cut}", "trainer.max_optimizer_steps=12"]) == 0
     assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
+
+
+def test_caches_that_a_graph_fills_stay():
+    place = torch.zeros(2)
+
+    def graph(x, kept):
+        place.add_(x)
+        kept.append((place, place))
+        return place
+
+    call, first, second = _copied(graph), [], []
+    call(1.0, kept=first)
+    call(2.0, kept=second)
+    assert [keys.tolist() for keys, _ in first + second] == [[1.0, 1.0], [3.0, 3.0]]
 
 
 def test_results_stay_where_a_graph_writes_into_the_same_memory(monkeypatch):

@@ -97,7 +97,18 @@ def test_rollouts_and_exits_agree_with_the_cpu():
     assert all(rows.device == DEVICE for rows, _ in steps)
 
 
-@pytest.mark.parametrize(("length", "heads", "width"), [(81, 8, 64), (36, 2, 32), (9, 1, 16)])
+SHAPES = [
+    (81, 8, 64),
+    (36, 2, 32),
+    (9, 1, 16),
+    (128, 2, 64),
+    (65, 1, 64),
+    (16, 1, 16),
+    (64, 1, 128),
+]
+
+
+@pytest.mark.parametrize(("length", "heads", "width"), SHAPES)
 def test_attention_in_one_kernel_is_attention(length, heads, width):
     attend = pytest.importorskip("pir.models.relation_attention").attend
     torch.manual_seed(0)

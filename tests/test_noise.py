@@ -1,6 +1,7 @@
 """Random numbers that belong to puzzles."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from pir.envs.countdown.rules import Countdown
 
 from pir import noise
 from pir.noise import by_puzzle, normal, tokens, uniform
-from pir.rollout import draw_tokens
+from pir.rollout import choices, draw_tokens
+from pir.training.state import RandomState
 
 CPU = torch.device("cpu")
 MASK = 2**64 - 1
@@ -113,3 +115,36 @@ def test_torchs_own_stream_goes_on_as_before(question):
     assert torch.equal(torch.rand(4), expected)
     torch.manual_seed(5)
     assert torch.equal(uniform(question[:2], "a", 2).flatten(), expected)
+
+
+@pytest.mark.parametrize("kind", ["mps", "xpu", "cuda"])
+def test_a_devices_own_stream_goes_on_as_before_too(kind, monkeypatch):
+    """torch.manual_seed seeds all devices, so what `by_puzzle` seeds is put back on each kind."""
+    states = [torch.tensor([7], dtype=torch.uint8)]
+    device = torch.device(kind)
+    module = SimpleNamespace(
+        is_available=lambda: True,
+        get_rng_state=lambda *_: states[-1],
+        set_rng_state=lambda state, *_: states.append(state),
+    )
+    monkeypatch.setattr(torch, kind, module)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: states.append(torch.tensor([seed])))
+    with by_puzzle(3, device):
+        assert states[-1].tolist() == [3]
+    assert states[-1].tolist() == [7]
+    kept = RandomState(device).state_dict()
+    states.append(torch.tensor([9]))
+    RandomState(device).load_state_dict(kept)
+    assert states[-1].tolist() == [7]
+    RandomState(torch.device("cpu")).load_state_dict(kept)  # a run that goes on elsewhere
+
+
+def test_one_drawn_column_is_what_multinomial_draws():
+    weights = torch.rand(50, 3, 9, generator=torch.Generator().manual_seed(0))
+    weights[..., 4] = 0
+    torch.manual_seed(1)
+    found = choices(weights)
+    torch.manual_seed(1)
+    expected = weights.flatten(0, -2).multinomial(1).view(50, 3, 1)
+    assert torch.equal(found, expected)
+    assert 4 not in found

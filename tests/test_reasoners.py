@@ -61,6 +61,20 @@ def build(request, puzzle):
     return make
 
 
+def test_a_reasoner_says_whether_gradient_reaches_through_a_step(build, question):
+    model = build()
+    before = (
+        run(model, question, 2)
+        .detach()
+        .apply(lambda x: x.requires_grad_() if x.is_floating_point() else x)
+    )
+    after = logits(model, run(model, question, 1, before, first=3))
+    leaves = [x for x in before.values(True, True) if x.requires_grad]
+    reached = torch.autograd.grad(after.sum(), leaves, allow_unused=True)
+    found = [g is not None and bool(g.count_nonzero()) for g in reached]
+    assert any(found) == model.carries_gradient
+
+
 def test_k_steps_then_k_more_are_2k_steps(build, question):
     model = build()
     halfway = run(model, question, 2)

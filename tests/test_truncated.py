@@ -26,6 +26,22 @@ def test_a_window_as_long_as_the_rollout_is_unrolled_training(tmp_path):
     assert losses(tmp_path / "two") != losses(tmp_path / "unrolled")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["model.cycles=2", "objective=truncated"], "objective.backprop_steps=4: all cycles"),
+        (["model=hrm", "optim=adamw", "objective=unrolled"], "cycles=1 \\(HRM: model.high"),
+        (["model.cycles=2", "objective=truncated", "+objective.terms.p._target_=pir.objectives."
+          "Progressive", "objective.backprop_steps=1", "objective.update=rollout"],
+         "objective.terms.p: all cycles"),
+    ],
+)  # fmt: skip
+def test_models_without_gradient_through_a_step_are_refused(tmp_path, options, message):
+    """They would be trained step by step, to the bit, under the name of another objective."""
+    with pytest.raises(UserError, match=message):
+        start(tmp_path / "run", *options)
+
+
 def test_windows_follow_one_another_to_the_end_of_the_rollout(tmp_path, monkeypatch):
     """Of K = 5 steps: two, two, one; the gradient goes back to the start of its window."""
     seen, used = [], Objective.losses

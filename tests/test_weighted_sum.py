@@ -118,6 +118,10 @@ def test_epochs_take_the_steps_again_with_new_parameters(puzzle):
     ("make", "message"),
     [
         (lambda: Objective({}), "objective.terms is empty"),
+        (
+            lambda: Objective({"norm": DeepSupervision()}),
+            "objective.terms.norm: that name is taken",
+        ),
         (lambda: Objective({"a": DeepSupervision()}, update="never"), "update=never: allowed are"),
         (lambda: Objective({"a": DeepSupervision()}, epochs=2), "epochs=2: 1, or more with"),
         (lambda: Objective({"a": Watch()}, update="rollout", epochs=0), "epochs=0"),

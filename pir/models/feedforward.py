@@ -28,6 +28,7 @@ class FeedForward(PuzzleModel):
     """
 
     reads_start = False
+    carries_gradient = False
 
     def __init__(self, puzzle: Puzzle, layers: int = 2, **shared: Unpack[Shared]) -> None:
         """Initialises the parameters."""

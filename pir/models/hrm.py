@@ -54,6 +54,7 @@ class HRM(PuzzleModel):
             low_cycles=low_cycles,
         )
         self.high_cycles, self.low_cycles = high_cycles, low_cycles
+        self.carries_gradient = high_cycles == 1
         self.f_high, self.f_low = (
             self.network(puzzle, high_layers),
             self.network(puzzle, low_layers),

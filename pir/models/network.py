@@ -100,13 +100,14 @@ class SwiGLU(nn.Module):
 
 HAS_TRITON = find_spec("triton") is not None
 
-LONGEST_FUSED, FUSED_WIDTHS = 128, (16, 32, 64, 128)
-"""Tokens, and widths of a head, that `relation_attention` takes."""
+LONGEST_FUSED = {16: 128, 32: 128, 64: 128, 128: 64}
+"""The most tokens that `relation_attention` takes, by the width of a head: two tiles of keys and
+values fit the 99 KiB that a block has on small cards."""
 
 
 def is_fused(x: Tensor, width: int) -> bool:
     """Says whether tokens x attend with a bias in one kernel of `relation_attention`."""
-    short = x.shape[1] <= LONGEST_FUSED and width in FUSED_WIDTHS
+    short = x.shape[1] <= LONGEST_FUSED.get(width, 0)
     return HAS_TRITON and x.is_cuda and short and x.dtype in (torch.bfloat16, torch.float16)
 
 

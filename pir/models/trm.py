@@ -69,6 +69,7 @@ class TRM(PuzzleModel):
                 "model.separate_networks=true: without z (model.latents=0) there is one"
             )
         self.cycles, self.latent_steps = cycles, latent_steps
+        self.carries_gradient = cycles == 1
         self.f = self.network(puzzle, layers)
         self.f_y = self.network(puzzle, layers) if separate_networks else self.f
         self.average = RunningAverage(self.hidden_size) if running_average else None

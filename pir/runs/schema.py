@@ -144,7 +144,9 @@ FILES: dict[str, File] = {
             "forward_passes": Column(Amount, "of training so far, one per lane and pass"),
             "learning_rate": Column(float, "of the first parameter group at the last update"),
             "loss": Column(float | None, "what is minimised, nats; of policy gradients no unit"),
-            "loss_<term>": Column(float | None, "a weighted term of it, likewise"),
+            "loss_<term>": Column(
+                float | None, "a weighted term of it, likewise; 0 where it does not act"
+            ),
             "<term>_<figure>": Column(float | None, "what a term says of its updates"),
             "depth": Column(Steps, "improvement steps of a rollout"),
             "solved": Column(Share | None, "share solved where the rollouts ended"),

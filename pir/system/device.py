@@ -4,8 +4,8 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import cast
 
@@ -49,8 +49,8 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-        if kind == "cuda" and processes.size() > 1:
-            torch.cuda.set_device(device)  # NCCL looks there
+        if kind == "cuda":
+            torch.cuda.set_device(device)  # NCCL, pinned memory and the dtypes look there
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device={name}: not available here ({reason})") from error
@@ -192,6 +192,33 @@ def prepare_cpu(threads: int | None, setting: str = "trainer.threads") -> None:
             mallopt(_M_TOP_PAD, 64 << 20)
 
 
-def own_random_stream(device: torch.device) -> AbstractContextManager[None]:
-    """Puts torch's random states back afterwards, on the CPU and on a CUDA device."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+def random_state(device: torch.device) -> Tensor | None:
+    """Returns the state of a device's own random generator; None on a CPU, or if it has none."""
+    module = getattr(torch, device.type, None)
+    if device.type == "cpu" or module is None or not module.is_available():
+        return None
+    state: Tensor = module.get_rng_state(*_numbered(device))
+    return state
+
+
+def set_random_state(device: torch.device, state: Tensor | None) -> None:
+    """Puts the state of a device's own random generator back, if there is one."""
+    if state is None or random_state(device) is None:
+        return
+    getattr(torch, device.type).set_rng_state(state, *_numbered(device))
+
+
+def _numbered(device: torch.device) -> list[torch.device]:
+    """Returns what says which device of its kind is meant: of mps there is one."""
+    return [] if device.type == "mps" else [device]
+
+
+@contextmanager
+def own_random_stream(device: torch.device) -> Iterator[None]:
+    """Puts torch's random states back afterwards, on the CPU and on the device."""
+    cpu, other = torch.get_rng_state(), random_state(device)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        set_random_state(device, other)

@@ -146,9 +146,15 @@ def _copied(compiled: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*given: Any, **named: Any) -> Any:
         found = compiled(*given, **named)
-        return tree_map(lambda part: part.clone() if isinstance(part, Tensor) else part, found)
+        if named.get("kept"):  # keys and values are given in this list
+            named["kept"][:] = _cloned(named["kept"])
+        return _cloned(found)
 
     return call
+
+
+def _cloned(parts: Any) -> Any:
+    return tree_map(lambda part: part.clone() if isinstance(part, Tensor) else part, parts)
 
 
 def _by_batch(

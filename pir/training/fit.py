@@ -47,6 +47,12 @@ def refuse_misfit(
             "set trainer.lanes=synchronous, or take an objective that updates after every step, "
             "such as objective=set_likelihood"
         )
+    one_step = reasoner.improvement_steps > 1 and not reasoner.carries_gradient
+    if objective.backprop_steps > 1 and one_step:
+        raise UserError(
+            f"objective.backprop_steps={objective.backprop_steps}: {ONE_STEP}, or take an "
+            "objective that updates after every step, such as objective=deep_supervision"
+        )
     if settings.late_share > 0 and schedule.reads_outcomes:
         raise UserError(
             f"trainer.late_share={settings.late_share}: these lanes choose their depth by what "
@@ -89,12 +95,19 @@ def _refuse_inputs(
             f"({', '.join(term.conditions)}), so how its rollouts end says little: set "
             "trainer.replay_share=0, and trainer.lanes to another choice than ledger"
         )
+    if term.plain_inputs and not reasoner.carries_gradient:
+        raise UserError(f"{place}: {ONE_STEP}")
     if term.plain_inputs and (held := reasoner.inputs & set(READ_BY)):
         raise UserError(
             f"{place} takes steps again, whose inputs must not change with the answer: set "
             + " and ".join(f"model.{READ_BY[name]}=false" for name in sorted(held))
         )
 
+
+ONE_STEP = (
+    "all cycles of a step of this model but the last run without gradient, so that none reaches an "
+    "earlier step: set model.cycles=1 (HRM: model.high_cycles=1)"
+)
 
 READ_BY = {
     "partial_answer": "partial_answer",

@@ -10,6 +10,7 @@ from pir.ledger.ledger import Ledger
 from pir.reasoner import Reasoner
 from pir.rollout import Iterate, Lanes, StepCounter
 from pir.schedules import LaneSchedule
+from pir.system.device import random_state, set_random_state
 from pir.system.stopwatch import Stopwatch
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import Averaged
@@ -68,7 +69,7 @@ class Progress(StepCounter):
 
 
 class RandomState:
-    """torch's global random generators, of the CPU and of the CUDA device that computes.
+    """torch's global random generators, of the CPU and of the device that computes.
 
     Args:
         device: where the run computes.
@@ -80,14 +81,16 @@ class RandomState:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the states of the generators."""
-        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
-        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+        own = random_state(self.device)
+        states = {} if own is None else {self.device.type: [own]}
+        return {"cpu": torch.get_rng_state(), "cuda": [], **states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts the generators back; that of CUDA only where there was one and is one."""
+        """Puts the generators back; that of a device only where one of its kind was and is."""
         torch.set_rng_state(state["cpu"].cpu())
-        if state["cuda"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"][0].cpu(), self.device)
+        kept = [] if self.device.type == "cpu" else state.get(self.device.type, [])
+        for own in kept:
+            set_random_state(self.device, own.cpu())
 
 
 class TrainState:
