@@ -124,6 +124,25 @@ def test_a_faulty_puzzle_is_named_in_plain_words(
     assert "my_lights:LightsOut breaks" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["recipe/sudoku4", "experiment/queens10", "env/countdown"])
+def test_a_file_that_would_be_passed_over_is_refused(pir_here, folder, name):
+    file = folder / f"{name}.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("# @package _global_\n# Mine.\ntrainer:\n  batch_size: 7\n")
+    for words in (["list", "envs"], ["train", "env=my_lights", "--cfg", "job"]):
+        said = pir_here(*words, f"--config-dir={folder}", code=2).stderr
+        assert f"{folder}: {name}.yaml has the name of one of pir's own, which wins" in said
+
+
+def test_a_recipe_of_a_folder_may_be_named(pir_here, folder):
+    (folder / "recipe").mkdir()
+    text = "# @package _global_\n# Mine.\ntrainer:\n  batch_size: 7\n"
+    (folder / "recipe" / "mine.yaml").write_text(text)
+    words = ["train", "env=my_lights", "--cfg", "job", f"--config-dir={folder}"]
+    assert "batch_size: 7" in pir_here(*words, "recipe=mine").stdout
+    assert "mine, none" in pir_here(*words, "recipe=min", code=2).stderr
+
+
 def test_a_module_that_is_missing_is_looked_for_by_name(pir_here, tmp_path):
     (tmp_path / "env").mkdir()
     (tmp_path / "env/dark.yaml").write_text("_target_: dark_rooms.Dark\n")

@@ -7,18 +7,18 @@ path is the home folder. What would end in one of Hydra's own messages is refuse
 
 import os
 import re
-import typing
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from itertools import takewhile
-from typing import Any
+from typing import get_args
 
 from pir.checks import check_choice, suggest
 from pir.errors import UserError
 from pir.runs.schema import MODEL_NAMES
-from pir.settings.catalog import GROUPS
+from pir.settings.catalog import GROUPS, choices
+from pir.settings.describe import typed
 from pir.settings.explain import unknown_setting
-from pir.settings.schema import SCHEMAS
+from pir.settings.schema import SCHEMAS, kind_of
 from pir.system.stored import literal
 
 PATHS = ("run", "resume", "init", "puzzles", "out", "env.puzzles")
@@ -36,6 +36,9 @@ SWEPT = ("init", "env.puzzles")
 
 PUZZLE_KEYS = {"eval": ("env.puzzles", "env.skip_faulty"), "solve": (), "gif": ()}
 """Commands that take any setting of a run's puzzle, and which of `env.*` their own files have."""
+
+RECIPES = ("recipe", "recipe_pair", "recipe_objective")
+"""Choices that Hydra takes even if there is no such file, as not every puzzle has one."""
 
 FIRST_WORD = {"list": "what", "bench": "what", "check-env": "env"}
 """The key that a command's word without = is the value of."""
@@ -133,11 +136,12 @@ def prepare(command: str, settings: Sequence[str], options: Options) -> list[str
     """Turns a command's settings and options into the words that Hydra reads.
 
     Raises:
-        UserError: if a word is no setting, or its key is unknown.
+        UserError: if a word is no setting, its key is unknown, or it names no recipe.
     """
     sweeping = "--multirun" in options
     _refuse_unquoted(settings)
     prepared = [_setting(command, word, sweeping) for word in settings]
+    _refuse_unknown_recipes(prepared)
     if sweeping:
         prepared.append(_names_of_sweep(prepared))
     return prepared + [f"{name}={value}" if value else name for name, value in options.items()]
@@ -170,7 +174,7 @@ def known_keys(command: str) -> set[str]:
     """Returns what the keys of a command's settings begin with."""
     known = set(SCHEMAS[command].__annotations__) - {"choices"}
     if command == "train":
-        known |= {"recipe", "recipe_pair", "recipe_objective", "experiment"}
+        known |= {*RECIPES, "experiment"}
     return known
 
 
@@ -211,7 +215,10 @@ def _added(key: str, known: Sequence[str]) -> str:
 
 
 def _refuse_unknown(command: str, key: str, word: str) -> None:
-    """Refuses keys that a command does not have, and those of Hydra's that pir takes care of."""
+    """Refuses keys that a command does not have, and those of Hydra's that pir takes care of.
+
+    Hydra's + adds any key and its ~ removes any, but what the schema has is all there and stays.
+    """
     first = re.split(r"[./@:]", key, maxsplit=1)[0]
     if first not in (known := known_keys(command)) and first != "hydra":
         if first and "=" in word:
@@ -221,15 +228,36 @@ def _refuse_unknown(command: str, key: str, word: str) -> None:
         raise UserError(f"{key} is no setting: run=DIR names the folder of a run")
     if key == "hydra.mode":
         raise UserError("hydra.mode is no setting: `pir train -m` trains a run per combination")
+    if re.search("[/@]", key):  # a choice and its place
+        return
+    place, dot, _ = key.rpartition(".")
+    kind = kind_of(command, key)
+    if dot and kind is None:
+        raise UserError(unknown_setting(key, command, []))
+    if word.startswith("~") and kind and (not dot or is_dataclass(kind_of(command, place))):
+        raise UserError(f"{word}: {key} cannot be removed")
+
+
+def _refuse_unknown_recipes(settings: Sequence[str]) -> None:
+    """Refuses names that are none of a recipe, also among several of a sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+
+    chosen = [word for word in settings if word.partition("=")[0] in RECIPES and "=" in word]
+    for override in OverridesParser.create().parse_overrides(chosen):
+        value = override.value()
+        if isinstance(value, Glob):  # stands for names that there are
+            continue
+        names = override.sweep_iterator() if override.is_sweep_override() else [value]
+        known = [row["name"] for row in choices(override.key_or_group)]
+        for name in names:
+            check_choice(override.key_or_group, typed(getattr(name, "text", name)), known)
 
 
 def _is_whole(command: str, key: str) -> bool:
     """Says whether the schema of a command wants a whole number."""
-    kind: Any = SCHEMAS[command]
-    for name in key.split("."):
-        hints = typing.get_type_hints(kind) if is_dataclass(kind) else {}
-        kind = hints.get(name)
-    return int in (kind, *typing.get_args(kind))
+    kind = kind_of(command, key)
+    return int in (kind, *get_args(kind))
 
 
 def _literal(key: str, value: str, sweeping: bool) -> str:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pir.checks import suggest
 from pir.errors import UserError
+from pir.settings.explain import origin
 from pir.settings.plugins import find_class, place_of
 from pir.system.terminal import one_line
 
@@ -55,7 +56,7 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
             continue
         key = f"{path}.{name}"
         if name not in known and (name in extra or not open_ended):
-            raise UserError(f"{key} is unknown{suggest(name, known)}")
+            raise UserError(f"{key} is unknown{origin(key)}{suggest(name, known)}")
         arguments[name] = _convert(value, hints.get(name, Any), key)
     missing = [f"{path}.{n}" for n in known if n in needed and n not in arguments]
     if missing:

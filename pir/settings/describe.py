@@ -53,6 +53,11 @@ class Composed:
                 found.setdefault(f"{place}.{key}".lstrip("."), comment)
         return found
 
+    def pack_of(self, key: str) -> str | None:
+        """Returns the path of the last recipe or experiment that sets a key; None if none does."""
+        packs = (path for path, place in reversed(self.files) if not place)
+        return next((path for path in packs if key in entries(settings_text(path))), None)
+
     def meaning(self, key: str) -> str:
         """Returns what a setting means, empty if that is written nowhere."""
         place, _, name = key.rpartition(".")
@@ -124,7 +129,12 @@ def composed(command: str, overrides: Sequence[str]) -> Composed:
 
 
 def comments(text: str) -> dict[str, str]:
-    """Returns the comments that stand right above keys in a YAML text, by the whole key.
+    """Returns the comments that stand right above keys in a YAML text, by the whole key."""
+    return {key: comment for key, comment in entries(text).items() if comment}
+
+
+def entries(text: str) -> dict[str, str]:
+    """Returns the whole keys of a YAML text, with the comment right above each, "" for none.
 
     The first comment of the text is about the file, not about its first key.
     """
@@ -148,8 +158,7 @@ def comments(text: str) -> dict[str, str]:
             while path and path[-1][0] >= indent:
                 path.pop()
             path.append((indent, key.group(2)))
-            if pending:
-                found[".".join(name for _, name in path)] = " ".join(pending)
+            found[".".join(name for _, name in path)] = " ".join(pending)
         pending = []
     return found
 

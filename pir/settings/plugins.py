@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -103,7 +104,8 @@ def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> N
         keys: settings given that are no choices; Hydra takes a folder of the name for choices.
 
     Raises:
-        UserError: if there is no such folder, or settings in it cannot be read safely.
+        UserError: if there is no such folder, settings in it cannot be read safely, or Hydra would
+            pass over a file of it.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -111,9 +113,14 @@ def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> N
     hiding = [key for key in keys if (folder / key).is_dir()]
     if hiding:
         raise UserError(f"--config-dir={folder}: its folder {hiding[0]} hides a setting; rename it")
-    for group in groups:
+    for group in sorted(groups):
         for file in sorted((folder / group).glob("*.yaml")):
             refuse_aliases(file)
+            if files("pir.configs").joinpath(group, file.name).is_file():
+                raise UserError(
+                    f"--config-dir={folder}: {group}/{file.name} has the name of one of pir's own, "
+                    "which wins; rename it"
+                )
     folders.append(folder.resolve())
 
 

@@ -6,9 +6,11 @@ the types, so that a mistyped key or value fails before any work is done. What c
 given, their own signatures say (`pir.settings.build`).
 """
 
-from dataclasses import asdict, dataclass
+import typing
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -248,6 +250,21 @@ SCHEMAS = {
     "check-env": CheckEnvConfig,
     "bench": BenchConfig,
 }
+
+
+def kind_of(command: str, key: str) -> Any:
+    """Returns the type of a setting of a command or of Hydra's; None if there is no such setting.
+
+    It is `Any` for a part that any component may fill, and for everything below.
+    """
+    inside = typing.get_type_hints(SCHEMAS[command]) | {"hydra": HydraConf}
+    kind: Any = None
+    for name in key.split("."):
+        if kind is Any or typing.get_origin(kind) is dict:
+            return Any
+        kind = inside.get(name)
+        inside = typing.get_type_hints(kind) if is_dataclass(kind) else {}
+    return kind
 
 
 OBJECTIVES = {"sudoku9_trm": "truncated"}

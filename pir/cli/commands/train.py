@@ -13,7 +13,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pir.checks import check_choice
 from pir.cli.commands.train_end import finish, say_finished
 from pir.errors import UserError
 from pir.runs.folder import RunFolder
@@ -32,7 +31,7 @@ from pir.runs.inputs import (
 from pir.runs.lock import new_run
 from pir.runs.names import find_run
 from pir.settings import plugins
-from pir.settings.catalog import GROUPS, choices
+from pir.settings.catalog import GROUPS
 from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
 from pir.system.launch import is_first, launched
@@ -44,10 +43,6 @@ def run(config: DictConfig) -> None:
     """Runs the command; see configs/train.yaml for the settings."""
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
-    recipe = hydra.runtime.choices.get("recipe")
-    if any(override.startswith("recipe=") for override in hydra.overrides.task):
-        known = [row["name"] for row in choices("recipe")]
-        check_choice("recipe", str(recipe), known)
     launcher = hydra.runtime.choices.get("hydra/launcher")
     if not sweeping and (launcher != "basic" or hydra.sweeper.params):
         raise UserError("a launcher or a sweep is named: start it with `pir train -m ...`")
