@@ -54,6 +54,7 @@ HOSTILE = {
     "json number list": (b'{"puzzle": {"a": 1}}\n', "."),
     "long line": (b"1" * 2_000_000, "2000000 characters where a grid has 16"),
     "longer line": (b"1" * 20_000_000, "longer than 8,388,608 bytes"),
+    "longer value": (b"[" + b'"1 2 3 = 6",\n' * 800_000, "no JSON value ends within 8,388,608"),
     "quotation marks": (b'puzzle,a\n"' + b"1\n" * 20_000, "quotation mark"),
 }
 

@@ -17,6 +17,8 @@ from pir.puzzle_files.lines import LineReader
 LONGEST_VALUE = 1 << 23
 """Characters of a value that is still read."""
 
+TOO_LONG = f"no JSON value ends within {LONGEST_VALUE:,} characters"
+
 DEEPEST = 8
 """Lists and objects in which a puzzle may lie."""
 
@@ -99,7 +101,11 @@ def _read_values(reader: "ValueReader", blocks: Iterator[tuple[int, bytes]]) -> 
                 fault = (line, column, f"no JSON: {error.msg}")
             except (ValueError, RecursionError):
                 fault = (number, place - line_start + 1, UNREADABLE)
-        more = next(blocks, None) if len(text) - place < LONGEST_VALUE else None
+        more = None
+        if len(text) - place < LONGEST_VALUE:
+            more = next(blocks, None)
+        elif fault:
+            fault = (number, place - line_start + 1, TOO_LONG)
         if more is None:
             break
         text, line_start = text[place:] + more[1].decode(), line_start - place

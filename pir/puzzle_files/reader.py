@@ -165,7 +165,8 @@ def _whole_lines(blocks: Iterator[bytes], name: str) -> Iterator[tuple[int, byte
         end = block.rfind(b"\n") + 1
         if end == 0 and len(block) > LONGEST_LINE:
             raise UserError(
-                f"{name}, line {number}: longer than {LONGEST_LINE:,} bytes, so no line of a puzzle"
+                f"{name}, line {number}: longer than {LONGEST_LINE:,} bytes, so no line of a "
+                "puzzle; of JSON too, write one value per line"
             )
         rest = block[end:]
         if end:
