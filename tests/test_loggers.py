@@ -161,3 +161,22 @@ def test_mlflow_follows_no_link_out_of_the_run_folder(tmp_path, monkeypatch):
     (tmp_path / "mlflow/mlflow.db").symlink_to("/elsewhere.db")
     with pytest.raises(UserError, match="is a link"):
         loggers.MLflowLogger().open(tmp_path, 0)
+
+
+def test_a_setting_of_a_runs_logger_changes_on_resume(pir_here, tiny_run, monkeypatch):
+    """The logger is named once; what is given later belongs to it."""
+    for module in ("tensorboard", "wandb"):
+        monkeypatch.setattr(
+            f"torchrl.record.loggers.{module}._has_{module[:2]}", True, raising=False
+        )
+    opened = []
+    monkeypatch.setattr(loggers, "WandbLogger", type("Wandb", (loggers.NoLogger,), {
+        "__init__": lambda self, **settings: opened.append(settings),
+    }))  # fmt: skip
+    words = ["train", f"resume={tiny_run}", "trainer.test_puzzles=10"]
+    pir_here(*words, "logger=wandb", "trainer.max_optimizer_steps=31")
+    pir_here(*words, "logger.offline=false", "trainer.max_optimizer_steps=32")
+    assert [each["offline"] for each in opened] == [True, False]
+    assert {each["project"] for each in opened} == {"pir"}
+    said = pir_here(*words, "logger.nothing=1", code=2).stderr
+    assert "logger.nothing is no setting" in said

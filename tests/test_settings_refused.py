@@ -133,3 +133,8 @@ def test_what_leaves_out_every_recipe():
     config = composed("train", ["env=sudoku9", "recipe=none", *others]).config
     assert OmegaConf.is_missing(config.trainer, "batch_size")
     assert config.model.hidden_size == 128
+
+
+@pytest.mark.parametrize("words", [["check-env", "countdown", "maze"], ["list", "envs", "models"]])
+def test_a_second_word_is_refused(pir_here, words):
+    assert "takes one word at a time, not " in pir_here(*words, code=2).stderr

@@ -14,6 +14,7 @@ from typing import get_args
 
 from pir.checks import check_choice, suggest
 from pir.errors import UserError
+from pir.runs.names import find_run
 from pir.runs.schema import MODEL_NAMES
 from pir.settings.catalog import GROUPS, choices
 from pir.settings.describe import typed
@@ -140,11 +141,28 @@ def prepare(command: str, settings: Sequence[str], options: Options) -> list[str
     """
     sweeping = "--multirun" in options
     _refuse_unquoted(settings)
+    bare = [word for word in settings if "=" not in word and not word.startswith("~")]
+    if command in FIRST_WORD and len(bare) > 1:
+        raise UserError(f"`pir {command}` takes one word at a time, not {' '.join(bare)}")
     prepared = [_setting(command, word, sweeping) for word in settings]
+    prepared[:0] = _logger_of_resumed(settings)
     _refuse_unknown_recipes(prepared)
     if sweeping:
         prepared.append(_names_of_sweep(prepared))
     return prepared + [f"{name}={value}" if value else name for name, value in options.items()]
+
+
+def _logger_of_resumed(settings: Sequence[str]) -> list[str]:
+    """Chooses the logger of the run that goes on, whose settings may be given."""
+    given = dict(word.partition("=")[::2] for word in settings)
+    if (
+        "resume" not in given
+        or "logger" in given
+        or not any(k.startswith("logger.") for k in given)
+    ):
+        return []
+    chosen = find_run(os.path.expanduser(given["resume"])).read_config().choices.logger
+    return [f"logger={chosen}"]
 
 
 def _refuse_unquoted(settings: Sequence[str]) -> None:

@@ -232,6 +232,8 @@ def _with_changes(folder: RunFolder, composed: DictConfig, overrides: list[str])
         if before != after:
             _tell(f"changed on resume: {key} {before} -> {after}")
             OmegaConf.update(stored, key, after, merge=False)
+        if key == "logger":
+            stored.choices.logger = HydraConfig.get().runtime.choices["logger"]
     return stored
 
 
