@@ -19,7 +19,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 import pir
-from pir.objective import lane_means
+from pir.objective import masked_mean
 from pir.puzzle import Puzzle
 from pir.reasoner import Policy, Reasoner
 from pir.rollout import begin, improve
@@ -55,7 +55,7 @@ def sizes(now: Policy, written: Tensor, size: float, threshold: float, by: str) 
         log_policy = now.logits.log_softmax(-1)
         doubt = -(log_policy.exp() * log_policy).sum(-1)
         if by == "entropy of the puzzle":
-            doubt = lane_means(doubt, written)[:, None].expand_as(doubt)
+            doubt = masked_mean(doubt, written)[:, None].expand_as(doubt)
     return torch.where(doubt > threshold, size, 1.0)
 
 

@@ -34,7 +34,8 @@ class Term(ABC):
             of an episode, which the next step reads. Else the most likely answer is written.
         lanes_per_puzzle: lanes side by side that hold the same puzzle.
         inputs: names of what the reasoner must read (`Reasoner.inputs`).
-        plain_inputs: whether it takes steps again that read nothing but question and latents.
+        unrolls: whether its loss takes several steps in a row with gradient. The reasoner must
+            carry gradient through a step, and read no answer that would change between them.
         figure_names: what it says of an update beside its loss, see `figures`.
         whole_batch: whether it needs numbers of all lanes at once, such as the spread of their
             advantages, so that their gradient cannot be accumulated part by part.
@@ -46,7 +47,7 @@ class Term(ABC):
     sampled_answers: bool = False
     lanes_per_puzzle: int = 1
     inputs: tuple[str, ...] = ()
-    plain_inputs: bool = False
+    unrolls: bool = False
     whole_batch: bool = False
     figure_names: tuple[str, ...] = ()
 
@@ -151,8 +152,8 @@ class Weighted:
         return self.weight > 0 and self.from_step <= optimizer_step and before_end
 
 
-NOT_NAMES = ("loss", "norm")
-"""What no term may be called: the sum of all, and that of the gradient, are called so."""
+RESERVED_NAMES = ("loss", "norm")
+"""Names that no term may have: `loss` is the sum of all terms, `norm` that of the gradient."""
 
 
 class Objective:
@@ -202,7 +203,7 @@ class Objective:
             raise UserError("objective.depth draws whole rollouts: set objective.update=rollout")
         places = {n: t if isinstance(t, Weighted) else Weighted(t) for n, t in terms.items()}
         _check_terms(places, update)
-        self.terms, self.update, self.names = places, update, tuple(terms)
+        self.terms, self.update = places, update
         self.figure_names = tuple(
             f"{name}_{figure}" for name, t in places.items() for figure in t.term.figure_names
         )
@@ -267,8 +268,8 @@ class Objective:
         }
         for epoch in range(self.epochs):
             if epoch > 0:
-                acts = self.samples_answers(optimizer_step)
-                rollout = retake(reasoner, puzzle, rollout, same_answers=acts)
+                sampled = self.samples_answers(optimizer_step)
+                rollout = retake(reasoner, puzzle, rollout, same_answers=sampled)
             terms, figures = dict[str, Tensor](), dict[str, Tensor]()
             for name, weighted in acting.items():
                 own = changed(rollout, experience=kept[name])
@@ -322,25 +323,25 @@ def right_answers(puzzle: Puzzle, puzzles: TensorDict, limit: int) -> tuple[Tens
     return torch.where(by_label[..., None], label, listed.answers), listed.valid | by_label
 
 
-def lane_means(values: Tensor, counted: Tensor) -> Tensor:
-    """Returns the mean over counted cells, (N,), of values (N, L); 0 where none is counted."""
-    return torch.where(counted, values, 0.0).sum(-1) / counted.sum(-1).clamp(min=1)
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Returns the mean over the last dimension where `mask` is set; 0 where it is set nowhere."""
+    return torch.where(mask, values, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
 def mean_over_written(values: Tensor, rollout: Rollout) -> Tensor:
     """Returns the mean over written cells, then over lanes and steps, of values (N, L)."""
-    return lane_means(values, rollout.written).mean()
+    return masked_mean(values, rollout.written).mean()
 
 
 def label_nll(logits: Tensor, rollout: Rollout) -> Tensor:
     """Returns -log p(label), the mean over written cells in nats, (N,), of a policy (N, L, V)."""
-    return -lane_means(token_log_probs(logits, rollout.puzzles["solution"]), rollout.written)
+    return -masked_mean(token_log_probs(logits, rollout.puzzles["solution"]), rollout.written)
 
 
 def _check_terms(places: Mapping[str, Weighted], update: Update) -> None:
     """Refuses names that are taken, terms that need another update, and steps without a term."""
     for name, weighted in places.items():
-        if name in NOT_NAMES:
+        if name in RESERVED_NAMES:
             raise UserError(f"objective.terms.{name}: that name is taken; choose another")
         if weighted.term.whole_rollouts and update != "rollout":
             raise UserError(f"objective.terms.{name} needs objective.update=rollout")

@@ -132,7 +132,7 @@ def improve(
     step_size: float = 1.0,
     step_noise: float = 0.0,
     through_time: bool = False,
-    sampled_answer: bool = False,
+    sampled: bool = False,
 ) -> tuple[Lanes, Rollout]:
     """Takes one improvement step in every lane.
 
@@ -147,7 +147,7 @@ def improve(
         step_size: how much of the latents' change is made, alpha in s + alpha (s' - s).
         step_noise: relative size of the noise on the latents after it, see `pir.noise.disturbed`.
         through_time: keeps the graph of the state, so that gradient reaches back from later steps.
-        sampled_answer: writes an answer that is drawn from the policy; else its most likely one.
+        sampled: writes an answer that is drawn from the policy; else its most likely one.
 
     Returns:
         the lanes after the step, and the step, a rollout of shape (B,).
@@ -160,7 +160,7 @@ def improve(
     if step_noise:
         state = noise.disturbed(state, question, "step noise", step_noise, k)
     policy = reasoner.read_out(state)
-    drawn = sample_answers(puzzle, question, policy.logits, 1, k)[:, 0] if sampled_answer else None
+    drawn = sample_answers(puzzle, question, policy.logits, 1, k)[:, 0] if sampled else None
     after = _iterate(puzzle, question, state, before.context, policy, drawn)
     with torch.no_grad():
         after.context = reasoner.next_context(

@@ -76,7 +76,7 @@ def take_steps(
                 lanes,
                 told,
                 through_time=backprop_steps > 1,
-                sampled_answer=sampled,
+                sampled=sampled,
             )
         steps.append(step)
     return steps

@@ -9,7 +9,7 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 from pir.objectives import (
     PPO,
 )
-from pir.objectives.episodes import generalized_advantages, returns, rewards
+from pir.objectives.episodes import discounted_sums, generalized_advantages, rewards
 from pir.rollout import replay, stack
 from tests.objective_steps import (
     make_episodes,
@@ -44,7 +44,7 @@ def test_rewards_telescope(puzzle):
     last = puzzle.verify(question, rollout.after.answer[-1]).score
     gained = rewards(rollout)
     assert torch.allclose(gained.sum(0), last - first, atol=1e-6)
-    assert torch.allclose(returns(gained)[0], last - first, atol=1e-6)
+    assert torch.allclose(discounted_sums(gained)[0], last - first, atol=1e-6)
     assert gained.abs().max() > 0
 
 

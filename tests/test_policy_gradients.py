@@ -140,7 +140,7 @@ def test_the_value_head_knows_the_puzzle_and_not_what_its_step_draws(puzzle):
     """Already in the first step, where most is gained: a start alone is the same for all."""
     model = make_critic(puzzle, written_answer=True)
     lanes = begin(model, puzzle, puzzle.sample(4, "train", seed=0))
-    one, other = (improve(model, puzzle, lanes, sampled_answer=True)[1] for _ in range(2))
+    one, other = (improve(model, puzzle, lanes, sampled=True)[1] for _ in range(2))
     assert not torch.equal(one.after.answer, other.after.answer)
     assert torch.equal(one.after.value, other.after.value)
     assert len(one.after.value.unique()) == 4

@@ -66,7 +66,7 @@ def test_a_collector_takes_the_steps_that_training_takes(puzzle, monkeypatch):
         puzzles["question"] = episode["question"][:, 0]
         lanes, steps = begin(model, puzzle, puzzles), []
         for _ in range(3):
-            lanes, step = improve(model, puzzle, lanes, sampled_answer=True)
+            lanes, step = improve(model, puzzle, lanes, sampled=True)
             steps.append(step)
         rollout = stack(steps).detach()
         for k in range(3):

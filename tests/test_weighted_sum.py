@@ -65,7 +65,7 @@ def test_an_objective_weighs_and_schedules_its_terms(puzzle):
     assert at[0] == at[4] == {"a": pytest.approx(whole / 2)}
     assert at[5] == at[9] == {"a": pytest.approx(whole / 2), "b": pytest.approx(whole)}
     assert at[10] == {"b": pytest.approx(whole)}
-    assert objective.names == ("a", "b")
+    assert tuple(objective.terms) == ("a", "b")
 
 
 def test_an_objective_asks_its_terms_by_schedule(puzzle):

@@ -1,5 +1,6 @@
 """What figures share: one row per run, the axis of improvement steps, lines per step."""
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -47,7 +48,7 @@ def across(panels: int) -> int:
 
 def down(panels: int) -> int:
     """Returns how many of them stand under each other."""
-    return -(-panels // across(panels))
+    return math.ceil(panels / across(panels))
 
 
 def side_by_side(figure: SubFigure | Figure, panels: int, **options: Any) -> list[Any]:

@@ -1,5 +1,7 @@
 """Figure of every statistic of the ledger, in small multiples."""
 
+import math
+
 import numpy as np
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
@@ -29,7 +31,7 @@ def _columns() -> int:
 
 
 def _height(run: Run) -> float:
-    return 0.8 + 1.75 * max(1, -(-len(_defined(run)) // _columns()))
+    return 0.8 + 1.75 * max(1, math.ceil(len(_defined(run)) / _columns()))
 
 
 @one_row_per_run(_height)
@@ -46,7 +48,7 @@ def draw_statistics(figure: SubFigure, run: Run) -> None:
     statistics = _defined(run)
     marker = "o" if len(table) <= MARKED else ""
     columns = _columns()
-    rows_needed = max(1, -(-len(statistics) // columns))
+    rows_needed = max(1, math.ceil(len(statistics) / columns))
     axes = figure.subplots(rows_needed, columns, squeeze=False).ravel()
     for axis, statistic in zip(axes, statistics, strict=False):
         for name, (rows, colour, thick) in lines.items():

@@ -23,6 +23,7 @@ Score:
     The share of rows whose queen is attacked by no other, times the share of given queens kept.
 """
 
+import math
 from functools import cache, cached_property
 from typing import Literal, Unpack
 
@@ -50,7 +51,7 @@ def solutions_of(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     count = kernels.find_solutions(n, np.zeros((0, n), np.int64))
     solutions = np.zeros((count, n), np.int64)
     kernels.find_solutions(n, solutions)
-    having = np.zeros((n, n, -(-count // 64)), np.uint64)
+    having = np.zeros((n, n, math.ceil(count / 64)), np.uint64)
     kernels.index_solutions(solutions, having)
     return solutions, having, np.bitwise_or.reduce(having[0])
 
@@ -188,7 +189,7 @@ class Queens(QueensText, QueensPicture, FilePuzzle):
         keys = np.zeros(len(self._solutions), np.int64)
         kernels.board_keys(self._solutions, keys)
         orbits = np.unique(keys)
-        test, val = -(-len(orbits) // 10), -(-len(orbits) // 20)
+        test, val = math.ceil(len(orbits) / 10), math.ceil(len(orbits) / 20)
         parts = {"test": orbits[:test], "val": orbits[test : test + val]}
         parts["train"] = orbits[test + val :]
         sets = {}

@@ -12,6 +12,7 @@ Score:
     The share of (unit, digit) pairs that are present, times the share of clues that are kept.
 """
 
+import math
 from functools import cached_property
 from typing import Unpack
 
@@ -210,7 +211,7 @@ class Sudoku(SudokuPicture, FilePuzzle):
         stream = Stream(0, 0, len(SPLITS), KEY_RANGE, 0, KEY_RANGE, trial)
         fewest, clues = self.clues or (0, -2)
         least, guesses = self.guesses or (0, -1)
-        near = (fewest, clues + 2), (-(-least // 2), 2 * guesses + 1)
+        near = (fewest, clues + 2), (math.ceil(least / 2), 2 * guesses + 1)
         return most if self._fill(puzzle, grid, stream, *near) else 0
 
     def augment(self, puzzles: TensorDict, *, seed: int, start: int = 0) -> TensorDict:

@@ -5,6 +5,7 @@ are used, so the optimizer, the average and the checkpoints never see bfloat16, 
 in the activations' dtype.
 """
 
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, cast
@@ -373,4 +374,4 @@ def _mixer(mixer: str, puzzle: Puzzle, width: int, heads: int, expansion: float)
 
 def round_up(width: float, multiple: int = 16) -> int:
     """Returns the next multiple that is not below a width."""
-    return max(multiple, -(-int(width) // multiple) * multiple)
+    return max(multiple, math.ceil(int(width) / multiple) * multiple)

@@ -100,24 +100,33 @@ class TRM(PuzzleModel):
         bias_y = bias if self.f_y is self.f else self.f_y.bias(self.dtype)
         kept = {} if self.average is None else {"y_weight": latents["y_weight"]}
         for cycle in range(self.cycles):
-            last = cycle == self.cycles - 1
-            with nullcontext() if last else torch.no_grad():
-                proposal = y
-                if not z:
-                    for _ in range(self.latent_steps + 1):
-                        proposal = self.f(x + proposal, bias)
-                else:
-                    for update in range(self.latent_steps):
-                        z[update % len(z)] = self.f(x + y + reduce(torch.add, z), bias)
-                    proposal = y + reduce(torch.add, z)
-                    if condition is not None:
-                        proposal = proposal + condition
-                    proposal = self.f_y(proposal, bias_y)
+            with nullcontext() if cycle == self.cycles - 1 else torch.no_grad():
+                proposal = self._cycle(x, condition, y, z, bias, bias_y)
                 if self.average is None:
                     y = proposal
                 else:
                     y, kept["y_weight"] = self.average(y, kept["y_weight"], proposal)
         return {"y": y, **kept, **dict(zip(self.z_names, z, strict=True))}
+
+    def _cycle(
+        self,
+        x: Tensor,
+        condition: Tensor | None,
+        y: Tensor,
+        z: list[Tensor],
+        bias: list[Tensor | None],
+        bias_y: list[Tensor | None],
+    ) -> Tensor:
+        """Updates z <- f(x + y + z) n times, in the list z; returns the new y, f(y + z)."""
+        if not z:  # ablation: y <- f(x + y), n + 1 times
+            for _ in range(self.latent_steps + 1):
+                y = self.f(x + y, bias)
+            return y
+        for update in range(self.latent_steps):
+            z[update % len(z)] = self.f(x + y + reduce(torch.add, z), bias)
+        y = y + reduce(torch.add, z)
+        new: Tensor = self.f_y(y if condition is None else y + condition, bias_y)
+        return new
 
     def answer(self, latents: TensorDict) -> Tensor:
         """Returns y."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from pir.checks import check_choice
 from pir.errors import UserError
 from pir.ledger.guidance import log_prob_gain
-from pir.objective import Term, cell_log_probs, lane_means, mean_over_written, token_log_probs
-from pir.objectives.episodes import Episode, last_scores, returns, rewards
+from pir.objective import Term, cell_log_probs, masked_mean, mean_over_written, token_log_probs
+from pir.objectives.episodes import EpisodeForm, discounted_sums, last_scores, rewards
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
 from pir.rollout import Rollout, sample_answers, verify_answers
@@ -76,7 +76,7 @@ class AdvantageWeighted(Term):
         self,
         samples: int | None = None,
         advantage: Advantage = "group",
-        episode: Episode = "bandits",
+        episode: EpisodeForm = "bandits",
         weights: Weights = "exponential",
         beta: float | None = None,
         clip: float | None = None,
@@ -84,7 +84,7 @@ class AdvantageWeighted(Term):
         """Checks and keeps the settings."""
         if advantage == "label_gain" and samples is not None:
             raise UserError(f"objective: samples={samples} does nothing with advantage=label_gain")
-        check_choice("objective: episode", episode, get_args(Episode))
+        check_choice("objective: episode", episode, get_args(EpisodeForm))
         if advantage == "label_gain" and episode == "revisions":
             raise UserError("objective: advantage=label_gain draws no answers: episode=bandits")
         if weights == "indicator" and (beta, clip) != (None, None):
@@ -121,7 +121,7 @@ class AdvantageWeighted(Term):
                 answers = sample_answers(puzzle, question, steps.after.logits, self.samples)
                 weight = self.answer_weights(puzzle, steps, answers)
         log_probs = weight * cell_log_probs(steps, answers)
-        return -lane_means(log_probs, steps.written[:, None]).mean()
+        return -masked_mean(log_probs, steps.written[:, None]).mean()
 
     def answer_weights(self, puzzle: Puzzle, steps: Rollout, answers: Tensor) -> Tensor:
         """Returns the weights of sampled answers (B, S, L): (B, S, 1), or (B, S, L) per cell."""
@@ -142,7 +142,7 @@ class AdvantageWeighted(Term):
         elif self.advantage == "group":
             advantage = group_advantage(last_scores(rollout, self.samples))[..., None]
         else:
-            advantage = returns(rewards(rollout)).reshape(-1, self.samples, 1)
+            advantage = discounted_sums(rewards(rollout)).reshape(-1, self.samples, 1)
         return self._weight_or_zero(advantage).reshape(rollout.numel(), 1, -1)
 
     def _weight_or_zero(self, advantage: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.objective import Term, lane_means, token_log_probs
+from pir.objective import Term, masked_mean, token_log_probs
 from pir.objectives.targets import TargetGenerator
 from pir.puzzle import PAD, Puzzle
 from pir.reasoner import Reasoner
@@ -38,7 +38,7 @@ class DeepSupervision(Term):
         target, counted = self.target(rollout), rollout.written
         if self.targets is not None:
             counted = counted & (target != PAD)
-        return -lane_means(token_log_probs(rollout.after.logits, target), counted).mean()
+        return -masked_mean(token_log_probs(rollout.after.logits, target), counted).mean()
 
     def target(self, rollout: Rollout) -> Tensor:
         """Returns what every step is asked for, uint8 of shape (K, B, L)."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pir.rollout import Rollout
 
-Episode = Literal["revisions", "bandits"]
+EpisodeForm = Literal["revisions", "bandits"]
 
 
 def rewards(rollout: Rollout) -> Tensor:
@@ -28,11 +28,11 @@ def rewards(rollout: Rollout) -> Tensor:
     return gained
 
 
-def returns(rewards: Tensor, gamma: float = 1.0) -> Tensor:
-    """Returns the discounted sums of a step's reward and of those to come, of shape (K, B)."""
-    sums = [rewards[-1]]
-    for reward in reversed(rewards[:-1]):
-        sums.append(reward + gamma * sums[-1])
+def discounted_sums(values: Tensor, discount: float = 1.0) -> Tensor:
+    """Returns x_k + discount x_(k+1) + discount^2 x_(k+2) + ..., of shape (K, B)."""
+    sums = [values[-1]]
+    for value in reversed(values[:-1]):
+        sums.append(value + discount * sums[-1])
     return torch.stack(sums[::-1])
 
 
@@ -46,16 +46,16 @@ def generalized_advantages(rewards: Tensor, values: Tensor, gamma: float, lmbda:
         lmbda: lambda, the decay of later errors; 0 for the error of one step alone.
     """
     following = torch.cat([values[1:], torch.zeros_like(values[:1])])
-    return returns(rewards + gamma * following - values, gamma * lmbda)
+    return discounted_sums(rewards + gamma * following - values, gamma * lmbda)
 
 
 def last_scores(rollout: Rollout, group: int) -> Tensor:
     """Returns the score of every lane's last answer, once for each step, (K B / G, G).
 
     The G lanes of each puzzle and step are side by side. Lanes of one puzzle hold different answers
-    from the second step on, and one that has gained much has less left to gain: what they gain from
-    there on does not compare them, where they end does. It is what a lane gains from a step on plus
-    the score that it holds there, which no action of that step changes.
+    after the first step. A lane that has gained much has little left to gain, so later gains do not
+    compare lanes; their last scores do. The last score is the gain still to come plus the score
+    held now, and the action does not change the latter.
     """
     last = rollout.after.score[-1].expand(rollout.shape)
     return last.reshape(-1, group)

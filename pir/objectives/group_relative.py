@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pir.errors import UserError
 from pir.objectives.advantage_weighted import group_advantage, standardised
-from pir.objectives.episodes import Episode, last_scores
+from pir.objectives.episodes import EpisodeForm, last_scores
 from pir.objectives.policy_gradient import CountedCells, Credit, PolicyGradient
 from pir.puzzle import Puzzle
 from pir.rollout import Rollout, sample_answers, verify_answers
@@ -32,7 +32,7 @@ class GroupRelative(PolicyGradient):
     def __init__(
         self,
         samples: int = 16,
-        episode: Episode = "revisions",
+        episode: EpisodeForm = "revisions",
         clip: float | tuple[float, float] = (0.2, 0.28),
         credit: Credit = "uniform",
         cells: CountedCells = "all",

@@ -12,8 +12,8 @@ from torch import Tensor
 from pir.checks import check_choice
 from pir.errors import UserError
 from pir.ledger.guidance import divergence
-from pir.objective import Term, cell_log_probs, lane_means
-from pir.objectives.episodes import Episode
+from pir.objective import Term, cell_log_probs, masked_mean
+from pir.objectives.episodes import EpisodeForm
 from pir.objectives.halting import exit_distribution
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
@@ -56,7 +56,7 @@ class PolicyGradient(Term):
 
     def __init__(
         self,
-        episode: Episode,
+        episode: EpisodeForm,
         clip: float | tuple[float, float],
         credit: Credit,
         cells: CountedCells,
@@ -64,7 +64,7 @@ class PolicyGradient(Term):
         kl: float,
     ) -> None:
         """Checks and keeps the settings."""
-        check_choice("objective: episode", episode, get_args(Episode))
+        check_choice("objective: episode", episode, get_args(EpisodeForm))
         check_choice("objective: credit", credit, get_args(Credit))
         check_choice("objective: cells", cells, get_args(CountedCells))
         clip = (clip, clip) if isinstance(clip, int | float) else clip
@@ -120,7 +120,7 @@ class PolicyGradient(Term):
         if self.cells == "changed":
             changed = kept["answers"] != rollout.before.answer[:, :, None]
             surrogate = torch.where(changed, surrogate, 0.0)
-        per_answer = lane_means(surrogate, written)
+        per_answer = masked_mean(surrogate, written)
         total: Tensor = -(kept["credit"][..., None] * per_answer).mean((1, 2)).sum()
         if self.entropy:
             total = total - self.entropy * (kept["credit"] * entropy(rollout)).mean(1).sum()
@@ -144,8 +144,8 @@ class PolicyGradient(Term):
         return {
             "return": (rollout.after.score[-1] - rollout.before.score[0]).mean(),
             "entropy": entropy(rollout).mean(),
-            "moved": lane_means(ratio - 1 - log_ratio, written).mean(),
-            "clipped": lane_means(outside.float(), written).mean(),
+            "moved": masked_mean(ratio - 1 - log_ratio, written).mean(),
+            "clipped": masked_mean(outside.float(), written).mean(),
         }
 
 
@@ -153,10 +153,10 @@ def entropy(rollout: Rollout) -> Tensor:
     """Returns the entropy of the policies after the steps, nats per written cell, (K, B)."""
     log_policy = rollout.after.logits.log_softmax(-1)
     per_cell = -(log_policy.exp() * log_policy).sum(-1)
-    return lane_means(per_cell, rollout.written)
+    return masked_mean(per_cell, rollout.written)
 
 
 def moved(rollout: Rollout) -> Tensor:
     """Returns KL(c || u) of the steps, nats per written cell, (K, B), with gradient to c."""
     after, before = (at.logits.log_softmax(-1) for at in (rollout.after, rollout.before))
-    return lane_means(divergence(after, before), rollout.written)
+    return masked_mean(divergence(after, before), rollout.written)

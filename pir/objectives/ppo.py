@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.objectives.episodes import Episode, generalized_advantages, rewards
+from pir.objectives.episodes import EpisodeForm, generalized_advantages, rewards
 from pir.objectives.policy_gradient import CountedCells, Credit, PolicyGradient
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
@@ -45,7 +45,7 @@ class PPO(PolicyGradient):
 
     def __init__(
         self,
-        episode: Episode = "revisions",
+        episode: EpisodeForm = "revisions",
         clip: float | tuple[float, float] = (0.2, 0.28),
         gamma: float | None = None,
         lmbda: float | None = None,

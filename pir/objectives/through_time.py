@@ -33,7 +33,7 @@ class Progressive(Term):
     """
 
     whole_rollouts = True
-    plain_inputs = True
+    unrolls = True
 
     def loss(self, rollout: Rollout, puzzle: Puzzle, reasoner: Reasoner) -> Tensor:
         """Returns the mean over lanes."""

@@ -20,7 +20,8 @@ class LaneSchedule(ABC):
         device: where the lanes are.
 
     Attributes:
-        depth: improvement steps of the rollouts that are trained now.
+        depth: improvement steps of a rollout by this schedule; `objective.depth` may draw another
+            number for each.
         whole_rollouts: whether all lanes start together and are refilled after whole rollouts,
             which updates can then see; else finished lanes are refilled after every step.
         reads_outcomes: whether it learns from how rollouts end; an objective must then tell the
@@ -35,7 +36,6 @@ class LaneSchedule(ABC):
     def __init__(self, num_steps: int, device: torch.device) -> None:
         """Keeps the depth."""
         self.num_steps = self.depth = num_steps
-        self.device = device
 
     @abstractmethod
     def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:

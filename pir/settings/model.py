@@ -23,7 +23,8 @@ class ModelSettings:
             term Halting).
         continue_head: whether it also estimates that a later answer will be right (HRM; the term
             QHalting).
-        value_head: whether it also estimates the score that later steps will gain (the term PPO).
+        value_head: whether it also estimates the score of the last answer of the rollout (the term
+            PPO; with episode=bandits, of an answer drawn after the step).
         step_embedding: whether every update is conditioned on the number k of the step
             (objective=dis).
         optimality_token: whether it is conditioned on a good, a bad or any answer

@@ -1,5 +1,6 @@
 """What a person sees of work that takes long: a live view in a terminal, plain lines elsewhere."""
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Self
@@ -115,7 +116,7 @@ class Reflowing(LiveRender):
         """Goes up as many rows as the lines take now."""
         if self._shape is not None:
             width = self.console.width
-            self._shape = (width, sum(max(1, -(-length // width)) for length in self.lengths))
+            self._shape = (width, sum(max(1, math.ceil(length / width)) for length in self.lengths))
         return super().position_cursor()
 
     def restore_cursor(self) -> Control:

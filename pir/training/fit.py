@@ -95,9 +95,9 @@ def _refuse_inputs(
             f"({', '.join(term.conditions)}), so how its rollouts end says little: set "
             "trainer.replay_share=0, and trainer.lanes to another choice than ledger"
         )
-    if term.plain_inputs and not reasoner.carries_gradient:
+    if term.unrolls and not reasoner.carries_gradient:
         raise UserError(f"{place}: {ONE_STEP}")
-    if term.plain_inputs and (held := reasoner.inputs & set(READ_BY)):
+    if term.unrolls and (held := reasoner.inputs & set(READ_BY)):
         raise UserError(
             f"{place} takes steps again, whose inputs must not change with the answer: set "
             + " and ".join(f"model.{READ_BY[name]}=false" for name in sorted(held))

@@ -8,8 +8,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.rollout import Lanes
 from pir.runs.checkpoint_content import with_tensors
 from pir.system.device import fetched
+from pir.training import parallel
 
 
 class HardPuzzles:
@@ -46,6 +48,13 @@ class HardPuzzles:
         """Returns puzzles drawn evenly, with replacement, by torch's random state."""
         drawn = self.buffer.sample(count).select("question", "solution")
         return drawn.to(torch.device("cpu"))
+
+    def add_failed(self, lanes: Lanes, lanes_per_puzzle: int) -> None:
+        """Keeps the puzzles of finished lanes that at least half of their lanes did not solve."""
+        first = lanes[::lanes_per_puzzle]
+        mostly_solved = lanes.now.solved.view(len(first), -1).float().mean(1) > 0.5
+        failed = first.finished & ~mostly_solved
+        self.add(*parallel.everywhere(first.puzzles, failed))
 
     def add(self, puzzles: TensorDict, failed: Tensor) -> None:
         """Keeps the puzzles that `failed`, bool of shape (B,), marks.

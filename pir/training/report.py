@@ -71,7 +71,7 @@ def log_interval(trainer: "Trainer") -> None:
         "learning_rate": trainer.state.optimizer.param_groups[0]["lr"],
         "loss": means["loss"],
     }
-    row |= {f"loss_{name}": means.get(name, "") for name in trainer.objective.names}
+    row |= {f"loss_{name}": means.get(name, "") for name in trainer.objective.terms}
     row |= {name: means.get(name, "") for name in trainer.objective.figure_names}
     solved = ledger.solved_share()
     row |= {

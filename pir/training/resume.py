@@ -249,7 +249,7 @@ def _count_faults(trainer: "Trainer", saved: dict[str, Any]) -> Iterator[str]:
     for name, depth in depths.items():
         if type(depth) is not int or not 1 <= depth <= trainer.num_steps:
             yield f"{name} is {describe(depth)}"
-    known = {"loss", *trainer.objective.names, *trainer.objective.figure_names}
+    known = {"loss", *trainer.objective.terms, *trainer.objective.figure_names}
     for name in progress["interval"].keys() - known:
         yield f"progress.interval.{name} is unknown"
     if saved["run"]["rows"].keys() != trainer.rows.keys():

@@ -1,5 +1,6 @@
 """Training: one loop over improvement steps, with budgets, checkpoints and exact resume."""
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -126,7 +127,7 @@ class Trainer:
         size = sum(leaf.nbytes for leaf in self.one_lane.now.to_tensordict().values(True, True))
         require_memory(self.share.count * size, f"trainer.batch_size={batch}")
         # Lanes are alike, so a share of them measures the same at a share of the cost.
-        self.measured = max(min(MEASURED_AT_LEAST, batch), -(-batch // MEASURED_DIVISOR))
+        self.measured = max(min(MEASURED_AT_LEAST, batch), math.ceil(batch / MEASURED_DIVISOR))
         self.measured_here = parallel.measured_here(self.share, self.measured)
         self.state = self._first_state(optimizer, schedule)
         mode = chosen_mode(self.settings, self.reasoner, self.one_lane.puzzles["question"])
@@ -204,7 +205,7 @@ class Trainer:
         reasoner, puzzle, objective = self.reasoner, self.puzzle, self.objective
         progress, updates, schedule = self.progress, self.updates, self.state.schedule
         optimizer_step, backprop = progress.optimizer_step, objective.backprop_steps
-        bptt, acts = backprop > 1, objective.samples_answers(optimizer_step)
+        bptt, sampled = backprop > 1, objective.samples_answers(optimizer_step)
         length = self._rollout_length()
         # k counts the steps of this update; `lanes.k` says which step of a rollout it is
         num_steps = objective.steps_of_update(length, progress.improvement_step)
@@ -216,7 +217,7 @@ class Trainer:
                 condition = objective.condition(lanes, optimizer_step)
                 with gradient_in(k, num_steps, backprop):
                     lanes, step = improve(
-                        reasoner, puzzle, lanes, condition, through_time=bptt, sampled_answer=acts
+                        reasoner, puzzle, lanes, condition, through_time=bptt, sampled=sampled
                     )
                 steps.append(step)
             rollout = stack(steps)
@@ -228,10 +229,7 @@ class Trainer:
             lanes.finished = schedule.finished(step, progress.improvement_step, length)
             self._record(step, lanes.finished)
         if self.settings.replay_share > 0:
-            one = lanes[:: objective.lanes_per_puzzle]
-            most = lanes.now.solved.view(len(one), -1).float().mean(1) > 0.5
-            failed = one.finished & ~most
-            self.state.hard_puzzles.add(*parallel.everywhere(one.puzzles, failed))
+            self.state.hard_puzzles.add_failed(lanes, objective.lanes_per_puzzle)
         self.state.lanes = lanes.detach()
 
     def _rollout_length(self) -> int:
