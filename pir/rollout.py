@@ -349,7 +349,7 @@ def draw_tokens(
 ) -> Tensor:
     """Draws tokens from a policy (B, L, V), each by itself: int64 of shape (B, L, S).
 
-    From torch's generator while training, by puzzle (`pir.noise.tokens`) in use.
+    While training from torch's generator; inside of `noise.by_puzzle` numbers of the puzzle's own.
     """
     policy = torch.where(policy.isfinite().all(-1, keepdim=True), policy, 1.0)  # if it diverged
     if noise.SEED.get() is not None:
@@ -360,7 +360,7 @@ def draw_tokens(
 def choices(weights: Tensor, count: int = 1) -> Tensor:
     """Draws columns by their weights (rows, ..., C), with replacement: int64 (rows, ..., count).
 
-    Rows of other processes draw as many of torch's numbers, whatever their weights.
+    Numbers are drawn for the whole batch (`noise.Share`): random states agree in all processes.
     """
     share = noise.SHARE.get()
     every = (weights if share is None else share.spread(weights)).flatten(0, -2)

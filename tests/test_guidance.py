@@ -7,7 +7,6 @@ from pir.ledger.guidance import (
     Region,
     advantage,
     best_weight,
-    curvature,
     divergence,
     guided_log_policy,
     log_prob_gain,
@@ -26,6 +25,14 @@ def step():
     c = u + scale * torch.randn(3, 400, 7, generator=generator, dtype=torch.float64)
     y = torch.randint(0, 7, (3, 400), generator=generator)
     return u.log_softmax(-1), c.log_softmax(-1), y
+
+
+def curvature(reference, improved, w=1.0):
+    """Returns Var_{p_w}[A] = -d2 log p_w(y*) / dw2, which no token changes (Prop. 4.1)."""
+    guided = guided_log_policy(reference, improved, w).exp()
+    shift = advantage(reference, improved)
+    mean = (guided * shift).sum(-1, keepdim=True)
+    return (guided * (shift - mean) ** 2).sum(-1)
 
 
 def close(one, other):

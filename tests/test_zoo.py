@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 import pir as library
 from pir.errors import UserError
-from pir.evaluation.export import FIRST, solved_of_first
+from pir.evaluation.export import FIRST
+from pir.evaluation.rollouts import evaluate, held_out
 from pir.runs.folder import RunFolder, write_json
 from pir.runs.load import load_trained
 from pir.runs.names import find_run, results_of, shipped, working_folder
@@ -27,6 +28,13 @@ from tests import zoo_table
 from tests.conftest import TINY, in_this_process
 
 MOST_BYTES = 2_000_000
+
+
+def solved_of_first(parts):
+    """Counts the first puzzles that are solved after each step to the trained depth."""
+    puzzles = held_out(parts.puzzle, "test", FIRST)
+    depth = parts.reasoner.improvement_steps
+    return evaluate(parts.reasoner, parts.puzzle, puzzles, depth).solved.sum(0).tolist()
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def search_programs(
             continue
         cursor[depth] = move + 1
         is_last = depth == n - 2
-        if is_last and move & 3 == 3:
+        if is_last and move & 3 == DIVIDE:
             cursor[depth] = 4 * len(pairs)  # only two registers are left, there is no other pair
         result = apply_operator(move & 3, value[first], value[second])
         if result == 0:

@@ -40,7 +40,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pir.errors import UserError
-from pir.puzzle import PAD, Solutions, Verdict
+from pir.puzzle import PAD, Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
 from pir.system.device import Table
 from pir.system.slices import generate_rows, over_rows
@@ -149,9 +149,7 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
         question = self.encode(numbers, targets)
         solution = question.clone()
         solution[:, self.answer_start :] = self._move_tokens(moves)
-        return TensorDict(
-            {"question": question, "solution": solution}, batch_size=torch.Size([count])
-        )
+        return instances(question, solution)
 
     def _move_tokens(self, moves: np.ndarray) -> Tensor:
         tokens = np.where(moves == kernels.STOP, self.stop, moves + self.first_move)

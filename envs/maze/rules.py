@@ -34,6 +34,7 @@ from pir.envs.maze.tokens import OPEN, PATH
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.puzzle import Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
@@ -78,8 +79,7 @@ class Maze(MazeText, MazePicture, FilePuzzle):
             if not 3 <= size <= 64 or (layout == "rooms" and puzzles is None and size % 2 == 0):
                 odd = ", odd for rooms" if layout == "rooms" else ""
                 raise UserError(f"env.{name}={size}: allowed are 3 to 64{odd}")
-        if layout not in ("rooms", "walls"):
-            raise UserError(f"env.layout={layout}: allowed are rooms, walls")
+        check_choice("env.layout", layout, ("rooms", "walls"))
         for name, share in (("loops", loops), ("wall_density", wall_density)):
             if not 0 <= share <= 1:
                 raise UserError(f"env.{name}={share}: allowed is 0 to 1")

@@ -38,6 +38,7 @@ from pir.envs.queens.text import BLANK, FIRST_COLUMN, QueensText, signs_of_cells
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.puzzle import Solutions, Verdict, instances
 from pir.puzzle_files.epochs import shuffled_epochs
@@ -86,8 +87,7 @@ class Queens(QueensText, QueensPicture, FilePuzzle):
             raise UserError(f"env.n={n}: allowed are {least} to 12{few}")
         if not 1 <= hide[0] <= hide[1] <= n:
             raise UserError(f"env.hide={list(hide)}: allowed is 1 <= fewest <= most <= {n}")
-        if split not in ("board", "orbits", "published"):
-            raise UserError(f"env.split={split}: allowed are board, orbits, published")
+        check_choice("env.split", split, ("board", "orbits", "published"))
         if self.puzzles is not None and split != "board":
             raise UserError(f"env.split={split}: a file is parted by board; set env.split=board")
         self.n, self.hide, self.split = n, hide, split

@@ -75,11 +75,6 @@ def export_run(
     return manifest
 
 
-def solved_of_first(parts: Components, puzzles: int = FIRST) -> list[int]:
-    """Returns how many of the first puzzles are solved after each step to the trained depth."""
-    return _evaluation(parts, puzzles).solved.sum(0).tolist()
-
-
 def _evaluation(parts: Components, puzzles: int) -> Evaluation:
     sample = held_out(parts.puzzle, SPLIT, puzzles, parts.device)
     batch = fitting_batch(None, parts.reasoner, sample["question"])

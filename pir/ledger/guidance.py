@@ -69,14 +69,6 @@ def margin(reference: Tensor, improved: Tensor, token: Tensor, w: float | Tensor
     return log_prob_gain(reference, improved, token) - mean
 
 
-def curvature(reference: Tensor, improved: Tensor, w: float | Tensor = 1.0) -> Tensor:
-    """Returns Var_{p_w}[A] = -d2 log p_w(y*) / dw2, which no token changes (Prop. 4.1)."""
-    guided = guided_log_policy(reference, improved, w).exp()
-    shift = advantage(reference, improved)
-    mean = (guided * shift).sum(-1, keepdim=True)
-    return (guided * (shift - mean) ** 2).sum(-1)
-
-
 def region(log_prob_gain: Tensor, kl: Tensor, reverse_kl: Tensor) -> Tensor:
     """Classifies steps by A(y*) against the two divergences.
 

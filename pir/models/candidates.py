@@ -97,7 +97,7 @@ SCORE_CAP = 10.0
 """Scores of candidates are bent into (-10, 10), so that their exponentials can be added up."""
 
 TINY = 1e-9
-"""Divides what a set without candidates says, to nobody."""
+"""The least divisor. A set without candidates has weight 0: its message is 0, and reaches none."""
 
 
 class SetPooling(nn.Module):

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.puzzle import Puzzle
 
@@ -46,9 +47,9 @@ def rms_norm(x: Tensor) -> Tensor:
 def aligned(matrix: Tensor) -> Tensor:
     """Returns the same matrix; on CUDA its rows begin at multiples of 16 bytes.
 
-    Products with other rows, such as those of 729 candidates, take kernels three times as slow.
-    This is for matrices without a gradient: the compiler packs the rows of others again on the way
-    back.
+    Products whose rows are not so aligned, such as those of 729 candidates, use kernels three times
+    as slow. This is for matrices without a gradient: in the backward pass the compiler would undo
+    the padding.
     """
     spare = -matrix.shape[1] % 8
     if spare == 0 or not matrix.is_cuda:
@@ -281,8 +282,7 @@ class Network(nn.Module):
             raise UserError(f"model.layers={layers}: must be at least 1")
         if width < 1 or heads < 1 or width % heads:
             raise UserError(f"model.hidden_size={width}: must be a multiple of model.heads={heads}")
-        if mixer not in MIXERS:
-            raise UserError(f"model.mixer={mixer}: allowed are {', '.join(MIXERS)}")
+        check_choice("model.mixer", mixer, MIXERS)
         if not 0 < expansion < 1e4:
             raise UserError(f"model.expansion={expansion}: must be above 0")
         if mixer == "auto":

@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.models.candidates import Candidates
 from pir.models.conditioning import AnswerFlow, Conditioning
@@ -63,8 +64,7 @@ class PuzzleModel(Reasoner):
         """Builds all but the loop, with parameters from torch's global random state."""
         super().__init__()
         settings = ModelSettings(**shared)
-        if settings.dtype not in DTYPES:
-            raise UserError(f"model.dtype={settings.dtype}: allowed are {', '.join(DTYPES)}")
+        check_choice("model.dtype", settings.dtype, [*DTYPES])
         hidden_size, improvement_steps = settings.hidden_size, settings.improvement_steps
         at_least_one(hidden_size=hidden_size, improvement_steps=improvement_steps)
         self.hidden_size, self.heads = hidden_size, settings.heads

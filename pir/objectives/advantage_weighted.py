@@ -53,14 +53,14 @@ class AdvantageWeighted(Term):
     The first three use no label. Puzzles whose samples all have one advantage (cells, in
     conflicts) carry no information and get weight 0.
 
-    So it is as "bandits". As "revisions" (`pir.objectives.episodes`) the samples of a puzzle are
-    the answers that S lanes side by side write at the same step, and an answer has the score of its
-    lane's last one in place of its own.
+    All this is the form "bandits". In the form "revisions" (`pir.objectives.episodes`) the samples
+    of a puzzle are the answers that S lanes side by side write at the same step, and an answer has
+    the score of its lane's last one in place of its own.
 
     Args:
         samples: answers S per puzzle and step, at least 2; None for `SAMPLES`. None with
             "label_gain", which draws none.
-        advantage: which one.
+        advantage: one of the four above.
         episode: "bandits", or "revisions", which needs `update="rollout"`; "bandits" with
             "label_gain".
         weights: "exponential" or "indicator".
@@ -189,9 +189,8 @@ def label_gain(rollout: Rollout) -> Tensor:
     before = rollout.before.logits.log_softmax(-1)
     after = rollout.after.logits.detach().log_softmax(-1)
     written = rollout.written
-    gained = torch.where(written, log_prob_gain(before, after, rollout.puzzles["solution"]), 0.0)
-    mean = gained.sum(-1, keepdim=True) / written.sum(-1, keepdim=True).clamp(min=1)
-    return gained - mean
+    gained = log_prob_gain(before, after, rollout.puzzles["solution"])
+    return torch.where(written, gained - masked_mean(gained, written)[..., None], 0.0)
 
 
 def advantage_weight(advantage: Tensor, weights: Weights, beta: float, clip: float) -> Tensor:
