@@ -287,11 +287,11 @@ def improvement_table(result: Facts) -> str:
 def over_seeds(folders: Sequence[Path], evaluation: str | None = None) -> str:
     """Sums up runs that differ in their seed only: mean at `Facts.depth`, interval over seeds.
 
+    The interval is a bootstrap over runs, which with few of them is too narrow, and says so.
+
     Args:
         folders: of the runs.
         evaluation: the name of the evaluation.
-
-    The interval is a bootstrap over runs, which with few of them is too narrow, and says so.
     """
     import numpy as np
 
