@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 NONE = "\N{EN DASH}"
 """What stands where a value is undefined."""
 
+EXACT = 1e-7
+"""Shares that differ by less are equal: they are means of float32."""
+
 
 def plain(text: str) -> str:
     """Returns a name as one line that can be printed; other characters become `?`."""
@@ -19,18 +22,24 @@ def label(text: str) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """Writes a share as `96.2 %`."""
-    return NONE if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"
+    """Writes a share as `96.2 %`; what is not none and not all is `< 0.1 %` and `> 99.9 %`."""
+    if share is None or math.isnan(share):
+        return NONE
+    text, last = f"{100 * share:.{digits}f}", 10**-digits
+    if EXACT < share < 1 - EXACT and float(text) in (0, 100):
+        text = f"< {last:g}" if share < 0.5 else f"> {100 - last:g}"
+    return f"{text} %"
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """Writes a number with so many significant digits; counts below a million in full."""
     if value is None or not math.isfinite(value):
         return NONE
-    for size, name in ((1e9, "billion"), (1e6, "million")):
-        if abs(value) >= size:
-            return f"{value / size:,.{digits}g} {name}"
-    if value == round(value) or abs(value) >= 10**digits:
+    rounded = float(f"{value:.{digits}g}")  # what is nearly a thousand is written as one
+    if abs(round(value)) >= 1e6:
+        size, name = (1e9, "billion") if abs(rounded) >= 1e9 else (1e6, "million")
+        return f"{rounded / size:,g} {name}"
+    if value == round(value) or abs(rounded) >= 10**digits:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
 
@@ -64,7 +73,8 @@ def scale(unit: str) -> str:
 
 def between(low: float, high: float) -> str:
     """Writes `3` or `3 to 5`."""
-    return number(low) if low == high else f"{number(low)} to {number(high)}"
+    first, last = number(low), number(high)
+    return first if first == last else f"{first} to {last}"
 
 
 def steps(first: int, last: int) -> str:

@@ -30,6 +30,27 @@ def test_narrow_figures_have_their_panels_under_each_other(run, kind):
         assert narrow.get_figheight() > 1.5 * wide.get_figheight()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_narrow_figure_is_as_wide_as_asked_and_its_panels_have_room(run, kind):
+    """Saved figures are cut to what is drawn, and grow by what sticks out: a legend, a label."""
+    figure = KINDS[kind].figure([run], inches=3.3)
+    figure.draw_without_rendering()
+    assert figure.get_tightbbox().width < 3.35
+    for axis in figure.axes:
+        if axis.get_xlabel():
+            assert axis.get_window_extent().width / figure.dpi > 1
+
+
+def test_titles_of_a_narrow_figure_keep_off_the_scale_beside_them(run):
+    figure = KINDS["latents"].figure([run], inches=3.3)
+    figure.draw_without_rendering()
+    (bar,) = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+    for axis in figure.axes:
+        title = axis.title if axis.get_title() else axis._left_title
+        if title.get_text().startswith("Steps"):
+            assert title.get_window_extent().x1 < bar.get_window_extent().x0
+
+
 def test_plot_refuses_a_width_that_is_none(pir_here, tmp_path):
     run = write_run(tmp_path / "run")
     said = pir_here("plot", f"run={run}", "width=240", code=2).stderr

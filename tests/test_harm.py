@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 from pir.analysis.figures import harm
+from pir.analysis.figures.kinds import KINDS
+from pir.analysis.pages.report import report
 from pir.analysis.reading.runs import Run
 from pir.analysis.statistics.auroc import FEWEST, auroc
 from scipy.special import logit
@@ -120,3 +122,21 @@ def test_a_run_without_harm_says_so(tmp_path):
     np.savez(folder / "eval/steps.npz", **values)
     assert harm.describe_harm(Run(folder)) == ("Too few steps harm a puzzle to say what tells it.")
     harm.draw_harm([Run(folder)])
+
+
+def test_an_empty_panel_says_so_and_has_the_steps_of_the_others(tmp_path):
+    run = Run(write_run(tmp_path / "run"))
+    figure = KINDS["harm"].figure([run])
+    harms, overshoots, after = figure.axes
+    assert harms.get_xlim() == overshoots.get_xlim() == (0.5, 5.5)
+    assert after.get_xlim() == (0.5, 6.5)
+    assert [text.get_text() for text in overshoots.texts] == [harm.TOO_FEW]
+    assert not harms.texts
+
+
+def test_without_labels_harm_cannot_be_told(tmp_path):
+    """The report names it beside the other figures that need labels, and `pir plot` refuses it."""
+    run = Run(write_run(tmp_path / "run", labels=False))
+    assert KINDS["harm"].missing(run) == KINDS["margins"].missing(run) == ["eval/cells.csv"]
+    assert f"{KINDS['harm'].title} (needs labels)" in report(run)
+    assert not KINDS["harm"].missing(Run(write_run(tmp_path / "labelled")))

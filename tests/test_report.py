@@ -183,8 +183,7 @@ def test_missing_data_is_named_with_its_command(tmp_path):
     page = Page(report(Run(folder)))
     drawn = {attributes["id"] for attributes in page.all("figure")}
     assert drawn == {
-        "improvement", "loss", "passes", "waterfall", "dead-compute", "harm", "difficulty",
-            "statistics",
+        "improvement", "loss", "passes", "waterfall", "dead-compute", "difficulty", "statistics",
     }  # fmt: skip
     text = " ".join(page.text)
     settings = "eval.guidance=[0.5,1,1.5,2,3]", "eval.step_size=[0.25,0.5,1,1.5]"

@@ -245,7 +245,7 @@ def test_rows_and_columns_by_any_settings(grid):
     assert rows_of(result)[0] == "countdown, awr"
     header, first = as_markdown(result, "pir table").splitlines()[:3:2]
     assert header == "| env, `objective.name` | `seed=1` | `seed=2` | `seed=3` |"
-    assert first.startswith("| countdown, awr | 70.0 % = (73.8 to 85.0 %), one seed | 75.0 %")
+    assert first.startswith("| countdown, awr | 70.0 % (73.8 to 85.0 %), one seed | 75.0 %")
     with pytest.raises(UserError, match=r"rows=objective.nam is no .* mean objective.name\?"):
         table(*grid, rows=("objective.nam",))
     with pytest.raises(UserError, match=r"columns=evn is no .* mean env\?"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pir.analysis.pages.table_figure import draw_table
 
+from pir.errors import UserError
 from tests.test_table import table, write, write_grid
 
 
@@ -72,3 +73,24 @@ def test_choices_on_the_axis_stand_apart_and_are_not_joined(grid):
     assert awr.get_linestyle() == "None"
     assert not set(awr.get_xdata()) & set(label.get_xdata())
     assert awr.get_ydata() == pytest.approx([0.77, 0.97])
+
+
+def test_every_choice_on_the_axis_is_in_view(tmp_path):
+    """Also where nothing is drawn, as without a floor or a mean at the end."""
+    folders = [
+        write(tmp_path / f"{env}{name}", env=env, objective=name)
+        for env, name in (("countdown", "awr"), ("maze", "awr"), ("graph", "ppo"))
+    ]
+    for folder in folders:
+        (folder / "eval/eval.json").unlink()
+    (folders[2] / "summary.json").unlink()
+    for metric in ("solved", "seconds"):
+        (axis,) = draw_table(table(*folders, metric=metric)).axes
+        assert axis.get_xlim() == (-0.5, 2.5)
+
+
+def test_more_rows_than_lines_that_look_different_are_refused(tmp_path):
+    folders = [write(tmp_path / f"{i}", objective=f"o{i}") for i in range(37)]
+    draw_table(table(*folders[:36]))
+    with pytest.raises(UserError, match=r"37 rows to draw, and only 36 lines look different"):
+        draw_table(table(*folders))

@@ -169,7 +169,9 @@ def describe_difficulty(run: Run) -> str:
     easy, hard = order[0], order[-1]
     if easy == hard:
         solved = f"at {run.facts.depth_name} {percent(table['solved'][easy])} are solved"
-        return f"The puzzles are about equally hard ({_ratings(run, table, easy)}); {solved}."
+        same = table["rating_low"][easy] == table["rating_high"][easy]
+        how = "equally hard" if same else "one group"  # of a version that made no second one
+        return f"The puzzles are {how} ({_ratings(run, table, easy)}); {solved}."
     return (
         f"At {run.facts.depth_name} {percent(table['solved'][easy])} of the easiest puzzles are "
         f"solved ({_ratings(run, table, easy)}), {percent(table['solved'][hard])} of the hardest "

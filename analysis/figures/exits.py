@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
-from pir.analysis.figures.layout import percent_axis, rows
+from pir.analysis.figures.layout import LINE_INCHES, across, legend_below, percent_axis, rows
 from pir.analysis.figures.style import COLOURS, INK, MUTED
 from pir.analysis.reading.groups import Group, group_by_seed
 from pir.analysis.reading.runs import EXITS, Run, Table
@@ -41,18 +41,29 @@ def draw_exits(runs: Sequence[Run]) -> Figure:
     the legend says where they are.
     """
     groups = group_by_seed(runs)
-    return rows(_paint, groups, [group.label for group in groups], [3.8] * len(groups))
+    heights = [3.8 + _narrow() * LINE_INCHES * (len(_rules(group)) + 2) for group in groups]
+    return rows(_paint, groups, [group.label for group in groups], heights)
+
+
+def _narrow() -> bool:
+    """Says whether the legend has no room beside the panel."""
+    return across(2) < 2
+
+
+def _rules(group: Group) -> dict[str, list[Table]]:
+    """Returns the rows of every rule, a table per run that has it; those of every figure last."""
+    tables = [run.required(EXITS) for run in group.runs]
+    found = dict.fromkeys(rule for table in tables for rule in table.distinct("rule"))
+    rules = sorted(found, key=lambda rule: (rule == FIXED, rule == ORACLE))
+    return {
+        rule: [part for table in tables if len(part := table.where(table["rule"] == rule))]
+        for rule in rules
+    }
 
 
 def _paint(figure: SubFigure, group: Group) -> None:
-    tables = [run.required(EXITS) for run in group.runs]
     axis = figure.subplots()
-    found = dict.fromkeys(rule for table in tables for rule in table.distinct("rule"))
-    rules = [rule for rule in found if rule not in (FIXED, ORACLE)]
-    for rule in [*rules, ORACLE, FIXED]:
-        parts = [part for table in tables if len(part := table.where(table["rule"] == rule))]
-        if not parts:
-            continue
+    for rule, parts in _rules(group).items():
         style = rule_style(rule)
         passes, solved = mean_line([_line(part) for part in parts])
         style |= {"marker": ""} if len(passes) > MARKED else {}
@@ -69,7 +80,10 @@ def _paint(figure: SubFigure, group: Group) -> None:
     axis.set_xlabel("forward passes per puzzle, mean")
     percent_axis(axis, "solved (verifier)")
     title = "stars, chosen on validation:\nsolved in so many passes"
-    figure.legend(loc="outside right center", title=title, alignment="left")
+    if _narrow():
+        legend_below(figure, 1, title=title)
+    else:
+        figure.legend(loc="outside right center", title=title, alignment="left")
 
 
 def _line(table: Table) -> Line:

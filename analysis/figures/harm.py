@@ -51,6 +51,10 @@ NAMES = {
 }
 
 
+TOO_FEW = "too few such steps to tell"
+"""What an empty panel says."""
+
+
 def areas(run: Run, ahead: int, event: str = "harms") -> dict[str, list[Area]]:
     """Returns how well each statistic of a step tells an event `ahead` steps later, step by step.
 
@@ -89,14 +93,15 @@ def draw_harm(figure: SubFigure, run: Run) -> None:
 def _draw_areas(axis: Axes, run: Run, ahead: int, event: str) -> None:
     colours = dict(zip(SIGNS, COLOURS, strict=False))
     axis.axhline(0.5, color=MUTED, linewidth=0.8, linestyle=":")
-    last = 1
-    for name, each in areas(run, ahead, event).items():
+    found = areas(run, ahead, event)
+    for name, each in found.items():
         steps = np.arange(1, len(each) + 1)
-        last = len(each)
         area, low, high = np.array(each).T
         axis.plot(steps, area, color=colours[name], marker="o", markersize=3, label=NAMES[name])
         axis.fill_between(steps, low, high, color=colours[name], alpha=0.15, linewidth=0)
-    step_axis(axis, last, run.facts.trained_steps)
+    if not found:
+        axis.text(0.5, 0.75, TOO_FEW, ha="center", transform=axis.transAxes, color=MUTED)
+    step_axis(axis, max(1, run.facts.improvement_steps - ahead), run.facts.trained_steps)
     axis.set_ylim(0, 1)
 
 

@@ -120,7 +120,7 @@ KINDS = {
         "What tells that a step harms",
         harm.draw_harm,
         harm.describe_harm,
-        (FACTS, STEPS),
+        (FACTS, STEPS, CELLS),  # it reads no cells, but without labels there are none, and no harm
     ),
     "guidance": Kind(
         "Guidance of the policy",

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from pir.analysis.figures.layout import (
     down,
+    legend_below,
     one_row_per_run,
     percent_axis,
     side_by_side,
@@ -86,7 +87,8 @@ def _draw_paths(figure: SubFigure, run: Run) -> None:
     paths.set_ylabel(f"component 2 ({percent(shares[1], 0)})")
     _distances(distances, latents, solved)
     step_axis(distances, latents.shape[1] - 1, run.facts.trained_steps)
-    figure.legend(*distances.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    handles, names = distances.get_legend_handles_labels()
+    legend_below(figure, 2, handles=handles, labels=names)
 
 
 def relative_moves(latents: np.ndarray) -> np.ndarray:

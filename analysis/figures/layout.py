@@ -21,6 +21,12 @@ PANEL_INCHES = 2.6
 CHARACTERS = 14
 """Characters of small text in an inch."""
 
+TICKS = 14
+"""Characters of a panel's width that the numbers of its y axis take."""
+
+HANDLE = 6
+"""Characters of text that the line before a name of a legend takes the place of."""
+
 LINE_INCHES = 0.19
 """Height of a line of a legend."""
 
@@ -29,6 +35,12 @@ TITLE: dict[str, Any] = {"fontsize": 11, "weight": "bold"}
 
 BROKEN = 0.5
 """Shares that are all above this are drawn on an axis that does not begin at 0, and says so."""
+
+DASHES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+"""How lines of one colour are told apart, with their marks."""
+
+LINES = len(COLOURS) * len(DASHES)
+"""How many lines look different from one another."""
 
 Item = TypeVar("Item")
 
@@ -49,6 +61,11 @@ def across(panels: int) -> int:
 def down(panels: int) -> int:
     """Returns how many of them stand under each other."""
     return math.ceil(panels / across(panels))
+
+
+def fitting(text: str, panels: int) -> str:
+    """Breaks the label of an x axis into lines that fit under one of some panels."""
+    return textwrap.fill(text, int(CHARACTERS * width() / across(panels)) - TICKS)
 
 
 def side_by_side(figure: SubFigure | Figure, panels: int, **options: Any) -> list[Any]:
@@ -104,7 +121,8 @@ def step_axis(axis: Axes, last: int, trained: int | None, first: int = 1) -> Non
     if trained is not None:
         axis.axvspan(0.5, trained + 0.5, color=INK, alpha=0.06, linewidth=0)
     axis.set_xlim(first - 0.5, last + 0.5)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # with a single step there is one whole number to write, and two would be no steps
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.set_xlabel("improvement step k")
 
 
@@ -145,8 +163,8 @@ def plain_ticks(axis: Axes) -> None:
 
 def line_style(index: int) -> dict[str, Any]:
     """Returns how to draw the line of a group: colours, then dashes and marks tell them apart."""
-    colour, again = COLOURS[index % len(COLOURS)], index // len(COLOURS) % 4
-    line, mark = ("-", "--", ":", "-.")[again], "os^D"[again]
+    colour, again = COLOURS[index % len(COLOURS)], index // len(COLOURS) % len(DASHES)
+    line, mark = DASHES[again]
     return {"color": colour, "linestyle": line, "marker": mark, "markersize": 3}
 
 
@@ -157,9 +175,13 @@ def step_colours(count: int) -> np.ndarray:
 
 def legend_below(figure: SubFigure | Figure, columns: int, **options: object) -> None:
     """Puts the legend of all axes under them, in so many columns or fewer in a narrow figure."""
-    title = options.pop("title", None)
-    if isinstance(title, str):
-        options["title"] = textwrap.fill(title, int(CHARACTERS * width()))
-    fitting = max(1, round(columns * min(1.0, width() / WIDTH)))
-    legend = figure.legend(loc="outside lower center", ncols=fitting, **options)
+    columns = max(1, round(columns * min(1.0, width() / WIDTH)))
+    legend = figure.legend(loc="outside lower center", ncols=columns, **options)
     legend.get_title().set(color=MUTED, fontsize=9)
+    room = int(CHARACTERS * width())
+    for text, most in (
+        (legend.get_title(), room),
+        *((t, room - HANDLE) for t in legend.get_texts()),
+    ):
+        lines = text.get_text().splitlines()
+        text.set_text("\n".join(textwrap.fill(line, most) for line in lines))

@@ -30,7 +30,8 @@ class Curve:
 
     Attributes:
         group: the runs.
-        passes: forward passes of training at the evaluations that all of them made, shape (E,).
+        passes: forward passes of training at the evaluations that all of them made, mean over
+            seeds, shape (E,).
         solved: the share solved there, of shape (seeds, E).
     """
 
@@ -61,7 +62,8 @@ def training_curve(group: Group) -> Curve:
         raise UserError(f"{group.label}: no step of training at which all its runs were evaluated")
     at = np.array(sorted(shared))
     solved = [table["solved"][np.isin(table["optimizer_step"], at)] for table in tables]
-    return Curve(group, _passes(group.runs[0], at), np.stack(solved))
+    passes = np.mean([_passes(run, at) for run in group.runs], 0)
+    return Curve(group, passes, np.stack(solved))
 
 
 def _passes(run: Run, optimizer_steps: np.ndarray) -> np.ndarray:

@@ -170,7 +170,8 @@ def draw_sharing(figure: SubFigure, shared: Sharing, trained: int) -> None:
 
 def _scores(capture: np.ndarray, score: float) -> str:
     shared = percent(mean_off_diagonal(capture), 0)
-    return f"shared {shared}, silhouette {_decimal(score)}"
+    apart = " " if across(3) == 3 else "\n"  # in a narrow figure one line would be too long
+    return f"shared {shared},{apart}silhouette {_decimal(score)}"
 
 
 def _decimal(value: float) -> str:

@@ -5,7 +5,13 @@ import math
 import numpy as np
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
-from pir.analysis.figures.layout import one_row_per_run, percent_axis, step_axis, width
+from pir.analysis.figures.layout import (
+    legend_below,
+    one_row_per_run,
+    percent_axis,
+    step_axis,
+    width,
+)
 from pir.analysis.figures.style import FAILED, INK, MUTED, SOLVED
 from pir.analysis.reading.runs import PER_OUTCOME, PER_STEP, Run
 from pir.analysis.words import label, listed, number, scale
@@ -67,7 +73,9 @@ def draw_statistics(figure: SubFigure, run: Run) -> None:
         axis.set_axis_off()
     for axis in axes[max(0, len(statistics) - columns) : len(statistics)]:
         axis.set_xlabel("improvement step k", fontsize=8)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    handles, names = axes[0].get_legend_handles_labels()
+    if handles:
+        legend_below(figure, 3, handles=handles, labels=names)
 
 
 def describe_statistics(run: Run) -> str:

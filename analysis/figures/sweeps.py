@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from pir.analysis.figures.layout import (
+    fitting,
     legend_below,
     one_row_per_run,
     percent_axis,
@@ -13,6 +14,9 @@ from pir.analysis.figures.layout import (
 from pir.analysis.figures.style import INK, MUTED
 from pir.analysis.reading.runs import GUIDANCE, OPTIMALITY, STEP_SIZE, Run, Table
 from pir.analysis.words import number, percent
+
+STEP_SIZES = ("step_size", "step size")
+"""The column of step sizes, and what texts call one."""
 
 NAMED = 9
 """Of very many lines so many are named."""
@@ -41,8 +45,9 @@ def draw_guidance(figure: SubFigure, run: Run) -> None:
         _lines_per_step(axes[-1], tokens, "w", "solved", run, band=True)
         axes[-1].set_title("from any to good answers")
         percent_axis(axes[-1], "solved (verifier)")
+    name = "guidance w (0: before the step, 1: after it)"
     for axis in axes:
-        axis.set_xlabel("guidance w (0: before the step, 1: after it)")
+        axis.set_xlabel(fitting(name, len(axes)))
     step_legend(figure, axes[0])
 
 
@@ -53,7 +58,9 @@ def draw_step_size(figure: SubFigure, run: Run) -> None:
     axes = side_by_side(figure, 2, sharex=True, sharey=True)
     _lines_per_step(axes[0], table, "step_size", "solved", run, band=True)
     _lines_per_step(axes[1], table, "step_size", "probe_solved", run)
-    for axis, title in zip(axes, ("every step scaled", "only step k scaled"), strict=True):
+    after = run.facts.damping_after
+    every = f"every step after step {after} scaled" if after else "every step scaled"
+    for axis, title in zip(axes, (every, "only step k scaled"), strict=True):
         axis.set_title(title)
         axis.set_xlabel("step size (1: as trained)")
     percent_axis(axes[0], "solved (verifier)", axes[1])
@@ -93,28 +100,43 @@ def step_legend(figure: SubFigure, axis: Axes) -> None:
 
 def describe_guidance(run: Run) -> str:
     """Says which guidance solves most at the trained depth, and whether that is more than noise."""
-    return _best_of_sweep(run, GUIDANCE, "w", "guidance w")
+    table = run.at_trained_depth(run.required(GUIDANCE))
+    return _best_of_sweep(table, _at_depth(run), "w", "guidance w")
 
 
 def describe_step_size(run: Run) -> str:
-    """Says which step size solves most at the trained depth."""
-    return _best_of_sweep(run, STEP_SIZE, "step_size", "step size")
+    """Says which step size solves most: at the trained depth, or at the last step.
+
+    At the last step if `eval.damping_after` leaves every step up to the trained depth whole.
+    """
+    table, after = run.required(STEP_SIZE), run.facts.damping_after
+    if not after:
+        return _best_of_sweep(run.at_trained_depth(table), _at_depth(run), *STEP_SIZES)
+    depth, last = run.facts.depth, int(table["k"].max())
+    if last <= after:
+        return f"No step is scaled: there are {last}, and scaling begins after step {after}."
+    step = depth if depth > after else last
+    where = f"With steps after step {after} scaled, at step {step}"
+    return _best_of_sweep(table.where(table["k"] == step), where, *STEP_SIZES)
 
 
-def _best_of_sweep(run: Run, file: str, x: str, name: str) -> str:
-    table = run.at_trained_depth(run.required(file))
+def _at_depth(run: Run) -> str:
+    return f"At {run.facts.depth_name}" + (f" (step {run.facts.depth})" if run.facts.deep else "")
+
+
+def _best_of_sweep(table: Table, where: str, x: str, name: str) -> str:
+    """Compares what solves most with what was trained, after one step."""
     best, plain = int(np.argmax(table["solved"])), int(np.argmin(np.abs(table[x] - 1)))
     values, solved = table[x], table["solved"]
-    start = f"At {run.facts.depth_name} " + (f"(step {run.facts.depth}) " if run.facts.deep else "")
     as_trained = f"{name} {number(values[plain])}"
     if solved[best] <= solved[plain]:
         return (
-            f"{start}no {name} of {number(values.min())} to {number(values.max())} solves more "
+            f"{where} no {name} of {number(values.min())} to {number(values.max())} solves more "
             f"than {as_trained} ({percent(solved[plain])})."
         )
     inside = table["solved_low"][best] <= solved[plain]
     return (
-        f"{start}{name} {number(values[best])} solves {percent(solved[best])}, {as_trained} "
+        f"{where} {name} {number(values[best])} solves {percent(solved[best])}, {as_trained} "
         f"{percent(solved[plain])}, which lies {'inside' if inside else 'outside'} the interval "
         f"of the former ({percent(table['solved_low'][best])} to "
         f"{percent(table['solved_high'][best])})."

@@ -1,5 +1,6 @@
 """Figures of what each step gains and wastes: waterfall, dead compute, margin-KL plane."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from pir.analysis.figures.layout import (
     across,
+    fitting,
     legend_below,
     one_row_per_run,
     plain_ticks,
@@ -19,7 +21,7 @@ from pir.analysis.figures.layout import (
 )
 from pir.analysis.figures.style import COLOURS, GAIN, INK, LOSS, MUTED
 from pir.analysis.reading.runs import CELLS, IMPROVEMENT, PER_OUTCOME, PER_STEP, Run, Table
-from pir.analysis.words import label, listed, number, percent, steps
+from pir.analysis.words import EXACT, label, listed, number, percent, steps
 
 MOSTLY_DEAD = 0.9
 """Share of puzzles from which on a sentence calls a step dead."""
@@ -102,9 +104,11 @@ def describe_waterfall(run: Run) -> str:
     while first_dead > 0 and dead[first_dead - 1] >= MOSTLY_DEAD:
         first_dead -= 1
     if first_dead < len(dead):
-        verb = "is dead for" if first_dead + 1 == len(dead) else "are dead for at least"
-        text += f"; {steps(first_dead + 1, len(dead))} {verb} "
-        text += f"{percent(dead[first_dead:].min())} of puzzles"
+        one, least = first_dead + 1 == len(dead), float(dead[first_dead:].min())
+        if not one:
+            least = math.floor(1000 * (least + EXACT)) / 1000  # rounded up it were no least
+        text += f"; {steps(first_dead + 1, len(dead))} "
+        text += f"{'is dead for' if one else 'are dead for at least'} {percent(least)} of puzzles"
     else:
         text += f"; the last step is dead for {percent(dead[-1], 0)} of puzzles"
     return text + "."
@@ -121,12 +125,12 @@ def draw_dead_compute(figure: SubFigure, run: Run) -> None:
     extent = (0.0, float(count), 0.5, last + 0.5)
     puzzles.imshow(colours[kinds.T], extent=extent, origin="lower", aspect="auto",
                    interpolation="nearest")  # fmt: skip
-    puzzles.set_xlabel(f"{count:,} puzzles, easiest to hardest ({rating_name})")
+    puzzles.set_xlabel(fitting(f"{count:,} puzzles, easiest to hardest ({rating_name})", 2))
     for axis in (training, puzzles):
         axis.grid(visible=False)
         axis.axhline(run.facts.trained_steps + 0.5, color=INK, linewidth=1, linestyle="--")
     training.set_ylim(0.5, last + 0.5)
-    training.yaxis.set_major_locator(MaxNLocator(integer=True))
+    training.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     training.set_ylabel("improvement step k\n(dashed: trained depth)")
     present = np.unique(kinds)
     handles = [Patch(color=colours[i], label=list(STEP_KINDS)[i]) for i in present]

@@ -19,6 +19,9 @@ BUDGETS_SHOWN = 5
 TEXT_WIDTH = 80
 """Characters of a line of text."""
 
+VALUE_WIDTH = 10
+"""Characters of a number with the gap before it."""
+
 NAME_WIDTH = 30
 """Characters before the numbers; longer names go on in the next line."""
 
@@ -50,6 +53,8 @@ def _scope(change: Difference) -> str:
                 f" With so few this test cannot give a p below {change.smallest_p:.2g}: "
                 "more seeds are needed to tell."
             )
+        if change.other_puzzles:
+            text += " The groups were evaluated on different puzzles, which may differ in hardness."
         return text
     if change.paired:
         text = f"Interval and test are over the same {first:,} puzzles, paired."
@@ -81,15 +86,17 @@ def as_text(result: Comparison) -> str:
                 ("  to", change.high),
             )
         ]
-    width = min(NAME_WIDTH, max(len(name) for name, _ in rows))
-    lines = [f"{statistic.name} ({statistic.unit}): {statistic.meaning}", ""]
+    room = TEXT_WIDTH - VALUE_WIDTH * len(shown)
+    width = min(NAME_WIDTH, room, max(len(name) for name, _ in rows))
+    lines = textwrap.wrap(f"{statistic.name} ({statistic.unit}): {statistic.meaning}", TEXT_WIDTH)
     count = result.sides[0].count
     if count is not None:
-        lines.insert(1, f"on the first {count:,} puzzles of each evaluation, which they share")
+        lines.append(f"on the first {count:,} puzzles of each evaluation, which they share")
+    lines.append("")
     for name, values in rows:
         indent = " " * (len(name) - len(name.lstrip()))
         first, *more = textwrap.wrap(name, width, initial_indent=indent, subsequent_indent="  ")
-        lines += [f"{first:<{width}}" + "".join(f"{v:>10}" for v in values), *more]
+        lines += [f"{first:<{width}}" + "".join(f"{v:>{VALUE_WIDTH}}" for v in values), *more]
     steps = [
         f"{side.group.label} at step {side.step(result.budgets[common]) + 1}"
         for side in result.sides

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from pir.analysis.figures.layout import (
     LINE_INCHES,
+    LINES,
     TITLE,
     legend_below,
     line_style,
@@ -48,11 +49,17 @@ def draw_table(table: RunTable) -> Figure:
     The legend has one row per line, its names broken where they are long.
 
     Raises:
-        UserError: if no cell has a mean: of minutes there is none where a run came to no share.
+        UserError: if no cell has a mean: of minutes there is none where a run came to no share; or
+            if there are more rows than lines that look different.
     """
     if all(cell.mean is None for cell in table.cells.values()):
         raise UserError(
             f"metric={table.metric}: no cell has a mean to draw; out=FILE.md writes what there is"
+        )
+    if len(table.rows) > LINES:
+        raise UserError(
+            f"out=: {len(table.rows)} rows to draw, and only {LINES} lines look different: name "
+            "fewer runs in runs=, or write out=FILE.md"
         )
     keys = list(table.columns[0])
     panels: dict[str, list[int]] = {}
@@ -135,6 +142,7 @@ def _places(axis: Axes, values: Sequence[str], numeric: bool, room: int) -> list
             axis.set_xscale("log")
     else:
         places = [float(at) for at in range(len(values))]
+        axis.set_xlim(-0.5, len(values) - 0.5)  # of every value, also where nothing is drawn
     ticks = [label(value) for value in values]
     axis.set_xticks(places, ticks)
     if sum(map(len, ticks)) > room:

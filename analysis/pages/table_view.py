@@ -29,6 +29,9 @@ WIDTH = 80
 WIDEST = 30
 """Characters of the first column; longer names go on in the next line."""
 
+NARROWEST = 8
+"""Characters of the other columns, however few the terminal has."""
+
 GAP = "  "
 
 
@@ -42,7 +45,8 @@ def as_text(table: RunTable, command: str, width: int = WIDTH) -> str:
     """
     grid = _grid(table, str, lambda best: f"{best} *")
     first = min(WIDEST, max(len(row[0]) for row in grid))
-    others = [min(width - first - 2, max(map(len, c))) for c in [*zip(*grid, strict=True)][1:]]
+    room = max(NARROWEST, width - first - len(GAP))
+    others = [min(room, max(map(len, c))) for c in [*zip(*grid, strict=True)][1:]]
     blocks: list[list[int]] = []
     for at, size in enumerate(others):
         taken = first + sum(others[i] + len(GAP) for i in (blocks[-1] if blocks else []))
@@ -202,11 +206,10 @@ def row_names(table: RunTable, code: Mark = str) -> list[str]:
     """
     if table.labels is not None:
         return [*table.labels]
-    further = table.shown[len(table.keys) :]
-    short = short_keys(further)
+    short = short_keys(table.shown[len(table.keys) :])
     names = []
-    for row in table.rows:
-        given = {key: row[key] for key in further if row.get(key, NONE) != NONE}
+    for row, further in zip(table.rows, table.further, strict=True):
+        given = {key: value for key, value in further.items() if value != NONE}
         parts = [v if _is_choice(key) else code(f"{short[key]}={v}") for key, v in given.items()]
         names.append(", ".join([*(row[key] for key in table.keys), *parts]))
     return names
@@ -262,7 +265,7 @@ def _between(span: Span | None, write: Callable[[float], str]) -> str:
     if span is None:
         return NONE
     low, high = map(write, span)
-    return low if span[0] == span[1] else f"{low} to {high}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _code(text: str) -> str:

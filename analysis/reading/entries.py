@@ -6,8 +6,8 @@ from typing import Any
 from pir.analysis.reading.hardware import short_hardware
 from pir.analysis.reading.minutes import MINUTES, SHARE, time_to_share
 from pir.analysis.reading.runs import FACTS, IMPROVEMENT, INFO, SUMMARY, TIMING, Run
-from pir.analysis.reading.settings import INIT, RunSettings, flat, text_of
-from pir.analysis.words import plain
+from pir.analysis.reading.settings import INIT, PACKS, RunSettings, flat, text_of
+from pir.analysis.words import NONE, plain
 
 from pir.checks import suggest
 from pir.errors import UserError
@@ -107,6 +107,19 @@ class Entry(RunSettings):
 def alone(entries: Sequence[Entry]) -> set[str]:
     """Returns what makes a difference by itself: where the metric is a time, the hardware too."""
     return {INIT, HARDWARE} if any(entry.timed for entry in entries) else {INIT}
+
+
+def given_value(entry: Entry, key: str, cell: Sequence[Entry]) -> str:
+    """Returns the value of a setting that a user gave; a dash if it is what runs have without."""
+    if key in PACKS:
+        return entry.at([key])[0] if key in (entry.run.typed or {}) else NONE
+    if "." not in key:
+        return entry.at([key])[0]
+    if not entry.names(key):
+        return NONE
+    value = entry.varied(key)
+    defaults = {other.at([key])[0] for other in cell if not other.names(key)}
+    return NONE if value in defaults else value
 
 
 Groups = dict[tuple[str, ...], list[Entry]]

@@ -10,6 +10,7 @@ from pir.analysis.reading.settings import (
     BUDGETS,
     FREE,
     INIT,
+    PACKS,
     RunSettings,
     fewest,
     short_keys,
@@ -35,7 +36,7 @@ def group_by_seed(runs: Sequence[Run]) -> list[Group]:
     """Puts runs together that differ in their seed only, in the order given.
 
     Where and how fast they ran is free to differ, and so is a budget that grew when a run was
-    resumed.
+    resumed, and by which recipe settings became what they are.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -43,7 +44,7 @@ def group_by_seed(runs: Sequence[Run]) -> list[Group]:
         config = {
             key: own.varied(key)
             for key in sorted({*own.settings, *BUDGETS})
-            if key not in FREE and not key.startswith("logger.")
+            if key not in (*FREE, *PACKS) and not key.startswith("logger.")
         }
         key = json.dumps([config, run.facts.conditions])
         seed = run.config.get("seed")

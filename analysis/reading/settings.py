@@ -33,8 +33,8 @@ BUDGETS = ("trainer.max_optimizer_steps", "trainer.max_forward_passes", "trainer
 """Settings that change when a run is resumed: what its first command says is what was varied."""
 
 
-PACKS = ("experiment", "recipe", "recipe_pair")
-"""Choices that set what is not their own; the last two follow env and model where none is named."""
+PACKS = ("experiment", "recipe", "recipe_pair", "recipe_objective")
+"""Choices that set what is not their own; recipes follow env, model and objective if not named."""
 
 
 class RunSettings:

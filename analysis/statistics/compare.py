@@ -118,6 +118,14 @@ class Difference:
     p: float
 
     @property
+    def other_puzzles(self) -> bool:
+        """Whether the groups are known to have been evaluated on different puzzles."""
+        sides = (self.first, self.second)
+        if not all(run.has(PER_PUZZLE) for side in sides for run in side.group.runs):
+            return False
+        return self.first.puzzles is None or self.first.puzzles != self.second.puzzles
+
+    @property
     def smallest_p(self) -> float:
         """The smallest p-value that the test could have given."""
         return smallest_p(*self.units) if self.over == "seeds" else 0.0

@@ -7,7 +7,7 @@ runs where others of the cell never came to the share.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -17,6 +17,7 @@ from pir.analysis.reading.entries import (
     Groups,
     Span,
     alone,
+    given_value,
     grouped,
     refuse_same_seed,
     refuse_unknown_metric,
@@ -24,7 +25,7 @@ from pir.analysis.reading.entries import (
 )
 from pir.analysis.reading.minutes import MINUTES, SHARE, TimeToShare, refuse_share
 from pir.analysis.reading.runs import Run
-from pir.analysis.reading.settings import BUDGETS, PACKS, differing, fewest, varied_by_users
+from pir.analysis.reading.settings import BUDGETS, differing, fewest, varied_by_users
 from pir.analysis.statistics.budgets import unequal
 from pir.analysis.words import NONE, are_numbers, plain
 
@@ -44,6 +45,12 @@ COSTS = (
 """Metrics of which less is better."""
 
 Settings = dict[str, str]
+
+Place = tuple[int, int]
+"""Row and column."""
+
+ColumnOf = Callable[[Entry], Sequence[Entry]]
+"""Finds the runs of the column that a run stands in."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +93,22 @@ class Cell:
 
     @cached_property
     def interval(self) -> Span | None:
-        """Student's over seeds, or of one seed Wilson's over puzzles, where its summary has it."""
-        if self.unreached:
+        """Student's over seeds, or of one seed Wilson's over puzzles, where its summary has it.
+
+        Seeds that are all alike have none: that they do not differ says nothing of others.
+        """
+        if self.unreached or (len(self.values) > 1 and len({*self.values}) == 1):
             return None
         if len(self.values) < 2:
             return next((e.interval for e in self.entries if e.value is not None), None)
         low, high = student_interval(self.values)
         return max(low, self.limits[0]), min(high, self.limits[1])
+
+    @property
+    def extent(self) -> Span | None:
+        """What decides a tie: the interval, or of seeds that are all alike their value."""
+        alike = self.interval is None and self.mean is not None and len(self.values) > 1
+        return (self.values[0], self.values[0]) if alike else self.interval
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,9 @@ class RunTable:
         columns: the settings of every column.
         cells: by index of row and column; where there are no runs there is none.
         entries: all runs.
-        differing: settings in which runs of a column differ and which no row names.
+        further: what names every row beside the settings asked for; a dash is what runs have
+            without, and what a row has several of is not there.
+        differing: settings in which runs of a column differ though their rows are named alike.
         mixed: settings in which runs of a cell differ, though no command names them.
         wanted: the share to reach, where the metric is the minutes to it.
         labels: what the user calls the rows; None for their settings.
@@ -117,8 +135,9 @@ class RunTable:
     keys: tuple[str, ...]
     rows: list[Settings]
     columns: list[Settings]
-    cells: dict[tuple[int, int], Cell]
+    cells: dict[Place, Cell]
     entries: list[Entry]
+    further: list[Settings]
     differing: list[str]
     mixed: list[str]
     wanted: float = SHARE
@@ -138,21 +157,26 @@ class RunTable:
     def is_best(self, row: int, column: int) -> bool:
         """Says whether no other mean of the column is better, and there is another.
 
-        Minutes are compared on the same puzzles only.
+        A column of several puzzles has no best: one may be easier than another.
         """
-        if self.timed and any(key.split(".")[0] == "env" for key in differing(self._of(column))):
+        if column in self._of_several_puzzles:
             return False
         means = {i: cell.mean for (i, j), cell in self.cells.items() if j == column}
         known = [mean for mean in means.values() if mean is not None]
         best = min if _name(self.metric) in COSTS else max
         return len(known) > 1 and means.get(row) == best(known)
 
+    @cached_property
+    def _of_several_puzzles(self) -> set[int]:
+        apart = {j: differing(self._of(j)) for j in range(len(self.columns))}
+        return {j for j, keys in apart.items() if any(key.split(".")[0] == "env" for key in keys)}
+
     def is_tie(self, row: int, column: int) -> bool:
         """Says whether a mean that is not the best has an interval that overlaps the best one's."""
         if self.is_best(row, column):
             return False
         best = (c for (i, j), c in self.cells.items() if j == column and self.is_best(i, j))
-        own, theirs = self.cells[row, column].interval, next((c.interval for c in best), None)
+        own, theirs = self.cells[row, column].extent, next((c.extent for c in best), None)
         return own is not None and theirs is not None and _overlap(own, theirs)
 
     @property
@@ -230,6 +254,10 @@ def make_table(
             refuse_same_seed(cell)
             cells[i, list(across).index(at)] = Cell(cell, limits)
     named = shown_keys([settings for settings, _ in parted], tuple(rows))
+    further = [
+        _told(*row, rows, named[len(rows) :], lambda entry: across[entry.at(columns)])
+        for row in parted
+    ]
     apart = _differing_within(across.values())
     mixed = _differing_within(cell.entries for cell in cells.values())
     return RunTable(
@@ -239,7 +267,8 @@ def make_table(
         [dict(zip(columns, at, strict=True)) for at in across],
         cells,
         entries,
-        [key for key in apart if key not in mixed and not {key, key.split(".")[0]} & {*named}],
+        further,
+        [key for key in apart if key not in mixed and not _is_told(key, rows, further, cells)],
         mixed,
         share,
     )
@@ -257,6 +286,45 @@ def shown_keys(rows: Sequence[Settings], asked: Sequence[str]) -> list[str]:
         groups.setdefault(tuple(row[key] for key in asked), []).append(row)
     needed = {key for group in groups.values() for key in fewest(group, further)}
     return [*asked, *(key for key in further if key in needed)]
+
+
+def _told(
+    settings: Settings,
+    members: Sequence[Entry],
+    asked: Sequence[str],
+    keys: Sequence[str],
+    column_of: ColumnOf,
+) -> Settings:
+    """Returns the settings that name a row beside those asked for, a dash for what none gave it.
+
+    Of a setting that parted other rows only, it is the value that its runs were given too (by more
+    than a choice that stands in the name); if they were given several, it is not there.
+    """
+    told = {}
+    for key in keys:
+        by_choice = key.split(".")[0] in asked
+        givers = [e for e in members if not by_choice or key in (e.run.typed or {})]
+        given = {given_value(entry, key, column_of(entry)) for entry in givers} - {NONE}
+        if key in settings or len(given) < 2:
+            told[key] = settings.get(key) or next(iter(given), NONE)
+    return told
+
+
+def _is_told(
+    key: str, asked: Sequence[str], further: Sequence[Settings], cells: Mapping[Place, Cell]
+) -> bool:
+    """Says whether names of rows tell a setting: rows of a column named alike have it alike."""
+    choice = key.split(".")[0]
+    if {key, choice} & {*asked}:
+        return True
+    name = choice if any(choice in row for row in further) else key
+    values: dict[tuple[int, str], set[str]] = {}
+    for (i, j), cell in cells.items():
+        if name not in further[i]:
+            return False
+        found = {entry.varied(name) for entry in cell.entries if entry.has(name)}
+        values.setdefault((j, further[i][name]), set()).update(found)
+    return all(len(found) < 2 for found in values.values())
 
 
 def _differing_within(groups: Iterable[Sequence[Entry]]) -> list[str]:
@@ -295,26 +363,15 @@ def _further(
     groups: Groups = {}
     for cell in cells:
         for entry in cell:
-            at = tuple(_given(entry, key, cell) if varied else entry.at([key])[0] for key in keys)
+            at = tuple(
+                given_value(entry, key, cell) if varied else entry.at([key])[0] for key in keys
+            )
             groups.setdefault(at, []).append(entry)
     return [
         row
         for at, group in _ordered(groups).items()
         for row in _further(settings | dict(zip(keys, at, strict=True)), group, columns)
     ]
-
-
-def _given(entry: Entry, key: str, cell: Sequence[Entry]) -> str:
-    """Returns the value of a setting that a user gave; a dash if it is what runs have without."""
-    if key in PACKS:
-        return entry.at([key])[0] if key in (entry.run.typed or {}) else NONE
-    if "." not in key:
-        return entry.at([key])[0]
-    if not entry.names(key):
-        return NONE
-    value = entry.varied(key)
-    defaults = {other.at([key])[0] for other in cell if not other.names(key)}
-    return NONE if value in defaults else value
 
 
 def _ordered(groups: Groups) -> Groups:

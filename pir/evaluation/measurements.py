@@ -76,8 +76,11 @@ def strata(run: Pass) -> Measured:
     """Every step of puzzles that are about equally hard, from the easiest on."""
     rating = run.rating.double()
     quantiles = rating.quantile(torch.linspace(0, 1, STRATA + 1).double())
-    edges = torch.tensor(sorted(set(quantiles[1:-1].tolist())), dtype=torch.float64)
-    group = torch.bucketize(rating, edges, right=True)
+    easiest = float(rating.min())
+    edges = sorted({edge for edge in quantiles[1:-1].tolist() if edge > easiest})
+    if not edges:  # most puzzles are the easiest there are: all harder ones are a group
+        edges = sorted({value for value in rating.tolist() if value > easiest})[:1]
+    group = torch.bucketize(rating, torch.tensor(edges, dtype=torch.float64), right=True)
     rows = []
     for stratum, index in enumerate(sorted(set(group.tolist())), start=1):
         inside = group == index

@@ -104,8 +104,9 @@ def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = N
     if not patterns.strip():
         raise UserError(f"runs={patterns!r}: names no folder")
     found: dict[Path, None] = {}
-    for pattern in [patterns] if Path(patterns).exists() else patterns.split():
-        found_by = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
+    # a list of many folders is too long for a path, which Path.exists does not take for an answer
+    for pattern in [patterns] if os.path.exists(patterns) else patterns.split():
+        found_by = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
         places = [place for match in found_by for place in _jobs(Path(match))]
         folders = (RunFolder(place, evaluation) for place in places)
         runs = [run for run in folders if run.config.is_file() or run.exported]
