@@ -89,6 +89,9 @@ def test_the_user_begins_with_another_run(pir_here, tmp_path, finished_run):
     assert "fresh" not in done.stderr
     none = tmp_path / "none"
     done = pir_here("train", f"init={none}", f"run={tmp_path / 'b'}", *words, code=2)
+    assert f"init={none}: there is no such folder" in done.stderr
+    none.mkdir()
+    done = pir_here("train", f"init={none}", f"run={tmp_path / 'b'}", *words, code=2)
     assert f"init={none}: holds no trained weights" in done.stderr
     assert not (tmp_path / "b").exists()
 

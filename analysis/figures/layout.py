@@ -121,7 +121,7 @@ def step_axis(axis: Axes, last: int, trained: int | None, first: int = 1) -> Non
     if trained is not None:
         axis.axvspan(0.5, trained + 0.5, color=INK, alpha=0.06, linewidth=0)
     axis.set_xlim(first - 0.5, last + 0.5)
-    # with a single step there is one whole number to write, and two would be no steps
+    # one step has one tick: two would not be whole numbers
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.set_xlabel("improvement step k")
 
