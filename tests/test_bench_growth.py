@@ -8,7 +8,8 @@ import torch
 
 from pir.bench import growth
 from pir.cli.main import main
-from pir.system.memory import PeakMemory
+from pir.system.device import prepare_cpu
+from pir.system.memory import PeakMemory, memory_in_use
 
 
 def rows(sizes, cost):
@@ -72,3 +73,13 @@ def test_every_size_has_a_row_and_a_point(tmp_path, monkeypatch, capsys):
     for wrong in ("axes=[batch,depth]", "out=growth.jpg"):  # before anything is measured
         assert main(["bench", "growth", "seconds=0.001", wrong]) == 2
         assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone says what is held")
+def test_memory_in_use_is_without_what_was_freed():
+    prepare_cpu(None)  # which has the process keep what it frees
+    before = memory_in_use(torch.device("cpu"))
+    taken = torch.ones(64 << 20)
+    assert memory_in_use(torch.device("cpu")) - before > 200 << 20
+    del taken
+    assert memory_in_use(torch.device("cpu")) - before < 50 << 20

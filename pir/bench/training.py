@@ -104,7 +104,7 @@ def _in_turn(
         taken = contenders[name].run(1)
         counts[name] = max(1, math.ceil(seconds / max(taken, 1e-9)))
         now = memory_in_use(device)
-        held[name], before = now - before, now
+        held[name], before = max(0, now - before), now
         tell(f"{preset} {model}: {name} is warm, {1000 * taken:,.1f} ms/step")
     rounds: dict[str, list[float]] = {name: [] for name in contenders}
     memory = dict.fromkeys(contenders, 0)

@@ -44,12 +44,24 @@ def _lines(path: Path) -> list[str]:
 
 
 def memory_in_use(device: "torch.device") -> int:
-    """Returns the bytes that this process holds: on a CUDA device there; 0 where it is unknown."""
+    """Returns the bytes that this process holds: on a CUDA device there; 0 where it is unknown.
+
+    What was freed does not count; on Linux the process gives it back first.
+    """
     if device.type == "cuda":
         import torch
 
         return torch.cuda.memory_allocated(device)
+    _give_back()
     return next((_bytes(line) for line in _status() if line.startswith("VmRSS:")), 0)
+
+
+def _give_back() -> None:
+    """Has the process give freed memory back to the system, on Linux."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _status() -> list[str]:
@@ -78,9 +90,7 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats(device)
         elif sys.platform.startswith("linux"):
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-            if trim is not None:
-                trim(0)
+            _give_back()
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
 
