@@ -10,6 +10,7 @@ from pir.envs.countdown.rules import Countdown
 from pir import noise
 from pir.noise import by_puzzle, normal, tokens, uniform
 from pir.rollout import choices, draw_tokens
+from pir.runs.checkpoint_content import KINDS
 from pir.training.state import RandomState
 
 CPU = torch.device("cpu")
@@ -133,6 +134,7 @@ def test_a_devices_own_stream_goes_on_as_before_too(kind, monkeypatch):
         assert states[-1].tolist() == [3]
     assert states[-1].tolist() == [7]
     kept = RandomState(device).state_dict()
+    assert KINDS["random"].holds(kept)  # what a checkpoint may hold
     states.append(torch.tensor([9]))
     RandomState(device).load_state_dict(kept)
     assert states[-1].tolist() == [7]

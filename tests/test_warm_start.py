@@ -1,5 +1,7 @@
 """Runs that begin with the weights of another run."""
 
+import shutil
+
 import pytest
 import torch
 from pir.analysis.pages.table_view import as_text
@@ -94,6 +96,16 @@ def test_the_user_begins_with_another_run(pir_here, tmp_path, finished_run):
     done = pir_here("train", f"init={none}", f"run={tmp_path / 'b'}", *words, code=2)
     assert f"init={none}: holds no trained weights" in done.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_a_run_goes_on_without_the_run_that_it_began_with(pir_here, tmp_path, finished_run):
+    base = shutil.copytree(finished_run, tmp_path / "base")
+    words = [word for word in conftest.TINY if "max_optimizer_steps" not in word]
+    begun = f"run={tmp_path / 'a'}"
+    pir_here("train", f"init={base}", begun, *words, "trainer.max_optimizer_steps=1")
+    shutil.rmtree(base)
+    done = pir_here("train", f"resume={tmp_path / 'a'}", "trainer.max_optimizer_steps=2")
+    assert "solved" in done.stdout
 
 
 def test_runs_that_began_with_runs_of_their_seed_are_one_group(tmp_path):

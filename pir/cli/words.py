@@ -10,11 +10,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from itertools import takewhile
-from typing import get_args
+from typing import Any, get_args
+
+from omegaconf import ListConfig
 
 from pir.checks import check_choice, suggest
 from pir.errors import UserError
-from pir.runs.names import find_run
 from pir.runs.schema import MODEL_NAMES
 from pir.settings.catalog import GROUPS, choices
 from pir.settings.describe import typed
@@ -161,6 +162,8 @@ def _logger_of_resumed(settings: Sequence[str]) -> list[str]:
         or not any(k.startswith("logger.") for k in given)
     ):
         return []
+    from pir.runs.names import find_run  # not at every start
+
     chosen = find_run(os.path.expanduser(given["resume"])).read_config().choices.logger
     return [f"logger={chosen}"]
 
@@ -186,6 +189,13 @@ def quote(value: str) -> str:
     escaped = re.sub(r"(\\*)'", lambda m: m.group(1) * 2 + "\\'", literal(value))
     escaped = re.sub(r"(\\+)$", lambda m: m.group(1) * 2, escaped)
     return f"'{escaped}'"
+
+
+def several(value: Any) -> list[str]:
+    """Returns the words of a setting that takes one, several or none."""
+    if value is None:
+        return []
+    return [str(each) for each in (value if isinstance(value, ListConfig) else [value])]
 
 
 def known_keys(command: str) -> set[str]:
@@ -258,10 +268,12 @@ def _refuse_unknown(command: str, key: str, word: str) -> None:
 
 def _refuse_unknown_recipes(settings: Sequence[str]) -> None:
     """Refuses names that are none of a recipe, also among several of a sweep."""
+    chosen = [word for word in settings if word.partition("=")[0] in RECIPES and "=" in word]
+    if not chosen:
+        return
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob
 
-    chosen = [word for word in settings if word.partition("=")[0] in RECIPES and "=" in word]
     for override in OverridesParser.create().parse_overrides(chosen):
         value = override.value()
         if isinstance(value, Glob):  # stands for names that there are

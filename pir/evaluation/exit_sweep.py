@@ -141,8 +141,7 @@ class ExitSweep:
         self, rule: ExitRule, validation: Mapping[str, Tensor], trained: int
     ) -> Mapping[str, Tensor]:
         """Fits a rule that learns on every other puzzle; returns those to choose a threshold on."""
-        missing = [name for name in rule.needs if bool(validation[name].isnan().any())]
-        if missing:
+        if missing := lacked(rule, validation):
             raise UserError(f"it needs {', '.join(missing)}, which this model does not have")
         if not rule.learns:
             return validation
@@ -158,16 +157,14 @@ class ExitSweep:
         return min(saving, key=lambda name: saving[name].steps, default=None)
 
 
-def lacked(rule: ExitRule, parts: Components, puzzles: TensorDict) -> list[str]:
-    """Returns the statistics that a rule needs and this model does not have.
-
-    Args:
-        rule: an exit rule.
-        parts: puzzle and reasoner.
-        puzzles: any; the first one is tried.
-    """
-    values = evaluate(parts.reasoner, parts.puzzle, puzzles[:1].to(parts.device), 1).values
+def lacked(rule: ExitRule, values: Mapping[str, Tensor]) -> list[str]:
+    """Returns the statistics that a rule needs and a model does not have, by some of its values."""
     return [name for name in rule.needs if bool(values[name].isnan().any())]
+
+
+def values_of_one(parts: Components, puzzles: TensorDict) -> Mapping[str, Tensor]:
+    """Returns the statistics of the first step of the first puzzle, NaN where there are none."""
+    return evaluate(parts.reasoner, parts.puzzle, puzzles[:1].to(parts.device), 1).values
 
 
 @dataclass

@@ -13,7 +13,7 @@ from tensordict import TensorDict
 
 from pir.components import Components
 from pir.errors import UserError
-from pir.evaluation.exit_sweep import lacked
+from pir.evaluation.exit_sweep import lacked, values_of_one
 from pir.evaluation.measured import Measured, Pass
 from pir.evaluation.measurements import MEASUREMENTS
 from pir.evaluation.plan import HELD_OUT_PUZZLES, Plan
@@ -81,11 +81,14 @@ def evaluate_puzzles(
     Returns:
         The content of eval.json.
     """
-    for name, rule in plan.exits.items() if not plan.leave_out_exits else ():
-        if lacking := lacked(rule, parts, sample):  # before minutes are spent
-            raise UserError(
-                f"eval.exit={name}: it needs {', '.join(lacking)}, which this model does not have"
-            )
+    if plan.exits and not plan.leave_out_exits:  # before minutes are spent
+        values = values_of_one(parts, sample)
+        for name, rule in plan.exits.items():
+            if lacking := lacked(rule, values):
+                raise UserError(
+                    f"eval.exit={name}: it needs {', '.join(lacking)}, which this model does not "
+                    "have"
+                )
     with part(f"{len(sample):,} puzzles"):
         run = Pass(parts, plan, sample)
         measured = []

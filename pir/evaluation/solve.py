@@ -86,13 +86,14 @@ def solve(
     batch = torch.stack([puzzle.parse(q) if isinstance(q, str) else q for q in questions])
     depth = reasoner.improvement_steps
     stop = stop or Stop(FixedDepth(), depth, depth)
+    size = fitting_batch(batch_size, reasoner, batch.to(device))
     best: dict[int, list[StepAnswer]] = {}
     left = list(range(len(batch)))
     for number in range(starts):
         with by_puzzle(EVALUATION_SEED + number, device):
             added = noise if number else 0.0
             rollouts = _rollouts(
-                reasoner, puzzle, batch[left].to(device), stop, batch_size, number + 1, added
+                reasoner, puzzle, batch[left].to(device), stop, size, number + 1, added
             )
         for row, steps in zip(left, rollouts, strict=True):
             if row not in best or steps[-1].score > best[row][-1].score:
@@ -109,7 +110,7 @@ def _rollouts(
     puzzle: Puzzle,
     questions: Tensor,
     stop: Stop,
-    batch_size: int | None,
+    batch_size: int,
     number: int,
     noise: float,
 ) -> list[list[StepAnswer]]:
@@ -120,16 +121,15 @@ def _rollouts(
         puzzle: see `solve`.
         questions: uint8 of shape (B, L), on the reasoner's device.
         stop: see `solve`.
-        batch_size: see `solve`.
+        batch_size: questions at once.
         number: of the start, from 1.
         noise: of this start.
     """
     steps: list[list[StepAnswer]] = [[] for _ in questions]
     puzzles = TensorDict({"question": questions}, batch_size=[len(questions)])
     texts = questions.cpu()
-    size = fitting_batch(batch_size, reasoner, questions)
-    for first in range(0, len(questions), size):
-        some = puzzles[first : first + size]
+    for first in range(0, len(questions), batch_size):
+        some = puzzles[first : first + batch_size]
         state = noisy_start(reasoner, some["question"], noise)
         for rows, step in steps_until_exit(reasoner, puzzle, some, *stop, state):
             answers = step.after.answer.cpu()

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pir.system.device import DEVICES
+
 LARGEST = 1 << 62
 """No count is larger: puzzles are numbered by int64."""
 
@@ -95,6 +97,7 @@ FACTS = Kind(
     lambda v: isinstance(v, dict) and all(isinstance(fact, str | int) for fact in v.values()),
     "a mapping of names to text and numbers",
 )
+GENERATORS = Kind(lambda v: isinstance(v, list) and all(map(BYTES.holds, v)), "a list")
 LANES = Kind(lambda v: v is None or isinstance(v, dict), "a mapping or null")
 
 KINDS: dict[str, Kind] = {
@@ -102,9 +105,16 @@ KINDS: dict[str, Kind] = {
     "weights": WEIGHTS,
     "average": WEIGHTS,
     "optimizer": MAPPING,
-    "random": _mapping({"cpu", "cuda"}),
+    "random": Kind(
+        lambda v: (
+            isinstance(v, dict)
+            and {"cpu", "cuda"} <= v.keys() <= {*DEVICES}
+            and all(GENERATORS.holds(v[kind]) for kind in v.keys() - {"cpu"})
+        ),
+        "a mapping of kinds of devices to the states of their generators",
+    ),
     "random.cpu": BYTES,
-    "random.cuda": Kind(lambda v: isinstance(v, list) and all(map(BYTES.holds, v)), "a list"),
+    "random.cuda": GENERATORS,
     "lanes": LANES,
     "ledger": _mapping({"names", "under_way", "counts", "sums"}),
     "ledger.names": TEXTS,

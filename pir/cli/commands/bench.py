@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_ending
+from pir.cli.words import several
 from pir.errors import UserError, installs
 from pir.system.terminal import say
 
@@ -60,7 +61,7 @@ def _train(config: DictConfig) -> None:
 
     device, info, title = _hardware(config)
     rows: list[dict[str, Any]] = []
-    presets, against = _several(config.preset), _several(config.against)
+    presets, against = several(config.preset), several(config.against)
     tell = partial(say, error=True)  # minutes may pass before a row is there
     for row in measure(presets, against, config.seconds, device, config.batch_size, tell):
         if config.output == "text":
@@ -97,7 +98,7 @@ def _growth(config: DictConfig) -> None:
     device, info, title = _hardware(config)
     rows: list[dict[str, Any]] = []
     rest = ", ".join(f"{name} {size}" for name, size in REST.items())
-    for row in measure(_several(config.axes), config.seconds, device):
+    for row in measure(several(config.axes), config.seconds, device):
         if config.output == "text":
             if not rows:
                 say(f"{title}\nat rest: {rest}; * where it leaves the straight line")
@@ -113,13 +114,6 @@ def _growth(config: DictConfig) -> None:
         save_growth(rows, title, out)
     if config.output == "json":
         say(json.dumps({"info": info, "rows": rows}))
-
-
-def _several(value: Any) -> list[str]:
-    """Returns the words of a setting that takes one, several or none."""
-    if value is None:
-        return []
-    return [str(each) for each in (value if isinstance(value, ListConfig) else [value])]
 
 
 def _as_lines(row: dict[str, Any]) -> str:

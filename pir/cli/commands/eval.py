@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_name, check_steps
+from pir.cli.words import several
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, as_json, resolved
 from pir.runs.names import chosen_runs
@@ -155,7 +156,7 @@ def read_plan(settings: DictConfig) -> "Plan":
         noise=settings.noise,
         step_noise=settings.step_noise,
         exits=exit_rules(settings.exit),
-        leave_out_exits=_names(settings.exit) == ["all"],
+        leave_out_exits=several(settings.exit) == ["all"],
     )
 
 
@@ -169,19 +170,12 @@ def exit_rules(wanted: Any) -> "dict[str, ExitRule]":
     from pir.exits.build import build_rule
 
     known = [row["name"] for row in choices("exit")]
-    names = _names(wanted)
+    names: Sequence[str] = several(wanted)
     if names == ["all"]:
         names = known
     for name in names:
         check_choice("eval.exit", name, ("all", *known))
     return {name: build_rule(load_choice("exit", name), f"exit={name}") for name in names}
-
-
-def _names(wanted: Any) -> list[str]:
-    """Returns the words of `eval.exit`: one, a list, or null."""
-    if wanted is None:
-        return []
-    return [str(each) for each in (wanted if isinstance(wanted, ListConfig) else [wanted])]
 
 
 def evaluation_text(result: Facts) -> list[str]:

@@ -191,7 +191,7 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
     Raises:
         UserError: if a rule lacks a threshold, looks ahead, or needs what the model does not have.
     """
-    from pir.evaluation.exit_sweep import lacked
+    from pir.evaluation.exit_sweep import lacked, values_of_one
     from pir.evaluation.solve import Stop
     from pir.exits.build import build_rule
     from pir.exits.rules import FixedDepth
@@ -212,7 +212,7 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
     name = HydraConfig.get().runtime.choices["exit"]
     if rule.bound:
         raise UserError(f"exit={name} looks ahead: it cannot be run")
-    if lacking := lacked(rule, parts, parts.puzzle.sample(1, "test", seed=0)):
+    if lacking := lacked(rule, values_of_one(parts, parts.puzzle.sample(1, "test", seed=0))):
         raise UserError(
             f"exit={name} needs {', '.join(lacking)}, which this model does not have; "
             "`pir list exits` names other rules"

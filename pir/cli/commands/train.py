@@ -130,15 +130,13 @@ def _train(
         resuming: whether the run was there before.
         typed: settings of the command line, by key.
     """
-    if (
-        config.init is not None and not find_run(config.init).path.is_dir()
-    ):  # before steps are timed
-        raise UserError(f"init={config.init}: there is no such folder")
     others = OtherPrograms()
     files: Inputs = {}
     if resuming:
         refuse_changed(config, folder)
     else:
+        if config.init is not None and not find_run(config.init).path.is_dir():
+            raise UserError(f"init={config.init}: there is no such folder")
         make_absolute(config)
         files = record(config)
 
