@@ -15,8 +15,9 @@ from pir.cli.commands.train import _train, _with_changes
 from pir.errors import UserError
 from pir.puzzle import SPLITS
 from pir.runs import inputs
-from pir.runs.folder import RunFolder
+from pir.runs.folder import RunFolder, resolved
 from pir.runs.load import load_trained
+from pir.runs.records import read_manifest
 from tests.conftest import compose_config
 
 FEW = ("trainer.val_puzzles=5", "trainer.test_puzzles=5", "trainer.max_optimizer_steps=3")
@@ -46,6 +47,21 @@ def run(tmp_path, monkeypatch, lines):
 
 def resume(run):
     _train(run.read_config(), run, resuming=True)
+
+
+def test_a_model_of_a_file_is_exported_without_it(run, tmp_path, pir_here):
+    out, bound = tmp_path / "out", tmp_path / "bound"
+    words = ("export", f"run={run.path}", "test_puzzles=5")
+    pir_here(*words, f"out={out}", "env.puzzles=null")
+    pir_here(*words, f"out={bound}")
+    (tmp_path / "p.txt").unlink()
+    manifest = read_manifest(out / "manifest.json")
+    assert manifest.config["env"] == resolved(run.read_config())["env"] | {"puzzles": None}
+    assert manifest.info["inputs"] == {}
+    pir_here("eval", f"run={out}", "eval.puzzles=10")
+    said = pir_here("eval", f"run={bound}", "eval.puzzles=10", code=2).stderr
+    assert "put that file back, or solve puzzles of your own" in said
+    pir_here("solve", f"run={bound}", "puzzle=....24314.233214")
 
 
 def test_the_file_is_found_from_another_folder(run, tmp_path):

@@ -36,7 +36,9 @@ SETTING = re.compile(r"[+~]*[A-Za-z_][\w./@:-]*=")
 SWEPT = ("init", "env.puzzles")
 """Those of them that a sweep takes several of, with commas between."""
 
-PUZZLE_KEYS = {"eval": ("env.puzzles", "env.skip_faulty"), "solve": (), "gif": ()}
+PUZZLE_KEYS = {
+    "eval": ("env.puzzles", "env.skip_faulty"), "solve": (), "gif": (), "export": ()
+}  # fmt: skip
 """Commands that take any setting of a run's puzzle, and which of `env.*` their own files have."""
 
 RECIPES = ("recipe", "recipe_pair", "recipe_objective")

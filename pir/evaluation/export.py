@@ -1,13 +1,16 @@
 """A trained model as two files, for others: its weights, and a manifest with what they solve."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from pir.components import Components
 from pir.errors import UserError
 from pir.evaluation.batch_size import fitting_batch
 from pir.evaluation.intervals import wilson_interval
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out
-from pir.runs.folder import RunFolder, as_json, write_atomically, write_text
+from pir.runs import inputs
+from pir.runs.folder import RunFolder, as_json, resolved, write_atomically, write_text
 from pir.runs.load import load_trained
 from pir.runs.records import MODEL_FORMAT, MODEL_VERSION, Manifest, Reference, ReferenceStep
 from pir.runs.typed import to_json
@@ -27,6 +30,7 @@ def export_run(
     puzzles: int,
     device: str,
     *,
+    changed: Mapping[str, Any] | None = None,
     minutes: float | None,
     hardware: str,
     command: str,
@@ -39,6 +43,7 @@ def export_run(
         dtype: `float32`, or `bfloat16` to round the weights to it.
         puzzles: first puzzles of the test split, which the written weights are evaluated on.
         device: to evaluate on, as the setting names it.
+        changed: settings of the puzzle that are other than in training, by name.
         minutes: of training.
         hardware: that the run trained on, in a few words.
         command: that trained it.
@@ -48,11 +53,13 @@ def export_run(
     """
     if out.path.exists() and (not out.path.is_dir() or any(out.path.iterdir())):
         raise UserError(f"out={out.path} is there already and not empty: name another folder")
-    parts, _, _ = load_trained(run, device)
+    parts, config, _ = load_trained(run, device, changed=changed)
     unrounded = None
     if dtype == "bfloat16":
         unrounded = float(_evaluation(parts, puzzles).solved[:, -1].float().mean())
         round_weights(parts.reasoner)
+    settings = read_settings(run.config)
+    settings["env"] = resolved(config)["env"]
     content = packed(parts.reasoner, dtype)
     manifest = Manifest(
         format=MODEL_FORMAT,
@@ -66,8 +73,8 @@ def export_run(
         minutes=minutes,
         hardware=hardware,
         command=command,
-        info=run.read_info(),
-        config=read_settings(run.config),
+        info=run.read_info() | {"inputs": inputs.of_exported(run, config)},
+        config=settings,
     )
     text = as_json(to_json(manifest), indent=2)  # if this fails, nothing is written
     write_atomically(out.weights, lambda file: file.write(content))

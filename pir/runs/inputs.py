@@ -77,6 +77,17 @@ def of_run(folder: RunFolder) -> Inputs:
     }
 
 
+def of_exported(folder: RunFolder, config: DictConfig) -> Inputs:
+    """Returns what an exported model remembers of its inputs.
+
+    Args:
+        folder: of the run.
+        config: its settings, with those of the puzzle that the model has.
+    """
+    kept = {key: entry for key, entry in of_run(folder).items() if key == INIT}
+    return kept | record(config)
+
+
 def refuse_changed(config: DictConfig, folder: RunFolder) -> None:
     """Makes sure that the puzzle files of a run are those that it was made from.
 
@@ -96,7 +107,12 @@ def refuse_changed(config: DictConfig, folder: RunFolder) -> None:
                 "is not known whether this is the file that the run was made from"
             )
         command = f"pir train resume={shlex.quote(str(folder.path))} {key}=NEWPATH"
-        _refuse_other(key, path, known, f"name its new place with `{command}`")
+        instead = (
+            "solve puzzles of your own, for which it is not needed"
+            if folder.exported
+            else f"name its new place with `{command}`"
+        )
+        _refuse_other(key, path, known, instead)
 
 
 def refuse_changed_init(path: Path, folder: RunFolder) -> None:

@@ -13,7 +13,7 @@ from pir.errors import UserError
 from pir.reasoner import Reasoner
 from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
-from pir.runs.inputs import naming_config_dir, refuse_changed
+from pir.runs.inputs import FILE_KEY, naming_config_dir, refuse_changed
 from pir.runs.names import find_run
 from pir.runs.weights import read_weights
 from pir.system.device import own_random_stream, prepare_cpu
@@ -101,9 +101,10 @@ def load_trained(
     """
     folder = run if isinstance(run, RunFolder) else find_run(run)
     config = folder.read_config()
-    if reads_puzzles:
+    changed = changed or {}
+    if reads_puzzles and FILE_KEY not in changed:
         refuse_changed(config, folder)
-    for name, value in (changed or {}).items():
+    for name, value in changed.items():
         OmegaConf.update(config, f"env.{name}", value, force_add=True)
     if dtype is not None:
         if "dtype" not in config.model:
@@ -115,7 +116,7 @@ def load_trained(
         parts = Components.build(config, build_puzzle(config))
     trained = trained or read_trained(folder, parts.device)
     wrong = checkpoint.other_shapes(parts.reasoner, trained.weights) if changed else []
-    if changed and wrong:
+    if wrong:
         settings = " ".join(f"env.{name}={value}" for name, value in changed.items())
         raise UserError(
             f"{settings}: the weights of {folder.path} do not fit this puzzle ({wrong[0]}); those "

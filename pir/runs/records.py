@@ -284,7 +284,9 @@ class Manifest:
     hardware: str = key("that it was trained on, in a few words")
     command: str = key("that trained it, without the name of the run folder")
     info: dict[str, Any] = key("`info.json` of the run: commit, versions, seed, hardware")
-    config: dict[str, Any] = key("`config.yaml` of the run: every setting")
+    config: dict[str, Any] = key(
+        "`config.yaml` of the run: every setting; `env` as the model was exported with"
+    )
 
 
 def read_manifest(path: Path) -> Manifest:

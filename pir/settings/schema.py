@@ -132,6 +132,7 @@ class ExportConfig:
 
     run: str = MISSING
     out: str | None = None
+    env: Any = MISSING
     dtype: str = MISSING
     test_puzzles: int = MISSING
     push: str | None = None

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from pir.checks import check_choice
 from pir.errors import UserError
-from pir.runs.folder import RunFolder
+from pir.runs.folder import RunFolder, resolved
 from pir.runs.hub import push, require_client
 from pir.runs.names import find_run
 from pir.runs.records import Manifest
@@ -60,6 +60,7 @@ def _export(config: DictConfig, folder: RunFolder) -> RunFolder:
             config.dtype,
             config.test_puzzles,
             config.device,
+            changed=resolved(config)["env"],
             minutes=None if seconds is None else round(seconds / 60, 1),
             hardware=short_hardware(folder.read_info(), str(folder.read_config().device)),
             command=shlex.join(word for word in words if not word.startswith("run=")),
