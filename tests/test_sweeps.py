@@ -2,11 +2,13 @@
 
 import os
 import pickle
+import re
 import sys
 
 import pytest
 
 from pir.cli.job import Job, JobFailedError
+from pir.errors import UserError
 from pir.runs.names import find_runs
 from pir.settings import plugins
 from pir.system.terminal import Screen
@@ -89,7 +91,17 @@ def test_other_processes_run_the_jobs_of_a_sweep(pir, pir_here, tmp_path, launch
 
 
 def test_the_folder_of_a_sweep_stands_for_its_runs(tmp_path):
+    sweep = tmp_path / "sweeps/first"
     for file in ("multirun.yaml", "seed=1/config.yaml", "seed=0/config.yaml", "seed=2/.lock"):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text("")
-    assert find_runs(str(tmp_path)) == [tmp_path / "seed=0", tmp_path / "seed=1"]
+        (sweep / file).parent.mkdir(parents=True, exist_ok=True)
+        (sweep / file).write_text("")
+    runs = [sweep / "seed=0", sweep / "seed=1"]
+    assert find_runs(str(sweep)) == runs
+    proposal = f"{tmp_path}/sweeps/*"
+    with pytest.raises(
+        UserError, match=re.escape(f"there is no run; did you mean runs='{proposal}")
+    ):
+        find_runs(f"{tmp_path}/sweeps")
+    assert find_runs(proposal) == runs
+    with pytest.raises(UserError, match=r"there is no run$"):
+        find_runs(str(tmp_path))

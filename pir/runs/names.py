@@ -114,7 +114,7 @@ def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = N
             run.require()
         chosen = [r for r in runs if not evaluated or r.evaluated(FACTS).is_file()]
         if not chosen:
-            reason = "there is no run"
+            reason = "there is no run" + _runs_inside(pattern)
             if runs:
                 named = "" if evaluation is None else f" eval.name={shlex.quote(evaluation)}"
                 command = f"pir eval run={shlex.quote(str(runs[0].path))}{named}"
@@ -125,6 +125,14 @@ def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = N
             say(f"runs={pattern}: left out, without that evaluation: {left_out}", error=True)
         found |= dict.fromkeys(run.path for run in chosen)
     return list(found)
+
+
+def _runs_inside(folder: str) -> str:
+    """Returns a proposal for a folder that is no run, if runs or sweeps are in it."""
+    found = (RunFolder(job) for place in sorted(Path(folder).glob("*")) for job in _jobs(place))
+    if os.path.isdir(folder) and any(run.config.is_file() or run.exported for run in found):
+        return f"; did you mean runs={shlex.quote(os.path.join(folder, '*'))}?"
+    return ""
 
 
 def _jobs(place: Path) -> list[Path]:
