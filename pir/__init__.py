@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pir.objective import Objective, Term, Weighted
     from pir.puzzle import Puzzle
     from pir.reasoner import Policy, Reasoner
-    from pir.rollout import Lanes, Rollout, begin, improve
+    from pir.rollout import Lanes, Rollout, begin, improve, stack
     from pir.runs.folder import RunFolder
     from pir.runs.load import load_trained, load_weights
     from pir.settings.training import TrainerSettings
@@ -44,6 +44,7 @@ __all__ = [
     "load_trained",
     "load_weights",
     "solve",
+    "stack",
 ]
 
 _MODULES = {
@@ -67,6 +68,7 @@ _MODULES = {
     "load_trained": "pir.runs.load",
     "load_weights": "pir.runs.load",
     "solve": "pir.evaluation.solve",
+    "stack": "pir.rollout",
 }
 """Where every name of `__all__` lies."""
 

@@ -184,6 +184,11 @@ class Objective:
         depth: RandomDepth | None = None,
     ) -> None:
         """Keeps the terms in the order given."""
+        if not isinstance(terms, Mapping):
+            raise UserError(
+                f"objective.terms: {type(terms).__name__} is no mapping; terms by name are needed, "
+                'such as {"supervision": DeepSupervision()}'
+            )
         if not terms:
             raise UserError("objective.terms is empty: at least one term is needed")
         check_choice("objective.update", update, get_args(Update))
@@ -233,13 +238,14 @@ class Objective:
         return {name: t.term for name, t in self.terms.items() if t.weight > 0}
 
     def prepare(self, puzzle: Puzzle, puzzles: TensorDict, num_steps: int) -> TensorDict:
-        """Adds to freshly sampled puzzles whatever the losses of K steps will need."""
+        """Returns freshly sampled puzzles with whatever the losses of K steps will need."""
+        puzzles = puzzles.clone(recurse=False)
+        owners = dict.fromkeys(("question", "solution"), "the puzzle")
         for name, term in self.used_terms().items():
             prepared = term.prepare(puzzle, puzzles, num_steps)
-            if taken := sorted(set(prepared) & set(puzzles.keys())):
-                raise UserError(
-                    f"objective.terms.{name} and another term both prepare {', '.join(taken)}"
-                )
+            for key in sorted(owners.keys() & prepared.keys()):
+                raise UserError(f"objective.terms.{name} and {owners[key]} both prepare {key}")
+            owners |= dict.fromkeys(prepared, f"objective.terms.{name}")
             puzzles.update(prepared)
         return puzzles
 
@@ -260,7 +266,16 @@ class Objective:
         """Yields the losses of every update that is made with a rollout (K, B).
 
         The loop minimises the sum of the terms, and updates the parameters before it asks again.
+
+        Raises:
+            UserError: if the rollout is a single step (B,), or a term returns no number, or other
+                figures than it names.
         """
+        if rollout.ndim != 2:
+            raise UserError(
+                f"objective.losses: a rollout of shape (K, B) is needed, and this one has shape "
+                f"{tuple(rollout.shape)}: give pir.stack([step]) for a single step"
+            )
         acting = self._acting(optimizer_step)
         kept = {
             name: TensorDict(weighted.term.collect(rollout, puzzle), batch_size=rollout.shape)
@@ -273,9 +288,22 @@ class Objective:
             terms, figures = dict[str, Tensor](), dict[str, Tensor]()
             for name, weighted in acting.items():
                 own = changed(rollout, experience=kept[name])
-                terms[name] = weighted.weight * weighted.term.loss(own, puzzle, reasoner)
+                loss = weighted.term.loss(own, puzzle, reasoner)
+                if not isinstance(loss, Tensor) or loss.ndim > 0:
+                    kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+                    raise UserError(
+                        f"objective.terms.{name}: its loss is {kind}; allowed is a tensor of "
+                        "shape (), a mean over lanes"
+                    )
+                terms[name] = weighted.weight * loss
                 with torch.no_grad():
                     told = weighted.term.figures(own)
+                if told.keys() != set(weighted.term.figure_names):
+                    raise UserError(
+                        f"objective.terms.{name}: figures() returns {', '.join(told) or 'nothing'}"
+                        "; figure_names says "
+                        + (", ".join(weighted.term.figure_names) or "nothing")
+                    )
                 figures |= {f"{name}_{figure}": value for figure, value in told.items()}
             yield Losses(terms, figures)
 

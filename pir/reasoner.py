@@ -4,6 +4,8 @@ Shapes: B puzzles, L tokens, V vocabulary, D hidden size.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -143,6 +145,18 @@ class Reasoner(nn.Module, ABC):
     def parameter_count(self) -> int:
         """Returns the number of trained parameters."""
         return sum(p.numel() for _, p in self.trained_parameters())
+
+
+@contextmanager
+def in_use(reasoner: nn.Module) -> Iterator[None]:
+    """Puts a reasoner into evaluation mode, without dropout, and every part back into its own."""
+    modes = [(module, module.training) for module in reasoner.modules()]
+    reasoner.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def latents_of(state: TensorDict) -> list[Tensor]:

@@ -4,8 +4,11 @@ from functools import partial
 
 import pytest
 import torch
+from tensordict import TensorDict
+from torch import nn
 
 from pir.models.dual import Dual
+from pir.reasoner import MASKED_LOGIT, Policy, Reasoner
 
 SMALL = {"hidden_size": 16, "heads": 2, "dtype": "float32"}
 GPT2 = {"model_type": "gpt2", "n_layer": 2, "n_embd": 16, "n_head": 2, "vocab_size": 60000}
@@ -43,3 +46,27 @@ def run(model, question, num_steps, state=None, first=1):
 
 def logits(model, state):
     return model.read_out(state).logits
+
+
+class Plain(Reasoner):
+    """A reasoner of a user's, with no module of pir's and with dropout in its step."""
+
+    improvement_steps, passes_per_step = 2, 1
+
+    def __init__(self, puzzle, width=16, dropout=0.0):
+        super().__init__()
+        vocabulary = len(puzzle.vocabulary)
+        self.embed, self.head = nn.Embedding(vocabulary, width), nn.Linear(width, vocabulary)
+        self.mix, self.drop = nn.Conv1d(width, width, 3, padding=1), nn.Dropout(dropout)
+        self.register_buffer("allowed", puzzle.slot_mask.clone())
+
+    def start(self, question):
+        state = torch.zeros(*question.shape, self.embed.embedding_dim)
+        return TensorDict({"h": state}, batch_size=question.shape[:1])
+
+    def improve(self, question, state, k, condition=None):
+        mixed = self.mix((self.embed(question.long()) + state["h"]).mT).mT.tanh()
+        return TensorDict({"h": self.drop(mixed)}, batch_size=state.batch_size)
+
+    def read_out(self, state):
+        return Policy(torch.where(self.allowed, self.head(state["h"]), MASKED_LOGIT))

@@ -21,6 +21,9 @@ from pir.evaluation.probes import (
 )
 from pir.evaluation.rollouts import evaluate, held_out
 from pir.evaluation.sampling import sample_rollouts
+from pir.evaluation.solve import solve
+from pir.exits.early_exit import steps_until_exit
+from pir.exits.rules import FixedDepth
 from pir.laws.called import calls
 from pir.laws.case import build_case
 from pir.laws.second_device import SECOND, SecondDevice
@@ -34,6 +37,7 @@ from pir.models.looped import Looped
 from pir.models.trm import TRM
 from pir.puzzle import instances
 from pir.rollout import begin, improve
+from tests.small_reasoners import Plain
 
 
 @pytest.fixture(scope="module")
@@ -314,3 +318,20 @@ def test_what_an_evaluation_returns_can_be_trained_on():
     (weight * found.values["score"]).sum().backward()
     assert weight.grad == found.values["score"].sum()
     found.answers.zero_()
+
+
+def test_dropout_rests_while_answers_are_measured():
+    """Whatever the batch; afterwards every part is in the mode that it was in."""
+    puzzle = Sudoku(box=(2, 2), clues=(8, 12))
+    torch.manual_seed(0)
+    reasoner = Plain(puzzle, dropout=0.5)
+    reasoner.mix.eval()
+    puzzles = held_out(puzzle, "test", 6)
+    answers = [evaluate(reasoner, puzzle, puzzles, 2, size).answers for size in (6, 4)]
+    assert torch.equal(*answers)
+    solved = solve(reasoner, puzzle, list(puzzles["question"]), batch_size=3)
+    assert [steps[-1].tokens for steps in solved] == [tuple(row) for row in answers[0].tolist()]
+    for _ in steps_until_exit(reasoner, puzzle, puzzles, FixedDepth(), 2, 2):
+        assert reasoner.training
+    assert reasoner.drop.training
+    assert not reasoner.mix.training

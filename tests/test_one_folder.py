@@ -16,6 +16,7 @@ from pir.runs.names import find_runs
 from pir.runs.sweep import flat_name
 from pir.system.interrupt import handled
 from tests.conftest import TINY, compose_config
+from tests.test_python import trainer_of
 from tests.training_runs import read_rows
 
 WORDS = [*TINY, "trainer.max_optimizer_steps=3", "trainer.eval_every=3", "device=cpu"]
@@ -168,3 +169,30 @@ def test_one_sweep_at_a_time(tmp_path):
     ):
         pass
     assert not place.exists()
+
+
+def test_a_trainer_from_python_keeps_others_out(tmp_path):
+    """`train` and `resume` of a process are refused where another one trains."""
+    trainer = trainer_of(tmp_path / "run", steps=2)
+    trainer.train()
+    with trainer.folder.claim(), trainer.folder.claim():
+        for refused in (trainer.train, trainer.resume):
+            assert "another process is training in" in said_elsewhere(refused)
+        assert trainer_of(tmp_path / "run", steps=4).resume()  # this one has it already
+    assert said_elsewhere(trainer.resume) == ""
+
+
+def said_elsewhere(call):
+    """Returns the message of a refused call in a process of its own, "" if it is not refused."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            call()
+        except UserError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.wait()
+    with os.fdopen(read) as file:
+        return file.read()

@@ -1,6 +1,7 @@
 """Every paper's loop by hand: which network reads what, and where gradient goes."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import UserError
 from pir.models.cached_network import Transformer
+from pir.models.causal_lm import _CachedLM
 from pir.models.dual import Dual, SoftEmbedding
 from pir.models.feedforward import FeedForward
 from pir.models.hrm import HRM
@@ -223,3 +225,12 @@ def test_language_models_say_what_they_need(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"model.backbone needs an extra: .*\[lm\]"):
         CausalLM(config=GPT2)
+
+
+def test_a_language_model_has_no_dropout_while_it_trains():
+    """Whatever mode the reasoner around it is put into."""
+    body = torch.nn.Dropout()
+    body.config, body.set_input_embeddings = SimpleNamespace(hidden_size=8), lambda _: None
+    network = _CachedLM(body, 16).eval().train()
+    assert network.enter.training
+    assert not network.language_model.training

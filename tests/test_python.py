@@ -6,28 +6,34 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pir.envs.sudoku
 import pytest
 import torch
+from pir.analysis.reading.runs import Run
 
 import pir
+from pir.cli.loading import loaded
 from pir.errors import UserError
+from pir.evaluation.export import export_run
 from pir.models.trm import TRM
-from pir.objectives import DeepSupervision, LastStep
+from pir.objectives import AdvantageWeighted, DeepSupervision, LastStep
 from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
 from pir.schedules import Staggered, Synchronous
+from tests.small_reasoners import Plain
 from tests.training_runs import assert_same_run
 
 ROOT = Path(__file__).parents[1]
 
 
-def trainer_of(folder=None, steps=6, objective=None, **options):
+def trainer_of(folder=None, steps=6, objective=None, clues=(8, 12), reasoner=None, **options):
     torch.manual_seed(0)
-    puzzle = pir.envs.sudoku.Sudoku(box=(2, 2), clues=(8, 12))
-    reasoner = TRM(puzzle, hidden_size=16, heads=2, improvement_steps=2)
+    puzzle = pir.envs.sudoku.Sudoku(box=(2, 2), clues=clues)
+    make = partial(TRM, hidden_size=16, heads=2, improvement_steps=2)
+    reasoner = (reasoner or make)(puzzle)
     settings = pir.TrainerSettings(
         batch_size=8,
         max_optimizer_steps=steps,
@@ -36,7 +42,6 @@ def trainer_of(folder=None, steps=6, objective=None, **options):
         val_puzzles=10,
     )
     objective = objective or pir.Objective({"supervision": DeepSupervision()})
-    folder = None if folder is None else RunFolder(folder)
     return pir.Trainer(puzzle, reasoner, objective, settings=settings, folder=folder, **options)
 
 
@@ -95,6 +100,17 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
         trainer.resume()
 
 
+def test_rows_are_the_same_with_and_without_a_folder(tmp_path):
+    kept, written = trainer_of(), trainer_of(str(tmp_path / "run"))
+    assert written.rows["metrics.csv"].rows == []
+    for trainer in (kept, written):
+        trainer.train()
+    for name, rows in kept.rows.items():
+        if name != "timing.csv":
+            assert repr(written.rows[name].rows) == repr(rows.rows), name
+    assert {type(v) for v in written.rows["timing.csv"].rows[0].values()} == {int, float}
+
+
 def test_a_folder_resumes_to_the_bit(tmp_path):
     trainer_of(tmp_path / "whole").train()
     trainer_of(tmp_path / "parts", steps=3).train()
@@ -137,9 +153,16 @@ def test_mistakes_are_user_errors(finished_run):
         (lambda: pir.evaluate(reasoner, puzzle, sample, 0), "num_steps=0: must be at least 1"),
         (lambda: pir.solve(reasoner, puzzle, "3 7 8 = 29"), "a list of texts is expected"),
         (lambda: pir.Objective({"wrong": 3}), "3 is no term"),
+        (lambda: pir.TrainerSettings(batch_size="8"), "batch_size='8': allowed is a whole number"),
+        (lambda: pir.TrainerSettings(threads="1"), "'1': allowed is a whole number or None"),
+        (lambda: pir.TrainerSettings(eval_every=None), "=None: allowed is a whole number"),
+        (lambda: pir.TrainerSettings(max_optimizer_steps=10.5), "=10.5: allowed is a whole number"),
+        (lambda: pir.TrainerSettings(warmup_steps=True), "=True: allowed is a whole number"),
+        (lambda: pir.TrainerSettings(compile=None), "=None: allowed is a text"),
     ):
         with pytest.raises(pir.UserError, match=message):
             mistake()
+    assert pir.TrainerSettings(max_optimizer_steps=1e4).max_optimizer_steps == 10_000
 
 
 def test_lanes_follow_the_objective():
@@ -163,3 +186,111 @@ def test_sizes_chosen_by_doubt_are_tried(capsys):
     ]
     assert min(found.values()) > 0.8
     assert "size 1: " in capsys.readouterr().out
+
+
+def test_a_reasoner_of_ones_own_trains_as_it_is(monkeypatch):
+    """Without a module named blocks, in evaluation mode at first, and with sizes chosen for it."""
+    trainer = trainer_of(reasoner=lambda puzzle: Plain(puzzle, dropout=0.5).eval())
+    assert isinstance(trainer.state.optimizer, torch.optim.AdamW)
+    assert trainer.train()
+    assert trainer.reasoner.drop.training
+    assert not trainer.trained.drop.training
+    assert pir.Trainer(trainer.puzzle, Plain(trainer.puzzle), trainer.objective).settings
+
+
+def test_an_optimizer_may_train_again_from_its_peak():
+    first = trainer_of()
+    first.train()
+    optimizer = first.state.optimizer
+    assert optimizer.param_groups[0]["lr"] < first.rates[0]
+    again = trainer_of(reasoner=lambda _: first.reasoner, optimizer=optimizer)
+    assert again.rates == first.rates
+
+
+def frozen(puzzle):
+    return Plain(puzzle).requires_grad_(False)
+
+
+class Constant(pir.Term):
+    def loss(self, rollout, puzzle, reasoner):
+        return rollout.after.score.mean()
+
+
+def test_what_would_train_nothing_is_refused():
+    other = torch.optim.AdamW(trainer_of().reasoner.parameters())
+    with pytest.raises(UserError, match=r"holds none of the \d+ parameters that are trained"):
+        trainer_of(optimizer=other)
+    with pytest.raises(UserError, match="no parameter has requires_grad"):
+        trainer_of(reasoner=frozen)
+    trainer = trainer_of(objective=pir.Objective({"constant": Constant()}))
+    with pytest.raises(UserError, match=r"objective\.terms: constant has no gradient"):
+        trainer.train()
+
+
+def awr(beta=1.0, **options):
+    return pir.Objective({"awr": AdvantageWeighted(beta=beta)}, update="rollout", **options)
+
+
+def adamw(weight_decay):
+    reasoner = trainer_of().reasoner
+    optimizer = torch.optim.AdamW(reasoner.parameters(), weight_decay=weight_decay)
+    return {"reasoner": lambda _: reasoner, "optimizer": optimizer}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ({}, {"clues": (4, 8)}, r"puzzle.clues was \[8, 12\], is \[4, 8\]"),
+        (
+            {},
+            {"reasoner": partial(TRM, hidden_size=16, heads=2, improvement_steps=2, cycles=2)},
+            r"reasoner.cycles was 1, is 2; .*reasoner.passes_per_step was ",
+        ),
+        ({"objective": awr()}, {"objective": awr(9.0)}, r"awr.beta was 1.0, is 9.0$"),
+        ({"objective": awr()}, {"objective": awr(epochs=2)}, "objective.epochs was 1, is 2$"),
+        (
+            {"objective": awr()},
+            {"objective": awr(backprop_steps=2)},
+            "objective.backprop_steps was 1, is 2$",
+        ),
+        (adamw(0.1), adamw(5.0), r"optimizer.0.weight_decay was 0.1, is 5.0$"),
+        ({"record": {"note": "mine"}}, {"record": {"note": "yours"}}, "record.note was mine, is y"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+def test_a_run_goes_on_with_its_own_settings_alone(tmp_path, before, now, message):
+    trainer_of(tmp_path / "run", steps=2, **before).train()
+    with pytest.raises(UserError, match=message):
+        trainer_of(tmp_path / "run", **now).resume()
+    assert trainer_of(tmp_path / "run", **before).resume()
+
+
+def test_a_checkpoint_that_knows_fewer_settings_is_gone_on_with(tmp_path):
+    trainer = trainer_of(tmp_path / "run", steps=2)
+    del trainer.record["settings"], trainer.record["record"]
+    trainer.train()
+    assert trainer_of(tmp_path / "run", record={"clues": [8, 12], "note": "mine"}).resume()
+    with pytest.raises(UserError, match=r"record: .*not JSON serializable; allowed are"):
+        trainer_of(record={"puzzle": trainer.puzzle})
+
+
+def test_loading_leaves_the_threads_of_the_process(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    config, before = tmp_path / "run/config.yaml", torch.get_num_threads()
+    config.write_text(re.sub("threads: .*", f"threads: {before + 1}", config.read_text()))
+    pir.load_trained(tmp_path / "run")
+    assert torch.get_num_threads() == before
+    try:
+        loaded(RunFolder(tmp_path / "run"), "cpu")  # as a command does
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_folders_may_be_given_by_their_paths(finished_run, tmp_path):
+    assert Run(str(finished_run)).has("metrics.csv")
+    (tmp_path / "full").write_text("")
+    about = {"minutes": None, "hardware": "", "command": ""}
+    for out in (tmp_path, str(tmp_path)):
+        with pytest.raises(UserError, match="not empty: name another folder"):
+            export_run(str(finished_run), out, "float32", 1, "cpu", **about)

@@ -145,3 +145,51 @@ def test_epochs_take_the_steps_again_with_new_parameters(puzzle):
 def test_terms_that_do_not_fit_are_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+class Told(DeepSupervision):
+    figure_names = ("sure",)
+
+    def figures(self, rollout):
+        return {"certain": rollout.after.score.mean()}
+
+
+def whole_numbers(self, rollout, puzzle, reasoner):
+    return rollout.k
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (Told(), r"terms.a: figures\(\) returns certain; figure_names says sure"),
+        (type("Odd", (Term,), {"loss": lambda *_: 0.5})(), r"terms.a: its loss is 0.5; allowed"),
+        (type("Odd", (Term,), {"loss": whole_numbers})(), r"terms.a: its loss is shape \(1, 2\)"),
+    ],
+)
+def test_what_a_term_may_not_return(puzzle, term, message):
+    rollout = stack([make_step(puzzle)])[:, :2]
+    with pytest.raises(UserError, match=message):
+        next(Objective({"a": term}).losses(rollout, puzzle, None, 0))
+
+
+def test_a_single_step_is_no_rollout(puzzle):
+    with pytest.raises(UserError, match=r"shape \(K, B\) is needed.*pir\.stack\(\[step\]\)"):
+        next(Objective({"a": DeepSupervision()}).losses(make_step(puzzle), puzzle, None, 0))
+
+
+@pytest.mark.parametrize("terms", [[DeepSupervision()], DeepSupervision()])
+def test_terms_need_names(terms):
+    with pytest.raises(UserError, match=r"objective.terms: .* terms by name are needed"):
+        Objective(terms)
+
+
+def test_puzzles_are_prepared_as_often_as_one_likes(puzzle):
+    fresh = puzzle.sample(3, "train", seed=0)
+    objective = Objective({"a": Watch()}, update="rollout")
+    objective.prepare(puzzle, fresh, 2)
+    assert "watched" not in fresh.keys()  # noqa: SIM118, a TensorDict has no `in`
+    again = objective.prepare(puzzle, objective.prepare(puzzle, fresh, 2), 4)
+    assert again["watched"].tolist() == [4, 4, 4]
+    two = Objective({"a": Watch(), "b": Watch()}, update="rollout")
+    with pytest.raises(UserError, match=r"terms.b and objective.terms.a both prepare watched"):
+        two.prepare(puzzle, fresh, 4)

@@ -136,10 +136,10 @@ class Run:
         label: what the user calls the run; None for no such name.
     """
 
-    def __init__(self, folder: Path, evaluation: str | None = None) -> None:
+    def __init__(self, folder: Path | str, evaluation: str | None = None) -> None:
         """Reads nothing yet."""
-        self.folder, self.evaluation = folder, evaluation
-        self.name = plain(folder.resolve().name)
+        self.folder, self.evaluation = Path(folder), evaluation
+        self.name = plain(self.folder.resolve().name)
         self.label: str | None = None
 
     def path(self, file: str) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pir.components import Components
@@ -24,8 +25,8 @@ FIRST = 100
 
 
 def export_run(
-    run: RunFolder,
-    out: RunFolder,
+    run: RunFolder | str | Path,
+    out: RunFolder | str | Path,
     dtype: str,
     puzzles: int,
     device: str,
@@ -38,8 +39,8 @@ def export_run(
     """Writes the averaged weights of a run's best checkpoint, and the manifest.
 
     Args:
-        run: the run folder.
-        out: the folder that is written.
+        run: the run folder, or its path.
+        out: the folder that is written, or its path.
         dtype: `float32`, or `bfloat16` to round the weights to it.
         puzzles: first puzzles of the test split, which the written weights are evaluated on.
         device: to evaluate on, as the setting names it.
@@ -51,6 +52,7 @@ def export_run(
     Raises:
         UserError: if the run cannot be read, or `out` holds anything or cannot be written.
     """
+    run, out = (RunFolder(f) if isinstance(f, str | Path) else f for f in (run, out))
     if out.path.exists() and (not out.path.is_dir() or any(out.path.iterdir())):
         raise UserError(f"out={out.path} is there already and not empty: name another folder")
     parts, config, _ = load_trained(run, device, changed=changed)

@@ -13,7 +13,7 @@ from pir.errors import UserError
 from pir.ledger.ledger import Ledger
 from pir.noise import by_puzzle
 from pir.puzzle import SPLITS, Puzzle
-from pir.reasoner import Reasoner
+from pir.reasoner import Reasoner, in_use
 from pir.rollout import Rollout, begin, improve
 from pir.system import work
 from pir.system.device import time_on
@@ -99,7 +99,7 @@ def evaluate(
     """Improves the answers to some puzzles `num_steps` times and records every step.
 
     Args:
-        reasoner: the network, on the device of `puzzles`.
+        reasoner: the network, on the device of `puzzles`; in evaluation mode meanwhile.
         puzzle: judges the answers.
         puzzles: `question` and, if known, `solution` of N puzzles.
         num_steps: improvement steps K, as many as you like.
@@ -124,7 +124,7 @@ def evaluate(
     values: list[dict[str, Tensor]] = []
     answers: list[Tensor] = []
     seconds = 0.0
-    with by_puzzle(seed, device), torch.inference_mode():
+    with by_puzzle(seed, device), in_use(reasoner), torch.inference_mode():
         for first in range(0, len(puzzles), batch_size):
             batch = puzzles[first : first + batch_size]
             state = None if start is None else start(batch["question"])

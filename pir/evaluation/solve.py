@@ -15,7 +15,7 @@ from pir.exits.early_exit import steps_until_exit
 from pir.exits.rules import ExitRule, FixedDepth
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
-from pir.reasoner import Reasoner
+from pir.reasoner import Reasoner, in_use
 
 
 class Stop(NamedTuple):
@@ -90,7 +90,7 @@ def solve(
     best: dict[int, list[StepAnswer]] = {}
     left = list(range(len(batch)))
     for number in range(starts):
-        with by_puzzle(EVALUATION_SEED + number, device):
+        with by_puzzle(EVALUATION_SEED + number, device), in_use(reasoner):
             added = noise if number else 0.0
             rollouts = _rollouts(
                 reasoner, puzzle, batch[left].to(device), stop, size, number + 1, added

@@ -11,7 +11,7 @@ from pir.exits.rules import ExitRule
 from pir.ledger.cells import Cells
 from pir.ledger.statistics import STATISTICS
 from pir.puzzle import Puzzle
-from pir.reasoner import Reasoner
+from pir.reasoner import Reasoner, in_use
 from pir.rollout import Rollout, begin, improve
 
 
@@ -43,11 +43,13 @@ def steps_until_exit(
     Raises:
         UserError: if the model lacks a statistic that the rule needs, such as a halt head's.
     """
-    lanes = begin(reasoner, puzzle, puzzles, state)
+    with in_use(reasoner):
+        lanes = begin(reasoner, puzzle, puzzles, state)
     rows = torch.arange(len(puzzles), device=lanes.k.device)
     history = {name: torch.zeros(len(rows), 0, device=rows.device) for name in rule.needs}
     for k in range(1, most + 1):
-        lanes, step = improve(reasoner, puzzle, lanes)
+        with in_use(reasoner):  # and not while the caller has the step
+            lanes, step = improve(reasoner, puzzle, lanes)
         yield rows, step
         if k == most:
             return

@@ -6,7 +6,7 @@ to question and latents, as in Liu et al. (arXiv:2412.17747). Needs the extra `[
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,12 @@ class _CachedLM(CachedNetwork):
         self.language_model = body.float().eval()
         inner = body.config.hidden_size
         self.enter, self.leave = Linear(width, inner), Linear(inner, width)
+
+    def train(self, mode: bool = True) -> Self:
+        """Changes the mode of everything but the language model."""
+        super().train(mode)
+        self.language_model.eval()
+        return self
 
     def body(self) -> nn.Module:
         """See `CachedNetwork.body`."""

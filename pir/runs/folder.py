@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pir.errors import UserError
 from pir.runs import schema
-from pir.runs.folder_lock import FolderLock, refuse_lost, remove
+from pir.runs.folder_lock import FolderLock, held, refuse_lost, remove
 from pir.runs.records import read_manifest
 from pir.runs.schema import LOCK, NAMED
 from pir.settings import plugins
@@ -227,7 +227,9 @@ class RunFolder:
 
     @contextmanager
     def claim(self) -> Iterator["RunFolder"]:
-        """Keeps every other process from training in this folder, which exists.
+        """Keeps every other process from training in this folder, which is made if need be.
+
+        What this process holds already stays held afterwards.
 
         Raises:
             UserError: if another process does so now, the folder cannot be written in, or it holds
@@ -238,7 +240,11 @@ class RunFolder:
                 f"{self.path} holds an exported model, which lacks the state of its training: "
                 f"begin a new run with its weights, `pir train init={shlex.quote(str(self.path))}`"
             )
+        if held(self.path):
+            yield self
+            return
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock = FolderLock(self.path)
         except OSError as error:
             raise UserError(f"cannot write in {self.path}: {error}") from error

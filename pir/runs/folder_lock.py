@@ -38,7 +38,7 @@ class FolderLock:
     def __init__(self, folder: Path, name: str = LOCK, doing: str = "training in") -> None:
         """Opens the file and locks it."""
         self.folder, self.name, self.doing = folder, name, doing
-        self.place = os.path.abspath(folder)
+        self.place, self.process = os.path.abspath(folder), os.getpid()
         self.file = self._locked()
         _held.append(self)
 
@@ -94,6 +94,13 @@ class FolderLock:
 
 _held: list[FolderLock] = []
 """The locks that this process holds: that of a run, and that of the sweep which the run is in."""
+
+
+def held(folder: Path) -> bool:
+    """Says whether this process, and no parent that forked it, holds the lock on a run's folder."""
+    place, here = os.path.realpath(folder), os.getpid()
+    runs = (lock for lock in _held if lock.name == LOCK and lock.process == here)
+    return any(os.path.realpath(lock.place) == place for lock in runs)
 
 
 def refuse_lost(path: Path) -> None:

@@ -16,7 +16,7 @@ from pir.runs.folder import RunFolder
 from pir.runs.inputs import FILE_KEY, naming_config_dir, refuse_changed
 from pir.runs.names import find_run
 from pir.runs.weights import read_weights
-from pir.system.device import own_random_stream, prepare_cpu
+from pir.system.device import own_random_stream
 from pir.system.terminal import say
 
 
@@ -111,7 +111,6 @@ def load_trained(
             raise UserError(f"eval.dtype={dtype}: the model of {folder.path} has no model.dtype")
         config.model.dtype = dtype
     config.device = device
-    prepare_cpu(config.trainer.threads)
     with naming_config_dir(folder), own_random_stream(torch.device("cpu")):
         parts = Components.build(config, build_puzzle(config))
     trained = trained or read_trained(folder, parts.device)

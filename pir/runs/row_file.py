@@ -1,14 +1,26 @@
 """The CSV files that grow while a run trains, and what a checkpoint knows of their rows."""
 
+import csv
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pir.errors import UserError
 from pir.runs.folder import as_csv, write_atomically
 from pir.runs.folder_lock import NEVER_ELSEWHERE, refuse_lost, remove
+
+
+def as_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row whose texts are numbers where they can be read as such."""
+    read = dict(row)
+    for name, value in row.items():
+        for kind in (float, int):  # the last one that can
+            with suppress(ValueError):
+                read[name] = kind(value) if isinstance(value, str) else value
+    return read
 
 
 class RowFile:
@@ -42,6 +54,14 @@ class RowFile:
             raise UserError(f"cannot write {self.path}: {error}") from error
         self.header = self.header or names
         self._add([line.encode() for line in lines])
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """All rows that are in the file, numbers as numbers."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return [as_numbers(row) for row in csv.DictReader(file)]
 
     def state(self) -> dict[str, Any]:
         """Returns for a checkpoint: the header, the number of rows and their SHA-256."""

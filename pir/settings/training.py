@@ -1,8 +1,9 @@
 """The settings of the training loop: names, types, defaults and meaning, in one place."""
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import Field, dataclass, fields
+from numbers import Real
+from typing import Any, get_args
 
 from pir.errors import UserError
 
@@ -123,7 +124,8 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         """Refuses values that are out of range, naming the key, its value and what is allowed."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {each.name: _of_kind(each, getattr(self, each.name)) for each in fields(self)}
+        vars(self).update(values)
         _refuse_uncountable(values)
         for key in AT_LEAST_ONE:
             if values[key] is not None and values[key] < 1:
@@ -145,6 +147,29 @@ class TrainerSettings:
             raise UserError(f"trainer.replay_share={self.replay_share}: must lie in [0, 1)")
         if not self.max_grad_norm > 0:
             raise UserError(f"trainer.max_grad_norm={self.max_grad_norm}: must be above 0")
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+
+
+def _of_kind(field: Field[Any], value: Any) -> Any:
+    """Returns a value as its setting's own kind: whole numbers may come as 1e4 or from numpy.
+
+    Raises:
+        UserError: if it is of another kind.
+    """
+    kind, *none = get_args(field.type) or (field.type,)
+    if value is None and none:
+        return None
+    numeric = kind in (int, float) and isinstance(value, Real) and not isinstance(value, bool)
+    if numeric and kind is float:
+        return value if isinstance(value, int) else float(value)
+    if numeric and value == value // 1:
+        return int(value)
+    if kind in (bool, str) and isinstance(value, kind):
+        return value
+    allowed = KINDS[kind] + (" or None" if none else "")
+    raise UserError(f"trainer.{field.name}={value!r}: allowed is {allowed}")
 
 
 def _refuse_uncountable(values: dict[str, Any]) -> None:

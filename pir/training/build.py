@@ -59,8 +59,8 @@ def build_trainer(
         folder=folder,
         logger=build(config.logger, "logger", Logger),  # type: ignore[type-abstract]
         title=title if processes.rank() == 0 else None,
-        record=resolved(config),
     )
+    trainer.record = resolved(config)  # in place of what a trainer says of its parts
     config.trainer.compile = trainer.settings.compile
     if processes.rank() == 0 and trainer.settings.compile != "none":
         say("the network is compiled first: half a minute, less the next time", error=True)

@@ -16,7 +16,7 @@ from pir.system import processes
 from pir.system.stored import read_object
 from pir.system.view import clock
 from pir.training.optim import learning_rate_factor
-from pir.training.resume import refuse_other_settings
+from pir.training.record import refuse_other_settings
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer

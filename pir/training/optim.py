@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
-from pir.errors import NonFiniteLossError
+from pir.errors import NonFiniteLossError, UserError
 from pir.noise import Share, at_hand
 from pir.objective import Losses
+from pir.reasoner import Reasoner
 from pir.rollout import Lanes
 from pir.settings.training import TrainerSettings
 from pir.training import parallel
@@ -101,6 +102,10 @@ def orthogonal(
     return x.mT if tall else x
 
 
+def _is_muons(name: str, parameter: Tensor) -> bool:
+    return BLOCKS in name.split(".") and parameter.ndim == 2
+
+
 class MuonAdamW(torch.optim.Optimizer):
     """`Muon` on the two-dimensional weights inside `blocks`, AdamW on the rest.
 
@@ -126,7 +131,7 @@ class MuonAdamW(torch.optim.Optimizer):
     ) -> None:
         """Splits the parameters by name."""
         named = list(params)
-        in_blocks = [BLOCKS in name.split(".") and p.ndim == 2 for name, p in named]
+        in_blocks = [_is_muons(name, p) for name, p in named]
         matrices = [p for (_, p), inside in zip(named, in_blocks, strict=True) if inside]
         rest = [p for (_, p), inside in zip(named, in_blocks, strict=True) if not inside]
         if not matrices:
@@ -154,6 +159,32 @@ class MuonAdamW(torch.optim.Optimizer):
         self.muon.load_state_dict(state_dict["muon"])
         self.adamw.load_state_dict(state_dict["adamw"])
         self.param_groups = [*self.muon.param_groups, *self.adamw.param_groups]
+
+
+def chosen_optimizer(
+    optimizer: torch.optim.Optimizer | None, reasoner: Reasoner
+) -> torch.optim.Optimizer:
+    """Returns the optimizer of a run, by default `MuonAdamW`, or AdamW where that has no matrix.
+
+    Raises:
+        UserError: if no parameter is trained, or none by the optimizer.
+    """
+    named = reasoner.trained_parameters()
+    if not named:
+        raise UserError("reasoner: no parameter has requires_grad=True, so nothing can be trained")
+    if optimizer is None:
+        if any(_is_muons(name, parameter) for name, parameter in named):
+            return MuonAdamW(named)
+        return torch.optim.AdamW(
+            [p for _, p in named], lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95)
+        )
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(parameter) in held for _, parameter in named):
+        raise UserError(
+            f"optimizer: it holds none of the {len(named)} parameters that are trained (such as "
+            f"{named[0][0]}): make it from reasoner.trained_parameters()"
+        )
+    return optimizer
 
 
 def learning_rate_factor(
@@ -184,8 +215,9 @@ class Averaged(AveragedModel):
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        """Copies the module."""
+        """Copies the module; the copy is only used, never trained."""
         super().__init__(module)
+        self.module.eval()
         self.decay = decay
 
     @torch.no_grad()
@@ -268,6 +300,11 @@ class Updates:
         if given is None:
             return False
         parts, total = len(self.shares), torch.stack(list(given.terms.values())).sum()
+        if not total.requires_grad:
+            raise UserError(
+                f"objective.terms: {', '.join(given.terms)} has no gradient; a loss is computed "
+                "from rollout.after, which has gradient to the parameters"
+            )
         (total / parts).backward()  # type: ignore[no-untyped-call]
         for name, value in {"loss": total, **given.terms, **given.figures}.items():
             self.means[name] = self.means.get(name, 0.0) + value.detach() / parts

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pir.ledger.ledger import Ledger
 from pir.runs import schema
 from pir.runs.folder import RunFolder
-from pir.runs.row_file import RowFile
+from pir.runs.row_file import RowFile, as_numbers
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer
@@ -36,7 +36,7 @@ class KeptRows:
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keeps further rows."""
-        self.rows.extend(rows)
+        self.rows.extend(map(as_numbers, rows))
 
 
 def rows_of(folder: RunFolder | None) -> dict[str, RowFile | KeptRows]:

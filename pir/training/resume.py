@@ -2,8 +2,8 @@
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -16,55 +16,42 @@ from pir.runs import checkpoint
 from pir.runs.checkpoint_content import describe, differences, walk, with_tensors
 from pir.runs.folder import RunFolder, run_info, write_json
 from pir.runs.folder_lock import remove
-from pir.runs.inputs import of_run, without_files
 from pir.runs.row_file import RowFile
-from pir.schedules import LaneSchedule
-from pir.settings.training import CHANGEABLE
 from pir.system import processes
 from pir.system.terminal import one_line, say
 from pir.training.machine import machine, say_other_machine
 from pir.training.parallel import gathered, shared_out
+from pir.training.record import refuse_other_settings
 
 if TYPE_CHECKING:
     from pir.training.trainer import Trainer
 
 
-def described(
-    trainer: "Trainer", optimizer: torch.optim.Optimizer, schedule: LaneSchedule
-) -> dict[str, Any]:
-    """Returns what a checkpoint keeps of a trainer that was not built from settings."""
+@contextmanager
+def opened(trainer: "Trainer") -> Iterator[None]:
+    """Keeps other processes out of the folder of a run, if there is one, while the run trains.
 
-    def name(part: object) -> str:
-        return f"{type(part).__module__}.{type(part).__qualname__}"
-
-    terms = {
-        key: [name(each.term), each.weight, each.from_step, each.until_step]
-        for key, each in trainer.objective.terms.items()
-    }
-    return {
-        "env": name(trainer.puzzle),
-        "model": name(trainer.reasoner),
-        "objective": terms,
-        "optim": name(optimizer),
-        "trainer": asdict(trainer.settings) | {"lanes": name(schedule)},
-        "seed": trainer.seed,
-    }
-
-
-def open_folder(trainer: "Trainer", folder: RunFolder) -> None:
-    """Makes the folder of a run that begins in Python; `pir train` has made its own.
+    It makes the folder of a run that begins in Python; `pir train` has made its own.
 
     Raises:
-        UserError: if the folder holds another run, or cannot be written.
+        UserError: if another process trains in it, it holds another run, or cannot be written.
     """
-    if trainer.progress.evaluated_at < 0 and folder.last.is_file():
-        raise UserError(
-            f"{folder.path} already holds a run: go on by Trainer.resume(), or name another folder"
-        )
-    if not folder.info.exists():
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        about = {"run_id": folder.run_id, "seed": trainer.seed, "date": started}
-        write_json(folder.info, run_info() | about | {"inputs": {}})
+    folder = trainer.folder
+    if folder is None or processes.rank() > 0:
+        yield
+        return
+    with folder.claim():
+        if trainer.progress.evaluated_at < 0 and folder.last.is_file():
+            raise UserError(
+                f"{folder.path} already holds a run: go on by Trainer.resume(), or name another "
+                "folder"
+            )
+        if not folder.info.exists():
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            about = {"run_id": folder.run_id, "seed": trainer.seed, "date": started}
+            write_json(folder.info, run_info() | about | {"inputs": {}})
+        trainer.logger.open(folder.path, trainer.progress.optimizer_step)
+        yield
 
 
 def folder_of(trainer: "Trainer") -> RunFolder:
@@ -106,9 +93,17 @@ def resume(trainer: "Trainer") -> bool:
 
     Raises:
         UserError: if a checkpoint is missing, damaged, of another run or does not fit the config,
-            or there is no folder.
+            there is no folder, or another process trains in it.
     """
     folder = folder_of(trainer)
+    if not folder.path.is_dir():
+        return False
+    with folder.claim() if processes.rank() == 0 else nullcontext():
+        return _resume(trainer, folder)
+
+
+def _resume(trainer: "Trainer", folder: RunFolder) -> bool:
+    """See `resume`."""
     last, files = folder.last, _row_files(trainer)
     if not last.is_file() and not folder.metrics.is_file():
         for file in files.values():
@@ -183,41 +178,6 @@ def _checksum_of_best(trainer: "Trainer", saved: dict[str, Any]) -> str:
         )
     checksum: str = best["checksum"]
     return checksum
-
-
-def refuse_other_settings(
-    folder: RunFolder, saved: str, record: Mapping[str, Any], path: Path
-) -> None:
-    """Makes sure that config.yaml still says what the checkpoint was trained with.
-
-    Args:
-        folder: of the run.
-        saved: the settings in the checkpoint, as JSON.
-        record: the settings of the run now.
-        path: the checkpoint.
-
-    Raises:
-        UserError: naming the settings that differ.
-    """
-    free = {key.removeprefix("trainer.") for key in CHANGEABLE}
-    inputs = of_run(folder)
-    try:
-        then, now = (
-            {
-                "env": without_files(config["env"], inputs, "env"),
-                **{key: config[key] for key in ("model", "objective", "optim", "seed")},
-                "trainer": {k: v for k, v in config["trainer"].items() if k not in free},
-            }
-            for config in (json.loads(saved), json.loads(json.dumps(record)))
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: its config cannot be read") from error
-    different = [key for key in then if then[key] != now[key]]
-    if different:
-        raise UserError(
-            f"{folder.config if folder.config.exists() else 'this trainer'} does not fit {path}: "
-            + "; ".join(f"{key} was {then[key]}, is {now[key]}" for key in different)
-        )
 
 
 def _refuse_misfit(trainer: "Trainer", saved: dict[str, Any], path: Path) -> None:

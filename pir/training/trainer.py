@@ -46,10 +46,11 @@ from pir.training.compiled import chosen_mode, compile_for_validation, compile_n
 from pir.training.filling import fill_lanes
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
-from pir.training.optim import Averaged, MuonAdamW, Updates
+from pir.training.optim import Averaged, Updates, chosen_optimizer
 from pir.training.progress import ProgressView
 from pir.training.puzzle_stream import PuzzleStream
-from pir.training.resume import described, open_folder, resume, snapshot
+from pir.training.record import described
+from pir.training.resume import opened, resume, snapshot
 from pir.training.state import TrainState
 
 MEASURED_DIVISOR, MEASURED_AT_LEAST = 4, 64
@@ -66,17 +67,19 @@ class Trainer:
         puzzle: gives the puzzles and judges the answers.
         reasoner: the network that is trained, on its device.
         objective: what is minimised.
-        optimizer: updates the reasoner; by default `MuonAdamW` on the weights that are trained.
+        optimizer: updates the reasoner; by default `MuonAdamW` on the weights that are trained, or
+            AdamW if no module is named `blocks`. Its rates are the peaks; after a run, those that
+            the run began with (`initial_lr`).
         schedule: says which lanes take a new puzzle; by default `Synchronous` for an objective of
             whole rollouts, else `Staggered`.
         settings: how long to train, and all other numbers; by default those that fit (`sizing`).
         seed: names the stream of training puzzles.
-        folder: where rows and checkpoints are written; None to write nothing and keep the rows in
-            memory.
+        folder: where rows and checkpoints are written, or its path; None to write nothing and keep
+            the rows in memory.
         logger: receives scalars too, if there is a folder.
         title: heads a view of the progress on standard error; None for no view.
-        record: the settings that all of this was built from, kept in checkpoints and compared when
-            the run is resumed; by default the classes of the parts, `settings` and `seed`.
+        record: settings of your own, kept in checkpoints and compared when the run is resumed, as
+            are the classes and the plain settings of the parts, `settings` and `seed`.
 
     Attributes:
         rows: what is told while it trains, by the names of the files (docs/run_folder.md).
@@ -95,7 +98,7 @@ class Trainer:
         settings: TrainerSettings | None = None,
         *,
         seed: int = 0,
-        folder: RunFolder | None = None,
+        folder: RunFolder | str | Path | None = None,
         logger: Logger | None = None,
         title: str | None = None,
         record: Mapping[str, Any] | None = None,
@@ -104,7 +107,8 @@ class Trainer:
         check_seed("seed", seed)
         self.puzzle, self.reasoner, self.objective = puzzle, reasoner, objective
         self.settings, self.seed = settings or sizing.sized(puzzle, reasoner, objective), seed
-        self.folder, self.title = folder, title
+        self.folder = RunFolder(folder) if isinstance(folder, str | Path) else folder
+        self.title = title
         self.logger = logger if logger and processes.rank() == 0 else NoLogger()
         prepare_cpu(self.settings.threads)
         self.device = next(reasoner.parameters()).device
@@ -112,15 +116,13 @@ class Trainer:
         self.num_steps = self.reasoner.improvement_steps
         if self.settings.checkpoint_activations:
             parallel.recompute(reasoner)
-        if optimizer is None:
-            optimizer = MuonAdamW(reasoner.trained_parameters())
+        optimizer = chosen_optimizer(optimizer, reasoner)
         if schedule is None:
             kind = Staggered if objective.update == "step" else Synchronous
             schedule = kind(self.num_steps, self.device)
-        self.record = record or described(self, optimizer, schedule)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.record = described(self, optimizer, schedule, record)
+        # one that has trained before is left at its last rate, and keeps the peak as torch's do
+        self.rates = [g.setdefault("initial_lr", g["lr"]) for g in optimizer.param_groups]
         batch = self.settings.batch_size
         self.share = parallel.own_share(self.settings, objective)
         self.one_lane = self._one_lane()
@@ -134,7 +136,7 @@ class Trainer:
         self.settings = replace(self.settings, compile=mode)
         compile_networks(self.reasoner, mode)
         self.progress = self.state.progress
-        last = folder.last if folder else None
+        last = self.folder.last if self.folder else None
         self.updates = Updates(self.state, self.settings, self.share, last)
         self.ledger_time = DeviceTime(self.device)
         self.eval_batch: int | None = None
@@ -142,7 +144,7 @@ class Trainer:
         self.best_checksum: str | None = None
         self.began_with: Path | None = None
         self.ended_at: dict[str, float] = {}
-        self.rows = report.rows_of(folder if processes.rank() == 0 else None)
+        self.rows = report.rows_of(self.folder if processes.rank() == 0 else None)
         refuse_empty(self.puzzle, "test")  # now, not after hours of training
         count = self.settings.val_puzzles
         self.validation = parallel.part_of(held_out(self.puzzle, "val", count, self.device), "val")
@@ -175,11 +177,10 @@ class Trainer:
         Returns:
             Whether the run ended by itself; if not, it was interrupted and can be resumed.
         """
-        if self.folder and processes.rank() == 0:
-            open_folder(self, self.folder)
-            self.logger.open(self.folder.path, self.progress.optimizer_step)
+        if not self.reasoner.training:  # else parts that were put into another mode stay there
+            self.reasoner.train()
         self.view = None if self.title is None else ProgressView(self.title)
-        with self.view or nullcontext(), self.stream, postponed():
+        with opened(self), self.view or nullcontext(), self.stream, postponed():
             if self.progress.evaluated_at < 0:
                 self._validate()
             while not self._budget_spent():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_name, check_steps
+from pir.cli.loading import loaded
 from pir.cli.words import several
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, as_json, resolved
@@ -36,7 +37,6 @@ def run(config: DictConfig) -> None:
     from pir.evaluation.run import evaluate_run
     from pir.evaluation.test_file import TestFile
     from pir.puzzle_files.source import STDIN
-    from pir.runs.load import load_trained
     from pir.system.view import View
 
     plan = read_plan(config.eval)
@@ -62,8 +62,8 @@ def run(config: DictConfig) -> None:
         _tell_of_replaced(run)
         short = named_when_short("eval.batch_size", config.eval.batch_size)
         with View(f"pir eval {folder}"), short:
-            loaded = load_trained(run, config.device, changed=plan.changed, dtype=plan.dtype)
-            result = evaluate_run(run, loaded, plan)
+            parts = loaded(run, config.device, changed=plan.changed, dtype=plan.dtype)
+            result = evaluate_run(run, parts, plan)
         results.append(result)
         for name, reason in (result.skipped_exits or {}).items():
             say(f"{folder}: exit rule {name} left out: {reason}", error=True)

@@ -48,12 +48,14 @@ def _export(config: DictConfig, folder: RunFolder) -> RunFolder:
     from pir.analysis.reading.hardware import short_hardware
     from pir.analysis.reading.runs import SUMMARY, Run
     from pir.evaluation.export import export_run
+    from pir.system.device import prepare_cpu
     from pir.system.view import View
 
     run, out = Run(folder.path), RunFolder(config.out)
     seconds = (run.content(SUMMARY) or {}).get("seconds")
     words = shlex.split(run.started_by)
     with View(f"pir export {config.run}"):
+        prepare_cpu(folder.read_config().trainer.threads)
         manifest = export_run(
             folder,
             out,

@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_ending, check_seed, check_steps
+from pir.cli.loading import loaded
 from pir.errors import UserError
 from pir.runs.folder import resolved
 from pir.runs.names import results_of
@@ -41,11 +42,10 @@ def run(config: DictConfig) -> None:
     from pir.evaluation.rollouts import EVALUATION_SEED, evaluate, held_out
     from pir.puzzle import SPLITS, instances
     from pir.puzzle_files.reader import only_puzzle
-    from pir.runs.load import load_trained
 
     check_choice("split", config.split, SPLITS)
     changed, own = resolved(config)["env"], config.puzzle is None
-    parts, _, _ = load_trained(config.run, config.device, reads_puzzles=own, changed=changed)
+    parts, _, _ = loaded(config.run, config.device, reads_puzzles=own, changed=changed)
     puzzle, reasoner = parts.puzzle, parts.reasoner
     if config.puzzle is not None:
         question = only_puzzle(puzzle, config.puzzle)[None]

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_steps
+from pir.cli.loading import loaded
 from pir.errors import UserError
 from pir.runs.folder import resolved
 from pir.runs.names import results_of
@@ -46,12 +47,11 @@ def run(config: DictConfig) -> None:
     check_settings(config)
     from pir.cli.boards import has_board, write_example
     from pir.evaluation.breadth import check_starts
-    from pir.runs.load import load_trained
     from pir.system.view import View
 
     with View(f"pir solve {config.run}"):
         changed = resolved(config)["env"]
-        parts, _, _ = load_trained(config.run, config.device, reads_puzzles=False, changed=changed)
+        parts, _, _ = loaded(config.run, config.device, reads_puzzles=False, changed=changed)
     check_starts(parts.reasoner, "breadth", config.breadth, config.noise)
     boards = config.output == "boards" or (sys.stdout.isatty() and has_board(parts.puzzle))
     stop = stopping(config, parts)

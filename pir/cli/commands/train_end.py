@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from pir.cli.loading import loaded
 from pir.runs.folder import RunFolder, write_json
 from pir.runs.schema import PER_PUZZLE
 from pir.settings import plugins
@@ -36,7 +37,7 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
     from pir.evaluation.batch_size import named_when_short
     from pir.evaluation.plan import Plan
     from pir.evaluation.run import evaluate_run
-    from pir.runs.load import load_trained, read_trained
+    from pir.runs.load import read_trained
     from pir.runs.typed import to_json
     from pir.system.view import View, clock
     from pir.training import ending
@@ -56,10 +57,10 @@ def finish(folder: RunFolder, trainer: "Trainer") -> None:
         named_when_short("trainer.eval_batch_size", wanted),
     ):
         trained = read_trained(folder, trainer.device)
-        loaded = load_trained(folder, config.device, trained=trained)
+        run = loaded(folder, config.device, trained=trained)
         before = tables_of(folder)
-        result = evaluate_run(folder, loaded, plan)
-        examples = _examples(folder, loaded[0])
+        result = evaluate_run(folder, run, plan)
+        examples = _examples(folder, run[0])
     summary = _summary(config, trained, result, totals)
     write_json(folder.summary, to_json(summary))
     save_kind("improvement", [folder.path], folder.figures / "improvement.png")
