@@ -11,13 +11,13 @@ from pir.runs.folder import RunFolder, resolved
 from pir.runs.hub import push, require_client
 from pir.runs.names import find_run
 from pir.runs.records import Manifest
-from pir.runs.schema import MODEL_NAMES
+from pir.runs.schema import MODEL_DTYPES, MODEL_NAMES
 from pir.system.terminal import say
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/export.yaml for the settings."""
-    check_choice("dtype", config.dtype, ("float32", "bfloat16"))
+    check_choice("dtype", config.dtype, MODEL_DTYPES)
     if config.test_puzzles < 1:
         raise UserError(f"test_puzzles={config.test_puzzles}: must be at least 1")
     if config.push is not None:
