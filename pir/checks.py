@@ -1,6 +1,7 @@
 """What a setting may be, and messages that say so; imports nothing but the errors."""
 
 import difflib
+import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -71,6 +72,25 @@ def check_name(key: str, value: str | None) -> None:
             f"{key}={value}: allowed is the name of a folder: up to {LONGEST_NAME} characters, "
             "none of them / or \\, the first no . or -"
         )
+
+
+def check_keywords(path: str, given: Iterable[str], kind: type, shared: type) -> None:
+    """Refuses keywords that a class does not take.
+
+    Args:
+        path: where its settings are, such as `env`.
+        given: the keywords that its signature does not name.
+        kind: the class.
+        shared: has the keywords that it hands on to its base as annotations.
+
+    Raises:
+        UserError: naming the keyword, a near miss if there is one, and what exists.
+    """
+    own = inspect.signature(kind).parameters.values()
+    known = [*(p.name for p in own if p.kind is not p.VAR_KEYWORD), *shared.__annotations__]
+    for name in given:
+        if name not in known:
+            raise UserError(f"{path}.{name} is unknown{suggest(name, known)}")
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:

@@ -11,14 +11,16 @@ from pathlib import Path
 import pir.envs.sudoku
 import pytest
 import torch
+from pir.envs.queens.rules import Queens
 
 import pir
+from pir import noise
 from pir.errors import UserError
 from pir.models.trm import TRM
 from pir.objectives import DeepSupervision, LastStep
 from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
-from pir.schedules import Staggered, Synchronous
+from pir.schedules import ByLedger, Staggered, Synchronous
 from tests.training_runs import assert_same_run
 
 ROOT = Path(__file__).parents[1]
@@ -140,6 +142,36 @@ def test_mistakes_are_user_errors(finished_run):
     ):
         with pytest.raises(pir.UserError, match=message):
             mistake()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda: Queens(size=12), r"env\.size is unknown \(allowed: augment_file, hide, n, "),
+        (lambda: Queens(hid=(1, 2)), r"env\.hid is unknown; did you mean hide\?"),
+        (lambda: TRM(Queens(), hiden_size=4), r"model\.hiden_size .* did you mean hidden_size\?"),
+    ],
+)
+def test_unknown_keywords_are_refused(mistake, message):
+    with pytest.raises(UserError, match=message):
+        mistake()
+
+
+def test_another_default_dtype_is_no_matter():
+    """The schedule, the ledger and random numbers make tensors of their own."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        schedule = ByLedger(2, torch.device("cpu"))
+        trainer = trainer_of(schedule=schedule)
+        trainer.train()
+        sample = pir.held_out(trainer.puzzle, "test", 4)
+        result = pir.evaluate(trainer.trained, trainer.puzzle, sample, 2)
+        assert {values.dtype for values in result.values.values()} == {torch.float32}
+        with noise.by_puzzle(0, torch.device("cpu")):
+            assert noise.uniform(sample["question"], "a test", 3).dtype == torch.float32
+        assert noise.normal(sample["question"], "a test", 3).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_lanes_follow_the_objective():

@@ -13,6 +13,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_keywords
 from pir.errors import UserError
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, instances, split_range
 from pir.puzzle_files.batch import Batch, Fault
@@ -59,11 +60,12 @@ class FilePuzzle(Puzzle):
         file: the settings of the file; see `FileSettings`.
 
     Raises:
-        UserError: if a setting needs a file and there is none, or is out of range.
+        UserError: if a setting is unknown, or needs a file and there is none, or is out of range.
     """
 
     def __init__(self, **file: Unpack[FileSettings]) -> None:
         """Opens nothing yet."""
+        check_keywords("env", file, type(self), FileSettings)
         self.puzzles = file.get("puzzles")
         self.train_puzzles = file.get("train_puzzles")
         self.augment_file = file.get("augment_file", True)
