@@ -47,6 +47,16 @@ def check_steps(key: str, value: float | None) -> None:
         raise UserError(f"{key}={value}: must be at least 1 and at most {MOST_STEPS}")
 
 
+def check_count(key: str, value: int | None) -> None:
+    """Refuses a number of things that is below 1; None is a number not given.
+
+    Raises:
+        UserError: naming the key and what is allowed.
+    """
+    if value is not None and value < 1:
+        raise UserError(f"{key}={value}: must be at least 1")
+
+
 def check_ending(out: Path, allowed: Sequence[str] = FIGURES) -> None:
     """Refuses a file to write by its ending, by default one that is no figure's.
 

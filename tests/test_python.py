@@ -11,11 +11,15 @@ from pathlib import Path
 import pir.envs.sudoku
 import pytest
 import torch
+from pir.envs.countdown.rules import Countdown
 from pir.envs.queens.rules import Queens
+from tensordict import TensorDict
 
 import pir
 from pir import noise
 from pir.errors import UserError
+from pir.evaluation.solve import Stop
+from pir.exits import Entropy, Verifier
 from pir.models.trm import TRM
 from pir.objectives import DeepSupervision, LastStep
 from pir.runs import checkpoint
@@ -133,11 +137,23 @@ def test_mistakes_are_user_errors(finished_run):
     parts, *_ = pir.load_trained(finished_run)
     puzzle, reasoner = parts.puzzle, parts.reasoner
     sample = pir.held_out(puzzle, "test", 2)
+    question = sample["question"][0]
     for mistake, message in (
         (lambda: pir.held_out(puzzle, "exam", 4), "split=exam: allowed are train, val, test"),
         (lambda: pir.held_out(puzzle, "test", 0), "0 puzzles of the test split"),
         (lambda: pir.evaluate(reasoner, puzzle, sample, 0), "num_steps=0: must be at least 1"),
+        (lambda: pir.evaluate(reasoner, puzzle, sample[:0], 2), r"puzzles has the shape \(0,\)"),
+        (lambda: pir.evaluate(reasoner, puzzle, sample[0], 2), r"puzzles has the shape \(\)"),
+        (lambda: pir.evaluate(reasoner, puzzle, sample, 2, 0), "batch_size=0: must be at least 1"),
         (lambda: pir.solve(reasoner, puzzle, "3 7 8 = 29"), "a list of texts is expected"),
+        (lambda: pir.solve(reasoner, puzzle, sample), "or of tokens, not one TensorDict"),
+        (lambda: pir.solve(reasoner, puzzle, [question[:3]]), r"questions\[0\] has the shape"),
+        (lambda: pir.solve(reasoner, puzzle, [question + 200]), r"questions\[0\] holds the token"),
+        (lambda: pir.solve(reasoner, puzzle, [question.float()]), r"\] holds torch.float32"),
+        (lambda: pir.solve(reasoner, puzzle, [question], starts=0), "starts=0: must be at least 1"),
+        (lambda: pir.solve(reasoner, puzzle, [question], None, -1), "batch_size=-1: must be at"),
+        (lambda: pir.solve(reasoner, puzzle, [question], Stop(Verifier(), 1, 0)), "stop.most=0"),
+        (lambda: pir.solve(reasoner, puzzle, [question], Entropy()), "Entropy has no threshold"),
         (lambda: pir.Objective({"wrong": 3}), "3 is no term"),
     ):
         with pytest.raises(pir.UserError, match=message):
@@ -172,6 +188,33 @@ def test_another_default_dtype_is_no_matter():
         assert noise.normal(sample["question"], "a test", 3).dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+class NoParameters(pir.Reasoner):
+    """Answers every question with the first of all tokens."""
+
+    improvement_steps, passes_per_step = 2, 1
+
+    def start(self, question):
+        logits = torch.zeros(*question.shape, len(Countdown().vocabulary))
+        return TensorDict({"logits": logits}, batch_size=question.shape[:1])
+
+    def improve(self, question, state, k, condition=None):
+        return state
+
+    def read_out(self, state):
+        return pir.Policy(state["logits"])
+
+
+def test_questions_are_texts_or_tokens_of_any_kind():
+    puzzle, reasoner = Countdown(), NoParameters()
+    questions = pir.held_out(puzzle, "test", 2)["question"]
+    texts = [puzzle.format_question(question) for question in questions]
+    found = pir.solve(reasoner, puzzle, texts)
+    mixed = [questions[0], texts[1]]
+    for same in (questions, questions.numpy(), questions.long(), questions.tolist(), mixed):
+        assert pir.solve(reasoner, puzzle, same) == found
+    assert pir.solve(reasoner, puzzle, questions[:0]) == []
 
 
 def test_lanes_follow_the_objective():

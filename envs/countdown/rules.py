@@ -159,7 +159,7 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
         """Reads numbers, int64 (B, n), and targets, int64 (B,), off questions (B, L)."""
         digits = question[:, : self.answer_start].long() - self.first_digit
         split_at = self.numbers * self.number_digits
-        grouped = digits[:, :split_at].unflatten(1, (self.numbers, self.number_digits))
+        grouped = digits[:, :split_at].reshape(-1, self.numbers, self.number_digits)
         numbers = _from_digits(grouped, self.base)
         return numbers, _from_digits(digits[:, split_at:], self.base)
 

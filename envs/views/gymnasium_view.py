@@ -25,6 +25,7 @@ from torch import Tensor
 from pir.checks import check_choice, suggest
 from pir.errors import UserError
 from pir.puzzle import Puzzle
+from pir.puzzle_files.tokens import read_tokens
 
 Observation = dict[str, np.ndarray]
 
@@ -115,7 +116,7 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         mode = self.autoreset_mode
         if self._state is None or (mode == AutoresetMode.DISABLED and self._done.any()):
             raise ResetNeeded("an episode has not begun or is over: call reset first")
-        tokens = self.episode.tokens(actions, self.num_envs, "action")
+        tokens = read_tokens(self.puzzle, actions, "action", self.num_envs)
         state, reward = self.episode.revise(self._state, tokens)
         terminated, truncated = self.episode.ended(state)
         infos: dict[str, Any] = {}

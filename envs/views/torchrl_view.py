@@ -18,6 +18,7 @@ from torchrl.envs import EnvBase
 
 from pir.errors import UserError
 from pir.puzzle import Puzzle
+from pir.puzzle_files.tokens import read_tokens
 
 
 class PuzzleEnv(EnvBase):  # type: ignore[misc]
@@ -129,7 +130,7 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
         before = self._state
         if before is None:
             raise UserError("no episode has begun: call reset first")
-        action = self.episode.tokens(tensordict["action"], self.batch_size[0], "action")
+        action = read_tokens(self.puzzle, tensordict["action"], "action", self.batch_size[0])
         state, reward = self.episode.revise(before, action)
         mask = tensordict.get("_step", None)
         if mask is not None:

@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.checks import check_choice, check_steps
+from pir.checks import check_choice, check_count, check_steps
 from pir.errors import UserError
 from pir.ledger.ledger import Ledger
 from pir.noise import by_puzzle
@@ -98,6 +98,9 @@ def evaluate(
 ) -> Evaluation:
     """Improves the answers to some puzzles `num_steps` times and records every step.
 
+    It seeds torch's random numbers and puts them back at its end. They are the same for all threads
+    of a process, so only one of these may evaluate, solve or train at a time.
+
     Args:
         reasoner: the network, on the device of `puzzles`.
         puzzle: judges the answers.
@@ -112,9 +115,13 @@ def evaluate(
         seed: of the random numbers that reasoners draw, and of noise (`pir.noise`).
 
     Raises:
-        UserError: if the number of steps is out of range.
+        UserError: if the number of steps or `batch_size` is out of range, or there is no puzzle.
     """
     check_steps("num_steps", num_steps)
+    check_count("batch_size", batch_size)
+    if puzzles.ndim != 1 or not len(puzzles):
+        shape = tuple(puzzles.batch_size)
+        raise UserError(f"puzzles has the shape {shape}: a batch of at least one is expected")
     device = puzzles["question"].device
     batch_size = min(batch_size, len(puzzles))
     needed = len(puzzles) * num_steps * BYTES_OF_A_STEP

@@ -16,7 +16,7 @@ from pir.runs.folder import RunFolder
 from pir.runs.inputs import FILE_KEY, naming_config_dir, refuse_changed
 from pir.runs.names import find_run
 from pir.runs.weights import read_weights
-from pir.system.device import own_random_stream, prepare_cpu
+from pir.system.device import device_of, own_random_stream, prepare_cpu
 from pir.system.terminal import say
 
 
@@ -142,7 +142,7 @@ def load_weights(reasoner: Reasoner, run: RunFolder | str | Path) -> Reasoner:
         UserError: if there is no checkpoint, or it is damaged or of another reasoner.
     """
     folder = run if isinstance(run, RunFolder) else find_run(run)
-    _give(reasoner, read_trained(folder, next(reasoner.parameters()).device))
+    _give(reasoner, read_trained(folder, device_of(reasoner)))
     return reasoner
 
 

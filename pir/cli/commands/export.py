@@ -5,7 +5,7 @@ import shlex
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_count
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, resolved
 from pir.runs.hub import push, require_client
@@ -18,8 +18,7 @@ from pir.system.terminal import say
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/export.yaml for the settings."""
     check_choice("dtype", config.dtype, MODEL_DTYPES)
-    if config.test_puzzles < 1:
-        raise UserError(f"test_puzzles={config.test_puzzles}: must be at least 1")
+    check_count("test_puzzles", config.test_puzzles)
     if config.push is not None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push):
             raise UserError(f"push={config.push}: allowed is OWNER/NAME of a repository on the Hub")
