@@ -3,7 +3,9 @@
 import difflib
 import inspect
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from pir.errors import UserError
 
@@ -55,6 +57,30 @@ def check_count(key: str, value: int | None) -> None:
     """
     if value is not None and value < 1:
         raise UserError(f"{key}={value}: must be at least 1")
+
+
+def check_whole(key: str, value: Any) -> int:
+    """Returns a whole number that is at least 1, of Python or numpy.
+
+    Raises:
+        UserError: naming the key and what is allowed, if it is another.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise UserError(f"{key}={value}: allowed is a whole number, at least 1")
+    return int(value)
+
+
+def check_pairs(path: str, **pairs: Sequence[int] | None) -> None:
+    """Refuses settings that are no pair of whole numbers; None is a pair not given.
+
+    Raises:
+        UserError: naming the key of the first one.
+    """
+    for name, pair in pairs.items():
+        if pair is None:
+            continue
+        if not isinstance(pair, Sequence) or [isinstance(n, Integral) for n in pair] != [True] * 2:
+            raise UserError(f"{path}.{name}={pair}: allowed are two whole numbers, as (4, 9)")
 
 
 def check_ending(out: Path, allowed: Sequence[str] = FIGURES) -> None:

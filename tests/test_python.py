@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pir.envs.sudoku
+import numpy as np
 import pytest
 import torch
 from pir.envs.countdown.rules import Countdown
+from pir.envs.graph.rules import Graph
 from pir.envs.queens.rules import Queens
+from pir.envs.sudoku.rules import Sudoku
 from tensordict import TensorDict
 
 import pir
@@ -32,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 
 def trainer_of(folder=None, steps=6, objective=None, **options):
     torch.manual_seed(0)
-    puzzle = pir.envs.sudoku.Sudoku(box=(2, 2), clues=(8, 12))
+    puzzle = Sudoku(box=(2, 2), clues=(8, 12))
     reasoner = TRM(puzzle, hidden_size=16, heads=2, improvement_steps=2)
     settings = pir.TrainerSettings(
         batch_size=8,
@@ -129,6 +131,11 @@ def test_a_folder_without_settings_is_read_from_python_alone(tmp_path, pir_here)
     wider = TRM(trainer.puzzle, hidden_size=32, heads=2, improvement_steps=2)
     with pytest.raises(UserError, match="does not fit this model"):
         pir.load_weights(wider, run)
+    shorter = TRM(trainer.puzzle, hidden_size=16, heads=2, improvement_steps=1)
+    before = {name: weight.clone() for name, weight in shorter.state_dict().items()}
+    with pytest.raises(UserError, match="build it with improvement_steps=2 or more"):
+        pir.load_weights(shorter, run)
+    assert all(torch.equal(weight, before[name]) for name, weight in shorter.state_dict().items())
     with pytest.raises(UserError, match=r"nothing.*last\.pt"):
         pir.load_weights(fresh, tmp_path / "nothing")
 
@@ -166,9 +173,16 @@ def test_mistakes_are_user_errors(finished_run):
         (lambda: Queens(size=12), r"env\.size is unknown \(allowed: augment_file, hide, n, "),
         (lambda: Queens(hid=(1, 2)), r"env\.hid is unknown; did you mean hide\?"),
         (lambda: TRM(Queens(), hiden_size=4), r"model\.hiden_size .* did you mean hidden_size\?"),
+        (lambda: Sudoku(clues=8), r"env\.clues=8: allowed are two whole numbers, as \(4, 9\)"),
+        (lambda: Sudoku(box=4), r"env\.box=4: allowed are two whole numbers"),
+        (lambda: Queens(hide=(1, 2.5)), r"env\.hide=\(1, 2.5\): allowed are two whole"),
+        (lambda: Countdown(number_range=5), r"env\.number_range=5: allowed are two whole"),
+        (lambda: Graph(hops="23"), r"env\.hops=23: allowed are two whole"),
+        (lambda: Sudoku().sample(2, "dev", seed=0), "split=dev: allowed are train, val, test"),
+        (lambda: pir.held_out(Queens(), "test", 2, "nowhere"), "device=nowhere: not available"),
     ],
 )
-def test_unknown_keywords_are_refused(mistake, message):
+def test_wrong_keywords_are_refused(mistake, message):
     with pytest.raises(UserError, match=message):
         mistake()
 
@@ -204,6 +218,23 @@ class NoParameters(pir.Reasoner):
 
     def read_out(self, state):
         return pir.Policy(state["logits"])
+
+
+def test_logits_of_minus_infinity_are_refused():
+    class Masks(NoParameters):
+        def read_out(self, state):
+            return pir.Policy(state["logits"].masked_fill(~Countdown().slot_mask, -torch.inf))
+
+    sample = pir.held_out(Countdown(), "test", 2)
+    for use in (pir.evaluate, lambda r, p, s, _: pir.solve(r, p, s["question"])):
+        with pytest.raises(UserError, match=r"logits hold -inf.*MASKED_LOGIT \(-10000\)"):
+            use(Masks(), Countdown(), sample, 2)
+
+
+def test_settings_may_be_tuples_and_numbers_of_numpy():
+    changed = {"clues": (9, np.int64(10)), "guesses": None}
+    puzzle = pir.load_trained("zoo:sudoku4", changed=changed)[0].puzzle
+    assert puzzle.clues == (9, 10)
 
 
 def test_questions_are_texts_or_tokens_of_any_kind():

@@ -21,6 +21,7 @@ from pir.runs.folder import (
     write_atomically,
     write_text,
 )
+from pir.runs.load import load_trained
 from pir.runs.names import find_runs
 from pir.runs.row_file import RowFile
 from pir.settings import plugins
@@ -320,6 +321,10 @@ def test_a_run_that_names_a_class_is_read_again_with_its_folder(tmp_path, capsys
     assert main(["train", f"resume={run}", "trainer.max_optimizer_steps=2"]) == 2
     assert named in capsys.readouterr().err
     assert main([*solve, f"--config-dir={tmp_path}"]) == 0
+    plugins.forget()
+    with pytest.raises(UserError, match="in Python give load_trained that folder as config_dir"):
+        load_trained(run)
+    assert type(load_trained(run, config_dir=tmp_path)[0].puzzle).__name__ == "Plug"
     (tmp_path / "run").mkdir()
     assert main([*solve, f"--config-dir={tmp_path}"]) == 2
     assert "its folder run hides a setting" in capsys.readouterr().err

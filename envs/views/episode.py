@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_whole
 from pir.errors import UserError
 from pir.puzzle import SPLITS, Puzzle
 from pir.puzzle_files.tokens import read_tokens
@@ -95,8 +95,6 @@ class Episode:
         action_mask: bool = True,
     ) -> None:
         """Checks the settings."""
-        if type(horizon) is not int or horizon < 1:
-            raise UserError(f"horizon={horizon}: allowed is a whole number, at least 1")
         flags = {"stop_when_solved": stop_when_solved, "action_mask": action_mask}
         for name, flag in flags.items():
             if type(flag) is not bool:
@@ -104,7 +102,7 @@ class Episode:
         check_choice("time_limit", time_limit, TIME_LIMITS)
         check_choice("instances", instances, SPLITS)
         self.puzzle = puzzle
-        self.horizon = horizon
+        self.horizon = check_whole("horizon", horizon)
         self.stop_when_solved = stop_when_solved
         self.time_limit = time_limit
         self.instances = instances

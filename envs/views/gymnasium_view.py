@@ -22,7 +22,7 @@ from pir.envs.views.episode import Episode, EpisodeSettings, QuestionStream, Sta
 from pir.envs.views.registration import build_parts
 from torch import Tensor
 
-from pir.checks import check_choice, suggest
+from pir.checks import check_choice, check_whole, suggest
 from pir.errors import UserError
 from pir.puzzle import Puzzle
 from pir.puzzle_files.tokens import read_tokens
@@ -69,8 +69,7 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         **settings: Unpack[EpisodeSettings],
     ) -> None:
         """Builds the spaces."""
-        if type(num_envs) is not int or num_envs < 1:
-            raise UserError(f"num_envs={num_envs}: allowed is a whole number, at least 1")
+        num_envs = check_whole("num_envs", num_envs)
         if render_mode is not None:
             check_choice("render_mode", render_mode, METADATA["render_modes"])
         if not isinstance(autoreset_mode, AutoresetMode):

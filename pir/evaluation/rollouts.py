@@ -13,10 +13,10 @@ from pir.errors import UserError
 from pir.ledger.ledger import Ledger
 from pir.noise import by_puzzle
 from pir.puzzle import SPLITS, Puzzle
-from pir.reasoner import Reasoner
+from pir.reasoner import Reasoner, refuse_infinite
 from pir.rollout import Rollout, begin, improve
 from pir.system import work
-from pir.system.device import time_on
+from pir.system.device import choose_device, time_on
 from pir.system.memory import require_memory
 
 EVALUATION_SEED = 0
@@ -41,8 +41,11 @@ def held_out(
     """Returns the first `count` puzzles of a split (all, if it has fewer), the same for every run.
 
     Raises:
-        UserError: if there is no such split, or it is empty, or none of it is asked for.
+        UserError: if there is no such split, or it is empty, or none of it is asked for, or the
+            device is not there.
     """
+    if isinstance(device, str):
+        device = choose_device(device)
     check_choice("split", split, SPLITS)
     if count < 1:
         raise UserError(f"{count} puzzles of the {split} split: must be at least 1")
@@ -115,7 +118,8 @@ def evaluate(
         seed: of the random numbers that reasoners draw, and of noise (`pir.noise`).
 
     Raises:
-        UserError: if the number of steps or `batch_size` is out of range, or there is no puzzle.
+        UserError: if the number of steps or `batch_size` is out of range, or there is no puzzle,
+            or the reasoner's logits hold minus infinity.
     """
     check_steps("num_steps", num_steps)
     check_count("batch_size", batch_size)
@@ -136,6 +140,8 @@ def evaluate(
             batch = puzzles[first : first + batch_size]
             state = None if start is None else start(batch["question"])
             lanes = begin(reasoner, puzzle, batch, state)
+            if first == 0:
+                refuse_infinite(lanes.now.logits)
             for k in range(1, num_steps + 1):
                 started = time_on(device)
                 share = step_size if k > damping_after else 1.0
