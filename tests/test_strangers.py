@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from pir.analysis.figures.style import plt, save_figure
+from pir.analysis.figures.style import save_figure
 from pir.analysis.reading.runs import Run
 
 from pir.cli.main import main
@@ -283,7 +284,7 @@ def test_files_that_are_links_are_replaced_not_followed(tmp_path):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(mine)
     assert main(["report", f"run={folder}"]) == 0
-    save_figure(plt.figure(), folder / "figures/x.svg")
+    save_figure(Figure(), folder / "figures/x.svg")
     assert not (folder / "report.html").is_symlink()
     assert not (folder / "figures/x.svg").is_symlink()
     (folder / "metrics.csv").unlink()
