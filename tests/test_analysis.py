@@ -104,18 +104,6 @@ def test_same_data_same_figure(run_folder, tmp_path, ending):
     assert len(one) > 3000
 
 
-def test_figures_leave_the_look_of_others_as_it_is(run_folder, tmp_path):
-    code = (
-        "import sys, matplotlib; from pathlib import Path; matplotlib.rcParams['font.size'] = 7;"
-        "matplotlib.use('svg'); before = dict(matplotlib.rcParams);"
-        "from pir.analysis.figures import draw, growth; from pir.analysis.figures.kinds import *;"
-        f"save_kind('margins', [Path({str(run_folder)!r})], Path({str(tmp_path / 'x.png')!r}));"
-        "print(dict(matplotlib.rcParams) == before, 'matplotlib.pyplot' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False"]
-
-
 def test_analysis_loads_no_model(run_folder):
     code = (
         "import sys; from pathlib import Path; import pir.analysis.pages.report;"
