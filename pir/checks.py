@@ -1,8 +1,11 @@
 """What a setting may be, and messages that say so; imports nothing but the errors."""
 
 import difflib
+import inspect
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from pir.errors import UserError
 
@@ -46,6 +49,40 @@ def check_steps(key: str, value: float | None) -> None:
         raise UserError(f"{key}={value}: must be at least 1 and at most {MOST_STEPS}")
 
 
+def check_count(key: str, value: int | None) -> None:
+    """Refuses a number of things that is below 1; None is a number not given.
+
+    Raises:
+        UserError: naming the key and what is allowed.
+    """
+    if value is not None and value < 1:
+        raise UserError(f"{key}={value}: must be at least 1")
+
+
+def check_whole(key: str, value: Any) -> int:
+    """Returns a whole number that is at least 1, of Python or numpy.
+
+    Raises:
+        UserError: naming the key and what is allowed, if it is another.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise UserError(f"{key}={value}: allowed is a whole number, at least 1")
+    return int(value)
+
+
+def check_pairs(path: str, **pairs: Sequence[int] | None) -> None:
+    """Refuses settings that are no pair of whole numbers; None is a pair not given.
+
+    Raises:
+        UserError: naming the key of the first one.
+    """
+    for name, pair in pairs.items():
+        if pair is None:
+            continue
+        if not isinstance(pair, Sequence) or [isinstance(n, Integral) for n in pair] != [True] * 2:
+            raise UserError(f"{path}.{name}={pair}: allowed are two whole numbers, as (4, 9)")
+
+
 def check_ending(out: Path, allowed: Sequence[str] = FIGURES) -> None:
     """Refuses a file to write by its ending, by default one that is no figure's.
 
@@ -71,6 +108,25 @@ def check_name(key: str, value: str | None) -> None:
             f"{key}={value}: allowed is the name of a folder: up to {LONGEST_NAME} characters, "
             "none of them / or \\, the first no . or -"
         )
+
+
+def check_keywords(path: str, given: Iterable[str], kind: type, shared: type) -> None:
+    """Refuses keywords that a class does not take.
+
+    Args:
+        path: where its settings are, such as `env`.
+        given: the keywords that its signature does not name.
+        kind: the class.
+        shared: has the keywords that it hands on to its base as annotations.
+
+    Raises:
+        UserError: naming the keyword, a near miss if there is one, and what exists.
+    """
+    own = inspect.signature(kind).parameters.values()
+    known = [*(p.name for p in own if p.kind is not p.VAR_KEYWORD), *shared.__annotations__]
+    for name in given:
+        if name not in known:
+            raise UserError(f"{path}.{name} is unknown{suggest(name, known)}")
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:

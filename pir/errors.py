@@ -7,7 +7,11 @@ def installs(extra: str) -> str:
 
 
 class UserError(Exception):
-    """A mistake in a setting, a file or a puzzle; the message names it and says what is allowed."""
+    """A mistake in a setting, a file or a puzzle; the message names it and says what is allowed.
+
+    A subclass with arguments of its own hands all of them to `super().__init__` and gives
+    `__str__`: where another process raised an error, pickle builds it anew from these arguments.
+    """
 
 
 class MissingExtraError(UserError):
@@ -19,8 +23,13 @@ class MissingExtraError(UserError):
     """
 
     def __init__(self, part: str, extra: str) -> None:
+        """Keeps both."""
+        super().__init__(part, extra)
+        self.part, self.extra = part, extra
+
+    def __str__(self) -> str:
         """Names both."""
-        super().__init__(f"{part} needs an extra: {installs(extra)}")
+        return f"{self.part} needs an extra: {installs(self.extra)}"
 
 
 class UnknownSettingError(UserError, TypeError):
@@ -39,10 +48,14 @@ class PuzzleTextError(UserError):
         column: position of the mistake in the text, counted from 1.
     """
 
-    def __init__(self, message: str, column: int) -> None:
-        """Keeps reason and column; the message ends with the column."""
-        super().__init__(f"{message} (column {column})")
-        self.reason, self.column = message, column
+    def __init__(self, reason: str, column: int) -> None:
+        """Keeps reason and column."""
+        super().__init__(reason, column)
+        self.reason, self.column = reason, column
+
+    def __str__(self) -> str:
+        """Returns the reason, and the column behind it."""
+        return f"{self.reason} (column {self.column})"
 
 
 class NonFiniteLossError(UserError):

@@ -135,7 +135,10 @@ def uniform(question: Tensor, purpose: str, *shape: int, k: Tensor | None = None
     """
     seed = SEED.get()
     if seed is None:
-        return drawn(lambda n: torch.rand(n, *shape, device=question.device), len(question))
+        device = question.device
+        return drawn(
+            lambda n: torch.rand(n, *shape, dtype=torch.float32, device=device), len(question)
+        )
     count = torch.arange(math.prod(shape), device=question.device)
     keys = _keys(question, f"{seed} {purpose}", k)[:, None] + count * _GOLDEN
     return uniform_of(keys).view(len(question), *shape)
@@ -163,7 +166,7 @@ def normal(
         bound = cut * deviation
 
         def draw(rows: int) -> Tensor:
-            numbers = torch.empty(rows, *shape, device=question.device)
+            numbers = torch.empty(rows, *shape, dtype=torch.float32, device=question.device)
             return nn.init.trunc_normal_(numbers, std=deviation, a=-bound, b=bound)
 
         return drawn(draw, len(question))
@@ -218,7 +221,7 @@ def tokens(
 
 def uniform_of(keys: Tensor) -> Tensor:
     """Returns the number in (0, 1) that belongs to each key: float32, for int64 of any shape."""
-    return ((_scrambled(keys) >> (64 - _BITS)) % (1 << _BITS) + 0.5) * 2.0**-_BITS
+    return ((_scrambled(keys) >> (64 - _BITS)) % (1 << _BITS)).float().add(0.5) * 2.0**-_BITS
 
 
 def _keys(question: Tensor, purpose: str, k: Tensor | None) -> Tensor:

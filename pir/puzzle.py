@@ -19,6 +19,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_choice
 from pir.errors import UserError
 from pir.layout import Layout
 from pir.notation.cell_text import CellText
@@ -45,10 +46,9 @@ def split_range(split: str) -> tuple[int, int]:
     are split alike, and no symmetry can carry a puzzle over the border.
 
     Raises:
-        ValueError: if the split is none of `SPLITS`.
+        UserError: if the split is none of `SPLITS`.
     """
-    if split not in _SPLIT_OF_KEY:
-        raise ValueError(f"split {split!r} is unknown; allowed: {', '.join(SPLITS)}")
+    check_choice("split", split, SPLITS)
     return _SPLIT_OF_KEY[split]
 
 

@@ -13,6 +13,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from pir.errors import UserError
+
 MASKED_LOGIT = -1e4
 """Logit of a token that its position may not hold; finite, so that KL terms stay defined."""
 
@@ -31,6 +33,19 @@ class Policy(NamedTuple):
     halt_logit: Tensor | None = None
     continue_logit: Tensor | None = None
     value: Tensor | None = None
+
+
+def refuse_infinite(logits: Tensor) -> None:
+    """Refuses logits of minus infinity: entropy and KL of such a policy are no numbers.
+
+    Raises:
+        UserError: naming the value to take.
+    """
+    if bool(logits.isneginf().any()):
+        raise UserError(
+            "the reasoner's logits hold -inf, so that entropy and KL are no numbers: give tokens "
+            f"that are not allowed pir.reasoner.MASKED_LOGIT ({MASKED_LOGIT:g})"
+        )
 
 
 def halts(halt_logit: Tensor, continue_logit: Tensor | None) -> Tensor:

@@ -1,4 +1,7 @@
-"""Figures for a column of a paper: `pir plot width=3.3`."""
+"""Figures for a column of a paper, `pir plot width=3.3`, and in a script with other figures."""
+
+import subprocess
+import sys
 
 import pytest
 from pir.analysis.figures.kinds import KINDS
@@ -55,3 +58,15 @@ def test_plot_refuses_a_width_that_is_none(pir_here, tmp_path):
     run = write_run(tmp_path / "run")
     said = pir_here("plot", f"run={run}", "width=240", code=2).stderr
     assert said.strip() == "pir plot: width=240: allowed are 2.5 to 20 inches"
+
+
+def test_figures_leave_the_look_of_others_as_it_is(run, tmp_path):
+    code = (
+        "import sys, matplotlib; from pathlib import Path; matplotlib.rcParams['font.size'] = 7;"
+        "matplotlib.use('svg'); before = dict(matplotlib.rcParams);"
+        "from pir.analysis.figures import draw, growth; from pir.analysis.figures.kinds import *;"
+        f"save_kind('margins', [Path({str(run.folder)!r})], Path({str(tmp_path / 'x.png')!r}));"
+        "print(dict(matplotlib.rcParams) == before, 'matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

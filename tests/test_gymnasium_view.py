@@ -86,6 +86,12 @@ def test_settings_that_gymnasium_hands_on_are_checked(settings, message):
     assert isinstance(raised.value, TypeError) == ("is unknown" in str(raised.value))
 
 
+def test_settings_may_be_numbers_of_numpy():
+    clues = (np.int64(6), np.int64(8))
+    env = gymnasium.make("pir/Sudoku4-v0", horizon=np.int64(4), clues=clues).unwrapped
+    assert (env.episode.horizon, env.puzzle.clues) == (4, (6, 8))
+
+
 @pytest.mark.parametrize("key", IDS)
 def test_frames_have_one_size(key):
     env = gymnasium.make(key, render_mode="rgb_array", horizon=2)

@@ -9,6 +9,7 @@ from pir.envs.maze.rules import Maze
 from pir.envs.sudoku.rules import Sudoku
 
 from pir.errors import PuzzleTextError
+from pir.laws.called import calls
 from pir.laws.checks import LAWS, build_case, fingerprint, law_results
 from pir.puzzle import MOST_UNSOLVED, PAD, Verdict
 from tests.golden import FINGERPRINTS
@@ -21,6 +22,8 @@ def test_every_puzzle_keeps_the_laws(name):
     puzzle = VARIANTS[name]()
     case = build_case(puzzle, count, anew=VARIANTS[name]())
     assert not [r for r in law_results(puzzle, case) if not r.kept]
+    for call in calls(case, lambda values: values[:0]):
+        call.require_form()  # of nothing too
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -82,6 +82,12 @@ def test_an_export_that_fails_leaves_no_half(tiny_run, tmp_path):
     assert not out.weights.exists()
 
 
+def test_weights_are_exported_in_no_other_dtype(tiny_run, tmp_path):
+    with pytest.raises(UserError, match="dtype=float16: allowed are float32, bfloat16"):
+        export_run(RunFolder(tiny_run), RunFolder(tmp_path / "out"), "float16", 5, "cpu",
+                   minutes=None, hardware="", command="")  # fmt: skip
+
+
 @pytest.mark.parametrize("key", ["max_minutes", "ema_decay", "max_grad_norm", "replay_share"])
 def test_numbers_of_training_are_finite(key):
     for value in (float("inf"), float("nan")):

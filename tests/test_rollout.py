@@ -2,8 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 from pir.envs.countdown.rules import Countdown
+from pir.envs.maze.rules import Maze
+from pir.envs.queens.rules import Queens
 from tensordict import TensorDict
 
 from pir.models.trm import TRM
@@ -34,6 +37,16 @@ def test_steps_chain():
         assert (step.after.answer[:, :4] == puzzles["question"][:, :4]).all()
         verdict = puzzle.verify(puzzles["question"], step.after.answer)
         assert torch.equal(verdict.score, step.after.score)
+
+
+@pytest.mark.parametrize("mixer", ["attention", "mlp", "conv", "candidates"])
+def test_no_lanes_take_a_step(mixer):
+    puzzle = Maze(7, 7) if mixer == "conv" else Queens()
+    reasoner = TRM(puzzle, hidden_size=16, heads=2, mixer=mixer)
+    none = begin(reasoner, puzzle, puzzle.sample(1, "train", seed=0)[:0])
+    lanes, step = improve(reasoner, puzzle, none)
+    assert step.after.logits.shape == (0, *puzzle.slot_mask.shape)
+    assert len(lanes.now.answer) == 0
 
 
 def test_gradient_reaches_back_one_step_only():

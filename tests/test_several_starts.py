@@ -10,7 +10,7 @@ from pir.errors import UserError
 from pir.evaluation.breadth import breadth, check_starts, noisy_start, stillest
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
 from pir.evaluation.solve import Stop, solve
-from pir.exits.rules import FixedDepth, Verifier
+from pir.exits.rules import Entropy, FixedDepth, Verifier
 from pir.models.feedforward import FeedForward
 from pir.models.trm import TRM
 from tests.small_reasoners import SMALL
@@ -106,6 +106,21 @@ def test_starts_stop_by_the_exit_rule(queens):
     assert {len(steps) for steps in fixed} == {2}
     assert {len(steps) for steps in found} == {1, 2}
     assert sum(steps[-1].solved for steps in found) >= sum(steps[-1].solved for steps in fixed)
+
+
+def test_thresholds_are_in_the_unit_of_the_rule(queens):
+    """Halfway between the entropies after the first step, half of the puzzles stop there."""
+    model, puzzle, puzzles = queens
+    entropy = evaluate(model, puzzle, puzzles, 1).values["entropy"][:, 0]
+    threshold = float(entropy.sort().values[19:21].mean())
+
+    def steps(stop):
+        return [len(steps) for steps in solve(model, puzzle, puzzles["question"], stop)]
+
+    most = model.improvement_steps
+    found = steps(Stop(Entropy(), threshold, most))
+    assert [count == 1 for count in found] == (entropy <= threshold).tolist()
+    assert steps(Stop(Entropy(threshold), None, most)) == steps(Entropy(threshold)) == found
 
 
 def test_solve_begins_again_from_the_command_line(pir_here, tiny_run):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from pir.analysis.figures.style import plt, save_figure
+from pir.analysis.figures.style import save_figure
 from pir.analysis.reading.runs import Run
 
 from pir.cli.main import main
@@ -21,6 +22,7 @@ from pir.runs.folder import (
     write_atomically,
     write_text,
 )
+from pir.runs.load import load_trained
 from pir.runs.names import find_runs
 from pir.runs.row_file import RowFile
 from pir.settings import plugins
@@ -282,7 +284,7 @@ def test_files_that_are_links_are_replaced_not_followed(tmp_path):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(mine)
     assert main(["report", f"run={folder}"]) == 0
-    save_figure(plt.figure(), folder / "figures/x.svg")
+    save_figure(Figure(), folder / "figures/x.svg")
     assert not (folder / "report.html").is_symlink()
     assert not (folder / "figures/x.svg").is_symlink()
     (folder / "metrics.csv").unlink()
@@ -320,6 +322,10 @@ def test_a_run_that_names_a_class_is_read_again_with_its_folder(tmp_path, capsys
     assert main(["train", f"resume={run}", "trainer.max_optimizer_steps=2"]) == 2
     assert named in capsys.readouterr().err
     assert main([*solve, f"--config-dir={tmp_path}"]) == 0
+    plugins.forget()
+    with pytest.raises(UserError, match="in Python give load_trained that folder as config_dir"):
+        load_trained(run)
+    assert type(load_trained(run, config_dir=tmp_path)[0].puzzle).__name__ == "Plug"
     (tmp_path / "run").mkdir()
     assert main([*solve, f"--config-dir={tmp_path}"]) == 2
     assert "its folder run hides a setting" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from pir.analysis.figures.layout import (
     step_axis,
     width,
 )
-from pir.analysis.figures.style import COLOURS
+from pir.analysis.figures.style import COLOURS, styled
 from pir.analysis.reading.groups import Group, group_by_seed
 from pir.analysis.reading.runs import PER_STEP, STEPS, STRATA, Run, Table
 from pir.analysis.statistics.resampling import bootstrap_interval
@@ -30,6 +30,7 @@ TELLS_OF_START = {"newly_solved", "lost", "gain"}
 """Statistics of step 1 that say what was there before it."""
 
 
+@styled
 def draw_improvement(runs: Sequence[Run]) -> Figure:
     """Draws solved and score after every improvement step, one line per run.
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
-from pir.analysis.figures.style import save_figure
+from pir.analysis.figures.style import save_figure, styled
 
 from pir.notation.drawing import CELL_INCHES, draw_picture, extent
 from pir.notation.picture import Picture
@@ -18,6 +19,7 @@ CAPTION_INCHES = 0.3
 STEP_SECONDS, LAST_SECONDS = 0.9, 2.5
 
 
+@styled
 def save_pictures(pictures: Sequence[Picture], captions: Sequence[str], out: Path) -> None:
     """Writes pictures side by side as a figure.
 
@@ -26,13 +28,15 @@ def save_pictures(pictures: Sequence[Picture], captions: Sequence[str], out: Pat
     """
     width, height = extent(pictures[0])
     inches = (len(pictures) * max(2.0, CELL_INCHES * width), max(1.2, CELL_INCHES * height) + 0.4)
-    figure, axes = plt.subplots(1, len(pictures), figsize=inches, squeeze=False)
+    figure = Figure(figsize=inches)
+    axes = figure.subplots(1, len(pictures), squeeze=False)
     for axis, picture, caption in zip(axes[0], pictures, captions, strict=True):
         draw_picture(picture, axis, caption)
     figure.set_layout_engine("constrained")
     save_figure(figure, out)
 
 
+@styled
 def save_animation(pictures: Sequence[Picture], captions: Sequence[str], out: Path) -> None:
     """Writes pictures one after the other as an animated GIF; the last one stays longer.
 
@@ -43,13 +47,13 @@ def save_animation(pictures: Sequence[Picture], captions: Sequence[str], out: Pa
     inches = (max(2.4, CELL_INCHES * width), max(1.2, CELL_INCHES * height) + 0.4)
     frames = []
     for picture, caption in zip(pictures, captions, strict=True):
-        figure = plt.figure(figsize=inches, dpi=100)
+        figure = Figure(figsize=inches, dpi=100)
+        canvas = FigureCanvasAgg(figure)
         # a place of its own, so that frames with other captions do not move it
         axis = figure.add_axes((0.02, 0.02, 0.96, 0.96 - CAPTION_INCHES / inches[1]))
         draw_picture(picture, axis, caption)
-        figure.canvas.draw()
-        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
-        plt.close(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
         frames.append(Image.fromarray(pixels).quantize(64))
     milliseconds = [int(1000 * STEP_SECONDS)] * (len(frames) - 1) + [int(1000 * LAST_SECONDS)]
     options = {"append_images": frames[1:], "duration": milliseconds, "loop": 0}

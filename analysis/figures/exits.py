@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from pir.analysis.figures.layout import LINE_INCHES, across, legend_below, percent_axis, rows
-from pir.analysis.figures.style import COLOURS, INK, MUTED
+from pir.analysis.figures.style import COLOURS, INK, MUTED, styled
 from pir.analysis.reading.groups import Group, group_by_seed
 from pir.analysis.reading.runs import EXITS, Run, Table
 from pir.analysis.words import label, number, percent
@@ -34,6 +34,7 @@ Line = tuple[np.ndarray, np.ndarray]
 """Forward passes and solved, each of shape (points,)."""
 
 
+@styled
 def draw_exits(runs: Sequence[Run]) -> Figure:
     """Draws solved against the mean forward passes, one line per rule to stop early.
 

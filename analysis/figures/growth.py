@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from pir.analysis.figures.style import COLOURS, MUTED, save_figure
+from matplotlib.figure import Figure
+from pir.analysis.figures.style import COLOURS, MUTED, save_figure, styled
 
 LABELS = {
     "batch": "puzzles in a training step",
@@ -18,6 +18,7 @@ LABELS = {
 COLUMNS = {"milliseconds": "milliseconds", "memory_bytes": "GiB at most"}
 
 
+@styled
 def save_growth(rows: Sequence[Mapping[str, Any]], title: str, out: Path) -> None:
     """Draws time above and memory below, a column per size, against proportional growth.
 
@@ -30,9 +31,8 @@ def save_growth(rows: Sequence[Mapping[str, Any]], title: str, out: Path) -> Non
         UserError: if the ending is no figure's, or the file cannot be written.
     """
     axes = list(dict.fromkeys(row["axis"] for row in rows))
-    figure, panels = plt.subplots(
-        2, len(axes), figsize=(3.0 * len(axes), 5.2), squeeze=False, sharex="col", sharey="row"
-    )
+    figure = Figure(figsize=(3.0 * len(axes), 5.2))
+    panels = figure.subplots(2, len(axes), squeeze=False, sharex="col", sharey="row")
     for panel_column, axis in zip(panels.T, axes, strict=True):
         own = [row for row in rows if row["axis"] == axis]
         for panel, (column, label) in zip(panel_column, COLUMNS.items(), strict=True):

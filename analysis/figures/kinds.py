@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from pir.analysis.figures import curves, exits, harm, latents, passes, statistics, sweeps, waste
-from pir.analysis.figures.layout import TITLE, Drawing
-from pir.analysis.figures.style import WIDTH, save_figure
+from pir.analysis.figures.layout import TITLE, Drawing, of_width
+from pir.analysis.figures.style import WIDTH, save_figure, styled
 from pir.analysis.reading.runs import (
     CELLS,
     EXITS,
@@ -48,6 +47,7 @@ class Kind:
     files: tuple[str, ...]
     grouped: bool = False
 
+    @styled
     def figure(
         self, runs: Sequence[Run], title: str | None = None, inches: float = WIDTH
     ) -> Figure:
@@ -62,7 +62,7 @@ class Kind:
         Raises:
             UserError: if a run cannot be read.
         """
-        with plt.rc_context({"figure.figsize": (inches, inches)}):
+        with of_width(inches):
             figure = self.draw(runs)
         envs = [*dict.fromkeys(run.facts.env for run in runs)]
         own = f"{listed(envs)}: {self.title[0].lower()}{self.title[1:]}"

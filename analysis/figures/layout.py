@@ -2,7 +2,9 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import matplotlib
@@ -10,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from pir.analysis.figures.style import COLOURS, INK, MUTED, WIDTH
+from pir.analysis.figures.style import COLOURS, INK, MUTED, WIDTH, styled
 from pir.analysis.reading.groups import run_names
 from pir.analysis.reading.runs import Run
 from pir.analysis.words import label, percent
@@ -42,6 +44,8 @@ DASHES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 LINES = len(COLOURS) * len(DASHES)
 """How many lines look different from one another."""
 
+_width: ContextVar[float] = ContextVar("inches of a figure", default=WIDTH)
+
 Item = TypeVar("Item")
 
 Painter = Callable[[SubFigure, Run], None]
@@ -49,8 +53,18 @@ Drawing = Callable[[Sequence[Run]], Figure]
 
 
 def width() -> float:
-    """Returns how wide figures are, in inches: of `pir plot width=`, or as `style` has it."""
-    return float(matplotlib.rcParams["figure.figsize"][0])
+    """Returns how wide figures are, in inches; see `of_width`."""
+    return _width.get()
+
+
+@contextmanager
+def of_width(inches: float) -> Iterator[None]:
+    """Makes figures so wide inside, as `pir plot width=` asks."""
+    token = _width.set(inches)
+    try:
+        yield
+    finally:
+        _width.reset(token)
 
 
 def across(panels: int) -> int:
@@ -87,6 +101,7 @@ def one_row_per_run(
     """
 
     def decorate(paint: Painter) -> Drawing:
+        @styled
         def draw(runs: Sequence[Run]) -> Figure:
             heights = [
                 (height(run) if callable(height) else height) * down(panels(run)) for run in runs

@@ -14,7 +14,7 @@ from pir.analysis.figures.layout import (
     percent_axis,
     width,
 )
-from pir.analysis.figures.style import INK, MUTED
+from pir.analysis.figures.style import INK, MUTED, styled
 from pir.analysis.reading.groups import Group, group_by_seed
 from pir.analysis.reading.runs import IMPROVEMENT, METRICS, Run
 from pir.analysis.statistics.compare import refuse_unlike
@@ -79,6 +79,7 @@ def _passes(run: Run, optimizer_steps: np.ndarray) -> np.ndarray:
     return np.asarray(np.interp(optimizer_steps, steps, passes))
 
 
+@styled
 def draw_passes(runs: Sequence[Run]) -> Figure:
     """Draws solved on validation against the forward passes of training, one line per group.
 
@@ -170,6 +171,7 @@ STEEP = 20
 """From this ratio of the largest to the smallest loss on, its axis is logarithmic."""
 
 
+@styled
 def draw_loss(runs: Sequence[Run]) -> Figure:
     """Draws what training minimises against its steps, one line per group of runs.
 

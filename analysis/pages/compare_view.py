@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from pir.analysis.figures.layout import LINE_INCHES, TITLE, legend_below
-from pir.analysis.figures.style import COLOURS, MUTED
+from pir.analysis.figures.style import COLOURS, MUTED, styled
 from pir.analysis.reading.runs import SUMMARY
 from pir.analysis.statistics.budgets import unequal
 from pir.analysis.statistics.compare import SIGNIFICANT, Comparison, Difference, Side
@@ -172,6 +172,7 @@ def as_json(result: Comparison) -> dict[str, Any]:
     }
 
 
+@styled
 def draw_comparison(result: Comparison, title: str | None = None) -> Figure:
     """Draws the differences from the first group against the budget, with 95 % intervals.
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.figure import Figure
-from pir.analysis.figures.style import COLOURS, GRID, INK, MUTED, PAPER
+from pir.analysis.figures.style import COLOURS, GRID, INK, MUTED, PAPER, styled
 from pir.analysis.words import plain
 
 VARIABLES = {
@@ -24,6 +24,7 @@ REFERENCE = re.compile(r"#([\w-]+)")
 """What stands in `url(#...)` and `href="#..."`."""
 
 
+@styled
 def inline_svg(figure: Figure, prefix: str, description: str) -> str:
     """Returns a figure as an `<svg>` element.
 

@@ -17,7 +17,7 @@ from pir.analysis.figures.layout import (
     percent_axis,
     width,
 )
-from pir.analysis.figures.style import MUTED
+from pir.analysis.figures.style import MUTED, styled
 from pir.analysis.pages.table_view import named, row_names
 from pir.analysis.statistics.table import RunTable
 from pir.analysis.words import NONE, are_numbers, label
@@ -39,6 +39,7 @@ WIDE = 8
 """From this ratio of the largest to the smallest number on, an axis is logarithmic."""
 
 
+@styled
 def draw_table(table: RunTable) -> Figure:
     """Draws the means of a table and the values of every seed.
 

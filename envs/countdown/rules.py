@@ -39,6 +39,7 @@ from pir.envs.instance_stream import stream_of
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_pairs
 from pir.errors import UserError
 from pir.puzzle import PAD, Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
@@ -76,6 +77,7 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
     ) -> None:
         """Builds the vocabulary and the tables of moves."""
         super().__init__(**file)
+        check_pairs("env", number_range=number_range, target_range=target_range)
         if not 3 <= numbers <= 6:
             raise UserError(f"env.numbers={numbers}: allowed are 3 to 6")
         self.numbers, self.use_all = numbers, use_all
@@ -159,7 +161,7 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
         """Reads numbers, int64 (B, n), and targets, int64 (B,), off questions (B, L)."""
         digits = question[:, : self.answer_start].long() - self.first_digit
         split_at = self.numbers * self.number_digits
-        grouped = digits[:, :split_at].reshape(len(digits), self.numbers, -1)
+        grouped = digits[:, :split_at].reshape(-1, self.numbers, self.number_digits)
         numbers = _from_digits(grouped, self.base)
         return numbers, _from_digits(digits[:, split_at:], self.base)
 
@@ -224,7 +226,7 @@ class Countdown(CountdownText, CountdownPicture, FilePuzzle):
 
 
 def _checked_range(key: str, bounds: tuple[int, int], most: int) -> tuple[int, int]:
-    low, high = (int(v) for v in bounds) if len(bounds) == 2 else (0, 0)
+    low, high = (int(v) for v in bounds)
     if not 1 <= low <= high <= most:
         raise UserError(
             f"{key}={list(bounds)}: allowed is [low, high] with 1 <= low <= high <= {most}"

@@ -29,6 +29,7 @@ from pir.envs.instance_stream import stream_of
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_pairs
 from pir.errors import UserError
 from pir.puzzle import PAD, Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
@@ -66,6 +67,7 @@ class Graph(GraphText, GraphPicture, FilePuzzle):
     ) -> None:
         """Lays out the tokens."""
         super().__init__(**file)
+        check_pairs("env", hops=hops)
         if not 6 <= nodes <= 200:
             raise UserError(f"env.nodes={nodes}: allowed are 6 to 200")
         if not 2 <= branching <= 8:

@@ -30,7 +30,7 @@ class GraphTokens(Rules):
 
     def _encode(self, graphs: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> Tensor:
         question = np.full((len(graphs), self.length), BLANK, np.uint8)
-        table = graphs.reshape(len(graphs), -1)
+        table = graphs.reshape(len(graphs), self.table_end)
         question[:, : self.table_end] = np.where(table >= 0, table + FIRST_NODE, PAD)
         question[:, self.table_end] = sources + FIRST_NODE
         question[:, self.table_end + 1 : self.answer_start] = targets + FIRST_NODE

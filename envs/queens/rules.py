@@ -38,7 +38,7 @@ from pir.envs.queens.text import BLANK, FIRST_COLUMN, QueensText, signs_of_cells
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_pairs
 from pir.errors import UserError
 from pir.puzzle import Solutions, Verdict, instances
 from pir.puzzle_files.epochs import shuffled_epochs
@@ -81,6 +81,7 @@ class Queens(QueensText, QueensPicture, FilePuzzle):
     ) -> None:
         """Finds all solutions."""
         super().__init__(**file)
+        check_pairs("env", hide=hide)
         least = 7 if split == "orbits" else 5
         if not least <= n <= 12:
             few = "; smaller boards have too few orbits of solutions" if split == "orbits" else ""

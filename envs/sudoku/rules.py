@@ -28,6 +28,7 @@ from pir.envs.sudoku.text import BLANK, SYMBOLS, signs_of_cells
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_pairs
 from pir.errors import UserError
 from pir.puzzle import KEY_RANGE, SPLITS, Solutions, Verdict, instances
 from pir.puzzle_files.given import FilePuzzle, FileSettings
@@ -69,6 +70,7 @@ class Sudoku(SudokuPicture, FilePuzzle):
     ) -> None:
         """Builds the tables of units and peers."""
         super().__init__(**file)
+        check_pairs("env", box=box, clues=clues, guesses=guesses)
         n = box[0] * box[1]
         if min(box) < 1 or not 4 <= n <= 16:
             raise UserError(f"env.box={list(box)}: allowed are products of 4 to 16")

@@ -18,13 +18,13 @@ translate. B puzzles, L tokens each.
 
 from typing import Any, Literal, NamedTuple, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_whole
 from pir.errors import UserError
 from pir.puzzle import SPLITS, Puzzle
+from pir.puzzle_files.tokens import read_tokens
 
 TIME_LIMITS = ("terminate", "truncate")
 
@@ -95,8 +95,6 @@ class Episode:
         action_mask: bool = True,
     ) -> None:
         """Checks the settings."""
-        if type(horizon) is not int or horizon < 1:
-            raise UserError(f"horizon={horizon}: allowed is a whole number, at least 1")
         flags = {"stop_when_solved": stop_when_solved, "action_mask": action_mask}
         for name, flag in flags.items():
             if type(flag) is not bool:
@@ -104,7 +102,7 @@ class Episode:
         check_choice("time_limit", time_limit, TIME_LIMITS)
         check_choice("instances", instances, SPLITS)
         self.puzzle = puzzle
-        self.horizon = horizon
+        self.horizon = check_whole("horizon", horizon)
         self.stop_when_solved = stop_when_solved
         self.time_limit = time_limit
         self.instances = instances
@@ -174,7 +172,7 @@ class Episode:
         """Returns the first states of puzzles that came from outside.
 
         Args:
-            question: as tokens or in text form; see `tokens`.
+            question: as tokens (`read_tokens`) or in text form.
             answer: first answers, likewise; None for the questions themselves.
             rows: how many puzzles there must be.
 
@@ -185,46 +183,14 @@ class Episode:
             raise UserError(f"question and answer: a list of {rows} texts is expected, not one")
         if _is_text(question):
             question = torch.stack([self.puzzle.parse(text) for text in question])
-        question = self.tokens(question, rows, "question")
+        question = read_tokens(self.puzzle, question, "question", rows)
         if answer is None:
             return self.begin(question)
         if _is_text(answer):
             pairs = zip(question, answer, strict=False)
             answer = torch.stack([self.puzzle.parse_answer(q, text) for q, text in pairs])
-        return self.begin(question, self.tokens(answer, rows, "answer").to(question.device))
-
-    def tokens(self, value: Any, rows: int, name: str) -> Tensor:
-        """Reads tokens that came from outside.
-
-        Args:
-            value: integers of shape (`rows`, L): an array, a tensor or nested lists.
-            rows: how many rows there must be.
-            name: what the value is, for messages.
-
-        Returns:
-            uint8 of shape (`rows`, L).
-
-        Raises:
-            UserError: if the shape is another, or a token is not in the vocabulary.
-        """
-        shape, size = (rows, self.puzzle.length), len(self.puzzle.vocabulary)
-        tokens = value if isinstance(value, Tensor) else _as_tensor(value, name)
-        if tuple(tokens.shape) != shape:
-            raise UserError(f"{name} has the shape {tuple(tokens.shape)} where {shape} is expected")
-        if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
-            raise UserError(f"{name} holds {tokens.dtype}, not whole numbers")
-        low, high = torch.stack(tokens.to(torch.int64).aminmax()).tolist()
-        if low < 0 or high >= size:
-            wrong = low if low < 0 else high
-            raise UserError(f"{name} holds the token {wrong}: allowed are 0..{size - 1}")
-        return tokens.to(torch.uint8)
-
-
-def _as_tensor(value: Any, name: str) -> Tensor:
-    try:
-        return torch.from_numpy(np.asarray(value))
-    except (TypeError, ValueError) as error:  # rows of different lengths, texts, objects
-        raise UserError(f"{name} is no array of whole numbers: {error}") from error
+        answer = read_tokens(self.puzzle, answer, "answer", rows)
+        return self.begin(question, answer.to(question.device))
 
 
 def _is_text(value: Any) -> bool:

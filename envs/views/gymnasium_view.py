@@ -22,9 +22,10 @@ from pir.envs.views.episode import Episode, EpisodeSettings, QuestionStream, Sta
 from pir.envs.views.registration import build_parts
 from torch import Tensor
 
-from pir.checks import check_choice, suggest
+from pir.checks import check_choice, check_whole, suggest
 from pir.errors import UserError
 from pir.puzzle import Puzzle
+from pir.puzzle_files.tokens import read_tokens
 
 Observation = dict[str, np.ndarray]
 
@@ -68,8 +69,7 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         **settings: Unpack[EpisodeSettings],
     ) -> None:
         """Builds the spaces."""
-        if type(num_envs) is not int or num_envs < 1:
-            raise UserError(f"num_envs={num_envs}: allowed is a whole number, at least 1")
+        num_envs = check_whole("num_envs", num_envs)
         if render_mode is not None:
             check_choice("render_mode", render_mode, METADATA["render_modes"])
         if not isinstance(autoreset_mode, AutoresetMode):
@@ -115,7 +115,7 @@ class RevisionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         mode = self.autoreset_mode
         if self._state is None or (mode == AutoresetMode.DISABLED and self._done.any()):
             raise ResetNeeded("an episode has not begun or is over: call reset first")
-        tokens = self.episode.tokens(actions, self.num_envs, "action")
+        tokens = read_tokens(self.puzzle, actions, "action", self.num_envs)
         state, reward = self.episode.revise(self._state, tokens)
         terminated, truncated = self.episode.ended(state)
         infos: dict[str, Any] = {}

@@ -74,7 +74,7 @@ def build_parts(
     from pir.checks import suggest
     from pir.errors import UnknownSettingError, UserError
     from pir.puzzle import Puzzle
-    from pir.settings.build import build
+    from pir.settings.build import build, plain
 
     names = puzzle_names()
     if name not in names:
@@ -90,6 +90,6 @@ def build_parts(
             )
         if key in others:
             rest[key] = value
-        else:  # a config file has lists, a caller writes tuples too
-            node[key] = list(value) if isinstance(value, tuple) else value
+        else:
+            node[key] = plain(value)
     return build(node, "env", Puzzle), rest  # type: ignore[type-abstract]

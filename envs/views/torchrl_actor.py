@@ -24,6 +24,7 @@ from torchrl.envs import TensorDictPrimer, TransformedEnv
 from pir.errors import UserError
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
+from pir.system.device import device_of
 
 LATENTS = "latents"
 """The key under which a tensordict holds the latents before a step, by name."""
@@ -158,5 +159,5 @@ def with_latents(env: PuzzleEnv, reasoner: Reasoner) -> TransformedEnv:
 
 def _example(reasoner: Reasoner, puzzle: Puzzle) -> TensorDict:
     """Returns the start of one puzzle."""
-    device = next(reasoner.parameters()).device
+    device = device_of(reasoner)
     return reasoner.start(puzzle.sample(1, "train", seed=0)["question"].to(device))

@@ -16,8 +16,10 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Categorical, Composite
 from torchrl.envs import EnvBase
 
+from pir.checks import check_whole
 from pir.errors import UserError
 from pir.puzzle import Puzzle
+from pir.puzzle_files.tokens import read_tokens
 
 
 class PuzzleEnv(EnvBase):  # type: ignore[misc]
@@ -54,8 +56,7 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
         **settings: Unpack[EpisodeSettings],
     ) -> None:
         """Builds the specs."""
-        if type(num_envs) is not int or num_envs < 1:
-            raise UserError(f"num_envs={num_envs}: allowed is a whole number, at least 1")
+        num_envs = check_whole("num_envs", num_envs)
         super().__init__(device=torch.device(device), batch_size=torch.Size([num_envs]))
         self.puzzle, self.episode = puzzle, Episode(puzzle, **settings)
         self._stream: QuestionStream | None = None
@@ -129,7 +130,7 @@ class PuzzleEnv(EnvBase):  # type: ignore[misc]
         before = self._state
         if before is None:
             raise UserError("no episode has begun: call reset first")
-        action = self.episode.tokens(tensordict["action"], self.batch_size[0], "action")
+        action = read_tokens(self.puzzle, tensordict["action"], "action", self.batch_size[0])
         state, reward = self.episode.revise(before, action)
         mask = tensordict.get("_step", None)
         if mask is not None:

@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_count
 from pir.errors import UserError
 from pir.evaluation.probes import with_interval
 from pir.evaluation.rollouts import EVALUATION_SEED, evaluate
@@ -35,7 +36,7 @@ def starts_differ(reasoner: Reasoner) -> bool:
 def check_starts(
     reasoner: Reasoner, key: str, starts: int, noise: float, step_noise: float = 0.0
 ) -> None:
-    """Refuses several starts that would all go the same way.
+    """Refuses starts that are none, or several that would all go the same way.
 
     Args:
         reasoner: starts.
@@ -47,6 +48,7 @@ def check_starts(
     Raises:
         UserError: naming the setting and what to set instead.
     """
+    check_count(key, starts)
     if starts == 1 or step_noise:
         return
     if not noise and "partial_answer" not in reasoner.inputs:

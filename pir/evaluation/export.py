@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pir.checks import check_choice
 from pir.components import Components
 from pir.errors import UserError
 from pir.evaluation.batch_size import fitting_batch
@@ -14,6 +15,7 @@ from pir.runs import inputs
 from pir.runs.folder import RunFolder, as_json, resolved, write_atomically, write_text
 from pir.runs.load import load_trained
 from pir.runs.records import MODEL_FORMAT, MODEL_VERSION, Manifest, Reference, ReferenceStep
+from pir.runs.schema import MODEL_DTYPES
 from pir.runs.typed import to_json
 from pir.runs.weights import packed, round_weights
 from pir.system.stored import read_settings
@@ -50,8 +52,10 @@ def export_run(
         command: that trained it.
 
     Raises:
-        UserError: if the run cannot be read, or `out` holds anything or cannot be written.
+        UserError: if the dtype is another, or the run cannot be read, or `out` holds anything or
+            cannot be written.
     """
+    check_choice("dtype", dtype, MODEL_DTYPES)
     run, out = (RunFolder(f) if isinstance(f, str | Path) else f for f in (run, out))
     if out.path.exists() and (not out.path.is_dir() or any(out.path.iterdir())):
         raise UserError(f"out={out.path} is there already and not empty: name another folder")

@@ -8,15 +8,15 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.checks import check_choice, check_steps
+from pir.checks import check_choice, check_count, check_steps
 from pir.errors import UserError
 from pir.ledger.ledger import Ledger
 from pir.noise import by_puzzle
 from pir.puzzle import SPLITS, Puzzle
-from pir.reasoner import Reasoner, in_use
+from pir.reasoner import Reasoner, in_use, refuse_infinite
 from pir.rollout import Rollout, begin, improve
 from pir.system import work
-from pir.system.device import time_on
+from pir.system.device import choose_device, time_on
 from pir.system.memory import require_memory
 
 EVALUATION_SEED = 0
@@ -41,8 +41,11 @@ def held_out(
     """Returns the first `count` puzzles of a split (all, if it has fewer), the same for every run.
 
     Raises:
-        UserError: if there is no such split, or it is empty, or none of it is asked for.
+        UserError: if there is no such split, or it is empty, or none of it is asked for, or the
+            device is not there.
     """
+    if isinstance(device, str):
+        device = choose_device(device)
     check_choice("split", split, SPLITS)
     if count < 1:
         raise UserError(f"{count} puzzles of the {split} split: must be at least 1")
@@ -98,6 +101,9 @@ def evaluate(
 ) -> Evaluation:
     """Improves the answers to some puzzles `num_steps` times and records every step.
 
+    It seeds torch's random numbers and puts them back at its end. They are the same for all threads
+    of a process, so only one of these may evaluate, solve or train at a time.
+
     Args:
         reasoner: the network, on the device of `puzzles`; in evaluation mode meanwhile.
         puzzle: judges the answers.
@@ -112,9 +118,14 @@ def evaluate(
         seed: of the random numbers that reasoners draw, and of noise (`pir.noise`).
 
     Raises:
-        UserError: if the number of steps is out of range.
+        UserError: if the number of steps or `batch_size` is out of range, or there is no puzzle,
+            or the reasoner's logits hold minus infinity.
     """
     check_steps("num_steps", num_steps)
+    check_count("batch_size", batch_size)
+    if puzzles.ndim != 1 or not len(puzzles):
+        shape = tuple(puzzles.batch_size)
+        raise UserError(f"puzzles has the shape {shape}: a batch of at least one is expected")
     device = puzzles["question"].device
     batch_size = min(batch_size, len(puzzles))
     needed = len(puzzles) * num_steps * BYTES_OF_A_STEP
@@ -129,6 +140,8 @@ def evaluate(
             batch = puzzles[first : first + batch_size]
             state = None if start is None else start(batch["question"])
             lanes = begin(reasoner, puzzle, batch, state)
+            if first == 0:
+                refuse_infinite(lanes.now.logits)
             for k in range(1, num_steps + 1):
                 started = time_on(device)
                 share = step_size if k > damping_after else 1.0

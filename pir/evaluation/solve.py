@@ -1,12 +1,14 @@
 """Puzzles of one's own, with the answer after every improvement step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_count, check_steps
 from pir.errors import UserError
 from pir.evaluation.batch_size import fitting_batch
 from pir.evaluation.breadth import check_starts, noisy_start
@@ -15,15 +17,36 @@ from pir.exits.early_exit import steps_until_exit
 from pir.exits.rules import ExitRule, FixedDepth
 from pir.noise import by_puzzle
 from pir.puzzle import Puzzle
+from pir.puzzle_files.tokens import read_tokens
 from pir.reasoner import Reasoner, in_use
+from pir.system.device import device_of
 
 
 class Stop(NamedTuple):
-    """When to stop improving an answer: a rule, the threshold on its signal, and the most steps."""
+    """When to stop improving an answer.
+
+    Attributes:
+        rule: stops at the first step at which its quantity reaches the threshold.
+        threshold: in the rule's own unit, such as nats per cell for `Entropy`; None for the
+            threshold that the rule was built with.
+        most: improvement steps after which every answer stops.
+    """
 
     rule: ExitRule
-    threshold: float
+    threshold: float | None
     most: int
+
+    def signal_threshold(self) -> float:
+        """Returns the threshold on the rule's signal.
+
+        Raises:
+            UserError: if there is none.
+        """
+        threshold = self.rule.threshold if self.threshold is None else self.threshold
+        if threshold is None:
+            name = type(self.rule).__name__
+            raise UserError(f"stop: {name} has no threshold; give one, as {name}(threshold=0.1)")
+        return self.rule.unit(threshold)
 
 
 class StepAnswer(NamedTuple):
@@ -49,8 +72,8 @@ class StepAnswer(NamedTuple):
 def solve(
     reasoner: Reasoner,
     puzzle: Puzzle,
-    questions: Sequence[str | Tensor],
-    stop: Stop | None = None,
+    questions: Iterable[str | Tensor | np.ndarray | Sequence[int]],
+    stop: Stop | ExitRule | None = None,
     batch_size: int | None = None,
     starts: int = 1,
     noise: float = 0.3,
@@ -58,13 +81,14 @@ def solve(
     """Improves the answers to some questions step by step; no solution is needed.
 
     With several starts, questions without a right answer are begun again, with noise on the start.
-    The starts are those of `pir.evaluation.breadth.breadth`.
+    The starts are those of `pir.evaluation.breadth.breadth`. One thread at a time, see `evaluate`.
 
     Args:
         reasoner: does the steps.
         puzzle: reads the questions and judges the answers.
-        questions: their text forms (`Puzzle.parse`), or tokens, uint8 of shape (L,).
-        stop: when to stop; by default after the reasoner's own number of steps.
+        questions: their text forms (`Puzzle.parse`), or tokens, whole numbers of shape (L,).
+        stop: when to stop; by default, and for a rule alone at the latest, after the reasoner's own
+            number of steps.
         batch_size: questions at once; None for as many as fit into memory.
         starts: at most so many for a question.
         noise: of all starts but the first, see `pir.evaluation.breadth.noisy_start`.
@@ -75,17 +99,22 @@ def solve(
 
     Raises:
         PuzzleTextError: if a text is malformed.
-        UserError: if a single text is given in place of a list, or all starts would be the same.
+        UserError: if the questions are no list of texts or tokens, or `stop` or a number is out of
+            range, or all starts would be the same.
     """
-    if isinstance(questions, str):
-        raise UserError("questions: a list of texts is expected, not one text")
-    if not questions:
-        return []
     check_starts(reasoner, "starts", starts, noise)
-    device = next(reasoner.parameters()).device
-    batch = torch.stack([puzzle.parse(q) if isinstance(q, str) else q for q in questions])
+    check_count("batch_size", batch_size)
     depth = reasoner.improvement_steps
-    stop = stop or Stop(FixedDepth(), depth, depth)
+    if stop is None:
+        stop = FixedDepth(depth)
+    if isinstance(stop, ExitRule):
+        stop = Stop(stop, None, depth)
+    check_steps("stop.most", stop.most)
+    rule = stop.rule, stop.signal_threshold(), stop.most
+    read = _read(puzzle, questions)
+    if not read:
+        return []
+    device, batch = device_of(reasoner), torch.stack(read)
     size = fitting_batch(batch_size, reasoner, batch.to(device))
     best: dict[int, list[StepAnswer]] = {}
     left = list(range(len(batch)))
@@ -93,7 +122,7 @@ def solve(
         with by_puzzle(EVALUATION_SEED + number, device), in_use(reasoner):
             added = noise if number else 0.0
             rollouts = _rollouts(
-                reasoner, puzzle, batch[left].to(device), stop, size, number + 1, added
+                reasoner, puzzle, batch[left].to(device), rule, size, number + 1, added
             )
         for row, steps in zip(left, rollouts, strict=True):
             if row not in best or steps[-1].score > best[row][-1].score:
@@ -104,12 +133,28 @@ def solve(
     return [best[row] for row in range(len(batch))]
 
 
+def _read(
+    puzzle: Puzzle, questions: Iterable[str | Tensor | np.ndarray | Sequence[int]]
+) -> list[Tensor]:
+    """Returns the tokens of questions, uint8 of shape (L,) each, on the CPU."""
+    single = str | bytes | Mapping | TensorDict  # what has parts, but no questions
+    if isinstance(questions, single) or not isinstance(questions, Iterable):
+        kind = type(questions).__name__
+        raise UserError(f"questions: a list of texts is expected, or of tokens, not one {kind}")
+    return [
+        puzzle.parse(each)
+        if isinstance(each, str)
+        else read_tokens(puzzle, each, f"questions[{place}]").cpu()
+        for place, each in enumerate(questions)
+    ]
+
+
 @torch.no_grad()
 def _rollouts(
     reasoner: Reasoner,
     puzzle: Puzzle,
     questions: Tensor,
-    stop: Stop,
+    stop: tuple[ExitRule, float, int],
     batch_size: int,
     number: int,
     noise: float,
@@ -120,7 +165,7 @@ def _rollouts(
         reasoner: see `solve`.
         puzzle: see `solve`.
         questions: uint8 of shape (B, L), on the reasoner's device.
-        stop: see `solve`.
+        stop: a rule, the threshold on its signal, and the most steps.
         batch_size: questions at once.
         number: of the start, from 1.
         noise: of this start.

@@ -11,7 +11,7 @@ from pir.exits.rules import ExitRule
 from pir.ledger.cells import Cells
 from pir.ledger.statistics import STATISTICS
 from pir.puzzle import Puzzle
-from pir.reasoner import Reasoner, in_use
+from pir.reasoner import Reasoner, in_use, refuse_infinite
 from pir.rollout import Rollout, begin, improve
 
 
@@ -41,10 +41,12 @@ def steps_until_exit(
         last step is its exit.
 
     Raises:
-        UserError: if the model lacks a statistic that the rule needs, such as a halt head's.
+        UserError: if the model lacks a statistic that the rule needs, such as a halt head's, or its
+            logits hold minus infinity.
     """
     with in_use(reasoner):
         lanes = begin(reasoner, puzzle, puzzles, state)
+    refuse_infinite(lanes.now.logits)
     rows = torch.arange(len(puzzles), device=lanes.k.device)
     history = {name: torch.zeros(len(rows), 0, device=rows.device) for name in rule.needs}
     for k in range(1, most + 1):

@@ -59,7 +59,7 @@ class Cells:
 
     def sum(self, values: Tensor) -> Tensor:
         """Adds up values of cells by puzzle: (C,) to (B,)."""
-        zeros = torch.zeros(len(self.count), device=values.device)
+        zeros = torch.zeros(len(self.count), dtype=torch.float32, device=values.device)
         return zeros.index_add_(0, self.puzzle, self.counted(values))
 
     def mean(self, values: Tensor) -> Tensor:

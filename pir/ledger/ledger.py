@@ -38,7 +38,7 @@ class Ledger:
         self.names = tuple(STATISTICS)
         width = sum(statistic.width for statistic in STATISTICS.values())
         dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-        self.under_way = torch.zeros(lanes, num_steps, width, device=device)
+        self.under_way = torch.zeros(lanes, num_steps, width, dtype=torch.float32, device=device)
         self.counts = torch.zeros(len(OUTCOMES), num_steps, dtype=dtype, device=device)
         self.sums = torch.zeros(len(OUTCOMES), num_steps, width, dtype=dtype, device=device)
 

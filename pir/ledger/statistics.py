@@ -350,5 +350,5 @@ def answer_ece(cells: Cells) -> Tensor:
 def _binned(confidence: Tensor, surplus: Tensor, puzzle: Tensor, puzzles: int) -> Tensor:
     """Adds up `surplus` (N,) by puzzle and bin of confidence: (puzzles, BINS)."""
     place = puzzle * BINS + (confidence * BINS).long().clamp(0, BINS - 1)
-    zeros = torch.zeros(puzzles * BINS, device=surplus.device)
+    zeros = surplus.new_zeros(puzzles * BINS)
     return zeros.index_add_(0, place, surplus).view(puzzles, BINS)

@@ -72,7 +72,7 @@ class Candidates(nn.Module):
         logits = found.new_full((len(y), self.slot_mask.numel()), MASKED_LOGIT)
         place = self.position * self.slot_mask.shape[1] + self.token
         logits = logits.index_copy(1, place, found)
-        return logits.view(-1, *self.slot_mask.shape)
+        return logits.view(len(y), *self.slot_mask.shape)
 
 
 def sets_of(puzzle: Puzzle) -> list[Tensor]:
@@ -139,7 +139,7 @@ class SetPooling(nn.Module):
         for g, (members, low_members) in enumerate(zip(*both, strict=True)):
             spread_weight = F.linear(weight[..., g, None].to(dtype), spread)
             weighted = F.linear(x, value_maps[g]) * spread_weight
-            pooled = (low_members @ weighted.flatten(1)).view(-1, batch, self.inner)
+            pooled = (low_members @ weighted.flatten(1)).view(len(members), batch, self.inner)
             total = (members @ weight[..., g]).clamp(min=TINY)[..., None].to(dtype)
             messages.append((F.linear(pooled, out_maps[g]) / total).flatten(1))
         return (low.T @ torch.cat(messages)).view_as(x)

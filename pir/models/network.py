@@ -184,7 +184,7 @@ class TokenMixing(nn.Module):
             gate_up, columns = F.pad(gate_up, (0, spare)), F.pad(columns, (0, 0, 0, spare))
         gate, up = gate_up.chunk(2)
         mixed = self.mlp.down.weight.to(x.dtype) @ (F.silu(gate @ columns) * (up @ columns))
-        return mixed.view(len(mixed), len(x), -1).transpose(0, 1)
+        return mixed.view(len(mixed), len(x), x.shape[2]).transpose(0, 1)
 
 
 class Convolution(nn.Module):
@@ -198,7 +198,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, L, width) to the same shape."""
-        image = x.view(len(x), *self.board, -1).permute(0, 3, 1, 2)
+        image = x.view(len(x), *self.board, x.shape[2]).permute(0, 3, 1, 2)
         kernel = self.weight.to(x.dtype).view(len(self.weight), 3, 3, -1).permute(0, 3, 1, 2)
         return F.conv2d(image, kernel, padding=1).permute(0, 2, 3, 1).flatten(1, 2)
 

@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_keywords
 from pir.errors import UserError
 from pir.models.candidates import Candidates
 from pir.models.conditioning import AnswerFlow, Conditioning
@@ -54,7 +54,7 @@ class PuzzleModel(Reasoner):
         **shared: the settings by name, see `ModelSettings`.
 
     Raises:
-        UserError: if a setting is out of range.
+        UserError: if a setting is unknown or out of range.
     """
 
     slot_mask: Tensor
@@ -63,6 +63,7 @@ class PuzzleModel(Reasoner):
     def __init__(self, puzzle: Puzzle, **shared: Unpack[Shared]) -> None:
         """Builds all but the loop, with parameters from torch's global random state."""
         super().__init__()
+        check_keywords("model", shared, type(self), Shared)
         settings = ModelSettings(**shared)
         check_choice("model.dtype", settings.dtype, [*DTYPES])
         hidden_size, improvement_steps = settings.hidden_size, settings.improvement_steps

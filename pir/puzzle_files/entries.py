@@ -152,7 +152,7 @@ class _WrongCellError(Exception):
     """A cell that makes a board no puzzle, or no answer."""
 
     def __init__(self, reason: str, board: Board, cell: int) -> None:
-        super().__init__(reason)
+        super().__init__(reason, board, cell)
         self.reason, self.board, self.cell = reason, board, cell
 
 

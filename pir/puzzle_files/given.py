@@ -13,6 +13,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pir.checks import check_choice, check_keywords, check_pairs
 from pir.errors import UserError
 from pir.puzzle import KEY_RANGE, SPLITS, Puzzle, instances, split_range
 from pir.puzzle_files.batch import Batch, Fault
@@ -59,11 +60,12 @@ class FilePuzzle(Puzzle):
         file: the settings of the file; see `FileSettings`.
 
     Raises:
-        UserError: if a setting needs a file and there is none, or is out of range.
+        UserError: if a setting is unknown, or needs a file and there is none, or is out of range.
     """
 
     def __init__(self, **file: Unpack[FileSettings]) -> None:
         """Opens nothing yet."""
+        check_keywords("env", file, type(self), FileSettings)
         self.puzzles = file.get("puzzles")
         self.train_puzzles = file.get("train_puzzles")
         self.augment_file = file.get("augment_file", True)
@@ -72,6 +74,7 @@ class FilePuzzle(Puzzle):
         if self.puzzles is None and self.train_puzzles is not None:
             raise UserError(f"env.train_puzzles={self.train_puzzles} needs env.puzzles=FILE")
         if self.reveal_file is not None:
+            check_pairs("env", reveal_file=self.reveal_file)
             fewest, most = self.reveal_file
             if not 0 <= fewest <= most:
                 raise UserError(f"env.reveal_file={[fewest, most]}: allowed is 0 <= fewest <= most")
@@ -86,6 +89,7 @@ class FilePuzzle(Puzzle):
         The training stream goes through the file's puzzles in a new random order every epoch; the
         held-out streams hold every puzzle once, in the order of the file.
         """
+        check_choice("split", split, SPLITS)
         if self.puzzles is None:
             return self.sample_new(count, split, seed=seed, start=start)
         puzzles = self._splits.draw(count, split, seed, start)

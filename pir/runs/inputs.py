@@ -140,8 +140,8 @@ def naming_config_dir(folder: RunFolder) -> Iterator[None]:
             raise
         option = one_line(f"--config-dir={shlex.quote(known)}", 1000)
         raise UserError(
-            f"{error}; this run was trained with {option}: repeat the command with that added, if "
-            "you trust the code in that folder"
+            f"{error}; this run was trained with {option}: repeat the command with that added, or "
+            "in Python give load_trained that folder as config_dir, if you trust the code in it"
         ) from error
 
 

@@ -16,7 +16,9 @@ from pir.runs.folder import RunFolder
 from pir.runs.inputs import FILE_KEY, naming_config_dir, refuse_changed
 from pir.runs.names import find_run
 from pir.runs.weights import read_weights
-from pir.system.device import own_random_stream
+from pir.settings.build import plain
+from pir.settings.plugins import open_folder
+from pir.system.device import device_of, own_random_stream
 from pir.system.terminal import say
 
 
@@ -78,6 +80,7 @@ def load_trained(
     trained: Trained | None = None,
     changed: Mapping[str, Any] | None = None,
     dtype: str | None = None,
+    config_dir: str | Path | None = None,
 ) -> tuple[Components, DictConfig, Path]:
     """Loads the averaged weights of a run's best checkpoint, or of an exported model.
 
@@ -90,6 +93,7 @@ def load_trained(
         changed: settings of the puzzle that are other than in training, by name: a larger board for
             a network that fits boards of every size, other clues for any.
         dtype: of activations and products, in place of the run's `model.dtype`.
+        config_dir: a bare folder whose modules the run may name, as `--config-dir`; its code runs.
 
     Returns:
         puzzle and reasoner, the run's config with these changes, and the file of weights.
@@ -100,12 +104,14 @@ def load_trained(
             has no setting `dtype`.
     """
     folder = run if isinstance(run, RunFolder) else find_run(run)
+    if config_dir is not None:
+        open_folder(str(config_dir), ())
     config = folder.read_config()
     changed = changed or {}
     if reads_puzzles and FILE_KEY not in changed:
         refuse_changed(config, folder)
     for name, value in changed.items():
-        OmegaConf.update(config, f"env.{name}", value, force_add=True)
+        OmegaConf.update(config, f"env.{name}", plain(value), force_add=True)
     if dtype is not None:
         if "dtype" not in config.model:
             raise UserError(f"eval.dtype={dtype}: the model of {folder.path} has no model.dtype")
@@ -141,16 +147,19 @@ def load_weights(reasoner: Reasoner, run: RunFolder | str | Path) -> Reasoner:
         UserError: if there is no checkpoint, or it is damaged or of another reasoner.
     """
     folder = run if isinstance(run, RunFolder) else find_run(run)
-    _give(reasoner, read_trained(folder, next(reasoner.parameters()).device))
+    _give(reasoner, read_trained(folder, device_of(reasoner)))
     return reasoner
 
 
 def _give(reasoner: Reasoner, trained: Trained) -> None:
     """Gives a reasoner what a run has learnt, to be used."""
     weights, depth, path, _ = trained
-    checkpoint.load_weights(reasoner, weights, path)
     if depth > reasoner.improvement_steps:
-        raise UserError(f"{path} is damaged: it was trained for {depth} improvement steps")
+        raise UserError(
+            f"{path} was trained for {depth} improvement steps, this model is built for "
+            f"{reasoner.improvement_steps}: build it with improvement_steps={depth} or more"
+        )
+    checkpoint.load_weights(reasoner, weights, path)
     reasoner.improvement_steps = depth
     reasoner.eval()
 

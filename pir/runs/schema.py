@@ -49,6 +49,9 @@ MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 SWEEP = "multirun.yaml"  # Hydra writes it into the folder of a sweep
 
+MODEL_DTYPES = ("float32", "bfloat16")
+"""Of the weights in an exported model."""
+
 MOST_WEIGHTS = 1 << 34
 """Bytes of a file of weights that is read."""
 

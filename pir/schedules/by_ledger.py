@@ -40,7 +40,7 @@ class ByLedger(LaneSchedule):
         """Starts at one step."""
         super().__init__(num_steps, device)
         self.depth, self.seen = 1, 0
-        self.improved, self.taken = torch.zeros(2, num_steps, device=device)
+        self.improved, self.taken = torch.zeros(2, num_steps, dtype=torch.float32, device=device)
 
     @torch.no_grad()
     def finished(self, step: Rollout, steps_so_far: int, length: int) -> Tensor:
@@ -60,7 +60,7 @@ class ByLedger(LaneSchedule):
     def _observe(self, step: Rollout) -> None:
         """Counts the puzzles that a step improved, and decides anew from time to time."""
         gained = step.after.score > step.before.score
-        counts = torch.zeros(2, self.num_steps, device=gained.device)
+        counts = self.improved.new_zeros(2, self.num_steps)
         counts.index_add_(
             1, step.k - 1, torch.stack([gained, gained.new_ones(len(gained))]).float()
         )

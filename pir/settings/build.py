@@ -10,8 +10,10 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from pir.checks import suggest
@@ -68,6 +70,17 @@ def build(node: Any, path: str, kind: type[T], **extra: Any) -> T:
     except Exception as error:  # a plug-in may fail in any way
         reason = one_line(f"{type(error).__name__}: {error}{place_of(error, component.__module__)}")
         raise UserError(f"{path} ({node['_target_']}) cannot be built: {reason}") from error
+
+
+def plain(value: Any) -> Any:
+    """Returns a value from Python as a file of settings has it: lists, and no types of numpy."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _schema(component: type) -> tuple[dict[str, Any], set[str], bool]:

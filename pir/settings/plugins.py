@@ -121,7 +121,8 @@ def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> N
                     f"--config-dir={folder}: {group}/{file.name} has the name of one of pir's own, "
                     "which wins; rename it"
                 )
-    folders.append(folder.resolve())
+    if folder.resolve() not in folders:
+        folders.append(folder.resolve())
 
 
 def open_module(name: str) -> None:

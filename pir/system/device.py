@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import cast
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from pir.errors import UserError
 from pir.system import processes
@@ -70,6 +71,12 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not public yet
         native = device.type == "cpu" and probe()
     return torch.bfloat16 if native else torch.float32
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Returns where a module's parameters are, or its buffers; the CPU if it has neither."""
+    first = next(chain(module.parameters(), module.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def time_on(device: torch.device) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice, check_ending
+from pir.checks import check_choice, check_count, check_ending
 from pir.cli.words import several
 from pir.errors import UserError, installs
 from pir.system.terminal import say
@@ -54,8 +54,7 @@ def _as_line(row: dict[str, Any]) -> str:
 
 def _train(config: DictConfig) -> None:
     """Times training steps."""
-    if config.batch_size is not None and config.batch_size < 1:
-        raise UserError(f"batch_size={config.batch_size}: must be at least 1")
+    check_count("batch_size", config.batch_size)
 
     from pir.bench.training import measure
 

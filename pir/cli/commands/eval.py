@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice, check_name, check_steps
+from pir.checks import check_choice, check_count, check_name, check_steps
 from pir.cli.loading import loaded
 from pir.cli.words import several
 from pir.errors import UserError
@@ -119,8 +119,7 @@ def read_plan(settings: DictConfig) -> "Plan":
     check_choice("eval.split", settings.split, SPLITS)
     check_steps("eval.improvement_steps", settings.improvement_steps)
     for key in ("puzzles", "batch_size", "breadth"):
-        if settings[key] is not None and settings[key] < 1:
-            raise UserError(f"eval.{key}={settings[key]}: must be at least 1")
+        check_count(f"eval.{key}", settings[key])
     for key in ("samples", "noise", "step_noise", "damping_after"):
         if not 0 <= (settings[key] or 0) < float("inf"):
             raise UserError(f"eval.{key}={settings[key]}: must be at least 0")

@@ -5,21 +5,20 @@ import shlex
 
 from omegaconf import DictConfig
 
-from pir.checks import check_choice
+from pir.checks import check_choice, check_count
 from pir.errors import UserError
 from pir.runs.folder import RunFolder, resolved
 from pir.runs.hub import push, require_client
 from pir.runs.names import find_run
 from pir.runs.records import Manifest
-from pir.runs.schema import MODEL_NAMES
+from pir.runs.schema import MODEL_DTYPES, MODEL_NAMES
 from pir.system.terminal import say
 
 
 def run(config: DictConfig) -> None:
     """Runs the command; see configs/export.yaml for the settings."""
-    check_choice("dtype", config.dtype, ("float32", "bfloat16"))
-    if config.test_puzzles < 1:
-        raise UserError(f"test_puzzles={config.test_puzzles}: must be at least 1")
+    check_choice("dtype", config.dtype, MODEL_DTYPES)
+    check_count("test_puzzles", config.test_puzzles)
     if config.push is not None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push):
             raise UserError(f"push={config.push}: allowed is OWNER/NAME of a repository on the Hub")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pir.checks import check_choice, check_steps
+from pir.checks import check_choice, check_count, check_steps
 from pir.cli.loading import loaded
 from pir.errors import UserError
 from pir.runs.folder import resolved
@@ -87,8 +87,7 @@ def check_settings(config: DictConfig) -> None:
         raise UserError("give either puzzle='...' or puzzles=FILE")
     check_steps("improvement_steps", config.improvement_steps)
     for key in ("batch_size", "breadth"):
-        if config[key] is not None and config[key] < 1:
-            raise UserError(f"{key}={config[key]}: must be at least 1")
+        check_count(key, config[key])
     if not 0 <= config.noise < float("inf"):
         raise UserError(f"noise={config.noise}: must be at least 0")
 
@@ -231,10 +230,10 @@ def stopping(config: DictConfig, parts: Components) -> Stop:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             refuse(file, error)
     if rule.threshold is not None:
-        return Stop(rule, rule.unit(rule.threshold), most)
+        return Stop(rule, rule.threshold, most)
     assert known is not None
     most = config.improvement_steps or known.improvement_steps
-    return Stop(rule, rule.unit(known.threshold), most)
+    return Stop(rule, known.threshold, most)
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
