@@ -59,6 +59,28 @@ def test_import_alone_is_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_training_leaves_the_random_numbers_of_the_user_alone():
+    code = (
+        "import random; before = random.getstate(); from tests.test_python import trainer_of; "
+        "trainer_of().train(); print(random.getstate() == before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "True"
+
+
+class MasksByInfinity(Plain):
+    def read_out(self, state):
+        policy = super().read_out(state)
+        return policy._replace(logits=policy.logits.masked_fill(policy.logits < -1e3, -torch.inf))
+
+
+def test_logits_of_minus_infinity_are_refused_before_training():
+    with pytest.raises(UserError, match="MASKED_LOGIT"):
+        trainer_of(reasoner=MasksByInfinity)
+
+
 def test_every_name_is_found_typed_and_documented():
     """What a type checker sees under `if TYPE_CHECKING` is what is imported."""
     tree = ast.parse(Path(pir.__file__).read_text())

@@ -5,7 +5,7 @@ from tensordict import TensorDict
 
 from pir.errors import UserError
 from pir.objectives import Objective, Term
-from pir.reasoner import Reasoner
+from pir.reasoner import Reasoner, refuse_infinite
 from pir.schedules import LaneSchedule
 from pir.settings.training import TrainerSettings
 
@@ -41,6 +41,7 @@ def refuse_misfit(
         UserError: naming the part that lacks something, and the setting that mends it.
     """
     policy = reasoner.read_out(reasoner.start(puzzles["question"]))
+    refuse_infinite(policy.logits)
     if objective.update != "step" and not schedule.whole_rollouts:
         raise UserError(
             f"objective.update={objective.update} gathers the gradient of steps of one rollout: "

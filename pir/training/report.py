@@ -9,6 +9,7 @@ from pir.runs.folder import RunFolder
 from pir.runs.row_file import RowFile, as_numbers
 
 if TYPE_CHECKING:
+    from pir.training.progress import ProgressView
     from pir.training.trainer import Trainer
 
 
@@ -42,6 +43,15 @@ class KeptRows:
 def rows_of(folder: RunFolder | None) -> dict[str, RowFile | KeptRows]:
     """Returns where rows go, by the name of the file."""
     return {name: RowFile(folder.path / name) if folder else KeptRows() for name in FILES}
+
+
+def view_of(title: str | None) -> "ProgressView | None":
+    """Returns the view of a run's progress; None without a title."""
+    if title is None:
+        return None
+    from pir.training.progress import ProgressView  # rich draws from Python's `random` on import
+
+    return ProgressView(title)
 
 
 def show(trainer: "Trainer") -> None:

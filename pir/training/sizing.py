@@ -23,7 +23,7 @@ from pir.reasoner import Reasoner
 from pir.settings.catalog import choices
 from pir.settings.training import SIZED, TrainerSettings
 from pir.system import processes
-from pir.system.device import own_random_stream, time_on
+from pir.system.device import device_of, own_random_stream, time_on
 from pir.training.filling import fill_lanes
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def sizes(
     Returns:
         every setting of `SIZED` by name: those given, and the others chosen.
     """
-    device = next(reasoner.parameters()).device
+    device = device_of(reasoner)
     question = torch.zeros(1, puzzle.length, dtype=torch.uint8, device=device)
     seconds = WITH_GRADIENT * seconds_per_step(reasoner, question)
     num_steps = reasoner.improvement_steps

@@ -10,7 +10,7 @@ from pir.ledger.ledger import Ledger
 from pir.reasoner import Reasoner
 from pir.rollout import Iterate, Lanes, StepCounter
 from pir.schedules import LaneSchedule
-from pir.system.device import random_state, set_random_state
+from pir.system.device import device_of, random_state, set_random_state
 from pir.system.stopwatch import Stopwatch
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import Averaged
@@ -120,7 +120,7 @@ class TrainState:
         self.average = Averaged(reasoner, ema_decay)
         self.progress = Progress(best_depth=reasoner.improvement_steps)
         self.watch = Stopwatch()
-        self.random = RandomState(next(reasoner.parameters()).device)
+        self.random = RandomState(device_of(reasoner))
         self.lanes: Lanes | None = None
 
     def parts(self) -> dict[str, Stateful]:

@@ -38,7 +38,7 @@ from pir.runs.loggers import Logger, NoLogger
 from pir.schedules import LaneSchedule, Staggered, Synchronous
 from pir.settings.training import BUDGETS, TrainerSettings
 from pir.system import processes
-from pir.system.device import DeviceTime, own_random_stream, prepare_cpu, sent, time_on
+from pir.system.device import DeviceTime, device_of, own_random_stream, prepare_cpu, sent, time_on
 from pir.system.interrupt import postponed, requested
 from pir.system.memory import require_memory
 from pir.training import parallel, report, sizing
@@ -47,7 +47,6 @@ from pir.training.filling import fill_lanes
 from pir.training.fit import refuse_misfit
 from pir.training.hard_puzzles import HardPuzzles
 from pir.training.optim import Averaged, Updates, chosen_optimizer
-from pir.training.progress import ProgressView
 from pir.training.puzzle_stream import PuzzleStream
 from pir.training.record import described
 from pir.training.resume import opened, resume, snapshot
@@ -111,7 +110,7 @@ class Trainer:
         self.title = title
         self.logger = logger if logger and processes.rank() == 0 else NoLogger()
         prepare_cpu(self.settings.threads)
-        self.device = next(reasoner.parameters()).device
+        self.device = device_of(reasoner)
         self.stream = PuzzleStream(puzzle, seed, ahead=self.device.type != "cpu")
         self.num_steps = self.reasoner.improvement_steps
         if self.settings.checkpoint_activations:
@@ -179,7 +178,7 @@ class Trainer:
         """
         if not self.reasoner.training:  # else parts that were put into another mode stay there
             self.reasoner.train()
-        self.view = None if self.title is None else ProgressView(self.title)
+        self.view = report.view_of(self.title)
         with opened(self), self.view or nullcontext(), self.stream, postponed():
             if self.progress.evaluated_at < 0:
                 self._validate()
