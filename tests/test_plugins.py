@@ -1,14 +1,20 @@
 """Puzzles from outside: an installed package, a bare folder, a class without settings."""
 
+import copy
+import importlib
 import json
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from pir.cli.main import main
+from pir.errors import UserError
+from pir.laws.training import refuse_unfit
 from pir.settings import plugins
 from tests.conftest import TINY
 
@@ -164,3 +170,94 @@ def test_missing_folders_and_packages_are_reported(monkeypatch, capsys):
     Entry.value = "json.configs"
     assert plugins.config_packages() == {}
     assert "the plug-in gone" in capsys.readouterr().err
+
+
+LATIN = """
+import torch
+from latin_square import LatinSquare as Base
+from pir.puzzle import Verdict
+
+class LatinSquare(Base):
+    verdicts = 0
+"""
+
+
+@pytest.fixture
+def latin(folder, monkeypatch):
+    """Writes a module with a faulty puzzle, given the faulty methods; returns where it lies."""
+    shutil.copy(EXAMPLE / "pir_lights" / "latin.py", folder / "latin_square.py")
+    (folder / "env" / "odd.yaml").write_text("# Odd.\n_target_: odd.LatinSquare\n")
+    monkeypatch.chdir(folder)
+
+    def write(methods):
+        for name in ("odd", "latin_square"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        (folder / "odd.py").write_text(LATIN + textwrap.indent(methods, "    "))
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ("def generate(self, rng):\n  return super().generate(rng)[::-1]", "no position is writ"),
+        ("def generate(self, rng):\n  pass", "generate gives None; a pair of tensors"),
+        ("def generate(self, rng):\n  return super().generate(rng)[0]", "generate gives a tensor"),
+        ("def generate(self, rng):\n  return rng.boom", "LatinSquare.generate fails: Attri"),
+        ("def sample(self, count, split, *, seed, start=0):\n  return None", "sample gives None"),
+        ("def size(self, split):\n  return 'many'", "size gives 'many' for train"),
+        ("def written(self, question):\n  return (question == 1).float()", "written is torch.float"),
+        ("def key(self, question):\n  return 7", "key is a int"),
+        ("def verify(self, question, answer):\n  return 7", "verify gives a int; a Verdict"),
+        ("def verify(self, question, answer):\n  v = super().verify(question, answer)\n"
+         "  return Verdict(v.score * 100, v.solved)", "the label's score is not 1"),
+        ("def __init__(self):\n  super().__init__()\n  self.slot_mask[:, 2] = False",
+         "slot_mask forbids a token of the label"),
+        ("def __init__(self):\n  super().__init__()\n  self.slot_mask[:, 0] = True",
+         "slot_mask allows token 0, which is PAD"),
+        ("def __init__(self):\n  super().__init__()\n  self.board = 4", "board is 4; None or"),
+        ("def __init__(self):\n  super().__init__()\n  del self.slot_mask", "slot_mask is None"),
+    ],
+)  # fmt: skip
+def test_nothing_is_trained_on_a_faulty_puzzle(pir_here, latin, methods, words):
+    """It is refused with the command that tells more, which says the same."""
+    latin(methods)
+    said = pir_here("train", "env=odd", "run=a", "--config-dir=.", *TINY, code=2).stderr
+    assert words in said
+    assert "`pir check-env odd --config-dir=.` checks" in said
+    assert not Path("a").exists()
+    assert words in pir_here("check-env", "odd", "--config-dir=.", code=2).stdout
+
+
+def test_a_puzzle_is_checked_once_and_draws_nothing_of_the_world(latin, monkeypatch):
+    monkeypatch.syspath_prepend(
+        latin("def rating(self, question):\n  return torch.rand(len(question))")
+    )
+    puzzle = importlib.import_module("odd").LatinSquare()
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    refuse_unfit(puzzle)
+    assert torch.equal(torch.rand(1), expected)
+    puzzle.vocabulary = ()
+    refuse_unfit(puzzle)
+    with pytest.raises(
+        UserError, match=r"vocabulary has 0 tokens.*`pir check-env odd:LatinSquare`"
+    ):
+        refuse_unfit(copy.copy(puzzle))
+
+
+def test_a_plug_in_that_fails_while_training_is_named_with_the_command_to_go_on(latin, capsys):
+    latin(
+        "def verify(self, question, answer):\n"
+        "  LatinSquare.verdicts += 1\n"
+        "  return super().verify(question, answer if self.verdicts < 20 else None)"
+    )
+    assert main(["train", "env=odd", "run=a", "--config-dir=.", *TINY]) == 2
+    above, _, last = capsys.readouterr().err.rpartition("pir train: ")
+    assert "Traceback" in above
+    assert last.startswith("LatinSquare._are_numbers of a plug-in fails: TypeError: ")
+    assert "(latin_square.py, line " in last
+    assert "; mend it, then go on with: " in last
+    assert last.endswith(" train resume=a --config-dir=.\n")

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pir.errors import PuzzleTextError
 from pir.laws.called import PUZZLES, ROUNDING, calls, print_answer, same
-from pir.laws.case import Case, LawError, judged, require
+from pir.laws.case import Case, judged, require
+from pir.laws.form import LawError
 from pir.laws.second_device import SECOND, OtherRounding, SecondDevice
 from pir.puzzle import Puzzle
 

@@ -22,7 +22,7 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -188,20 +188,55 @@ def place_of(error: BaseException, module: str) -> str:
         error: that was caught.
         module: of the plug-in; the last place in it or in what lies beside it counts.
     """
-    top = module.partition(".")[0]
-    places = [
-        f", {os.path.relpath(frame.f_code.co_filename)}, line {line}"
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] == top != "pir"
-    ]
-    return places[-1] if places else ""
+    place = raised_in(error, module)
+    return f", {place.line}" if place else ""
+
+
+class Place(NamedTuple):
+    """Where code of a plug-in raised an error: the function, and `FILE, line N`."""
+
+    function: str
+    line: str
+
+
+def raised_in(error: BaseException, *of: str) -> Place | None:
+    """Returns the last place in code of plug-ins that an error came through; None if in none.
+
+    Args:
+        error: that was caught.
+        of: modules of the plug-in; by default all that settings may name.
+    """
+    place, tops = None, {_top(module) for module in of}
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        top = _top(str(frame.f_globals.get("__name__")))
+        code = frame.f_code
+        named = top in tops if of else _is_plug_in(top, code.co_filename)
+        if named and top != "pir":
+            place = Place(code.co_qualname, f"{os.path.relpath(code.co_filename)}, line {line}")
+    return place
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _is_plug_in(top: str, file: str) -> bool:
+    """Says whether a module is of those that this command line may name, or beside them."""
+    if top in modules | _packages():
+        return True
+    inside = [Path(file).relative_to(f).parts[0] for f in folders if Path(file).is_relative_to(f)]
+    return top in inside or f"{top}.py" in inside
+
+
+def _packages() -> set[str]:
+    """Returns the packages that have an entry point."""
+    return {_top(entry.value) for entry in entry_points(group=GROUP)}
 
 
 def _refuse_unknown(module: str, what: str) -> None:
     """Refuses a module that settings may not name; opens the folder of one that lies in it."""
     top, *below = module.split(".")
-    packages = {entry.value.split(".")[0] for entry in entry_points(group=GROUP)}
-    if top in modules | packages or f"{module}.".startswith("torch.optim."):
+    if top in modules | _packages() or f"{module}.".startswith("torch.optim."):
         return
     own = [str(Path(__file__).parents[1])]
     if top == "pir" and (
