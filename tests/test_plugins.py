@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,41 @@ def test_a_file_that_would_be_passed_over_is_refused(pir_here, folder, name):
         assert f"{folder}: {name}.yaml has the name of one of pir's own, which wins" in said
 
 
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Installs packages of settings that hold the files named."""
+
+    def install(**held):
+        entries = []
+        for package, files in held.items():
+            for name in files:
+                file = tmp_path / "site" / package / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text("# Theirs.\n_target_: gone.Gone\n")
+            entries.append(EntryPoint(package, package, plugins.GROUP))
+        monkeypatch.syspath_prepend(tmp_path / "site")
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
+        return entries
+
+    return install
+
+
+def test_a_file_that_an_installed_package_has_too_is_refused(pir_here, folder, packages):
+    packages(theirs=["env/my_lights.yaml"])
+    said = pir_here("list", "envs", f"--config-dir={folder}", code=2).stderr
+    assert "env/my_lights.yaml has the name of one of the installed theirs, which wins" in said
+
+
+def test_what_packages_have_in_vain_is_told_once(pir_here, packages):
+    entries = packages(one=["env/new.yaml"], two=["env/new.yaml", "env/maze.yaml"])
+    said = pir_here("list", "envs").stderr
+    assert said.count("pir: env/new.yaml of two is not used: that of one is\n") == 1
+    assert said.count("pir: env/maze.yaml of two is not used: that of pir.configs is\n") == 1
+    entries[:] = [EntryPoint("same", each.value, plugins.GROUP) for each in entries]
+    said = pir_here("list", "envs").stderr
+    assert said.count("pir: two plug-ins are called same: one is used, two is not\n") == 1
+
+
 def test_a_recipe_of_a_folder_may_be_named(pir_here, folder):
     (folder / "recipe").mkdir()
     text = "# @package _global_\n# Mine.\ntrainer:\n  batch_size: 7\n"
@@ -207,7 +243,7 @@ def latin(folder, monkeypatch):
         ("def generate(self, rng):\n  return rng.boom", "LatinSquare.generate fails: Attri"),
         ("def sample(self, count, split, *, seed, start=0):\n  return None", "sample gives None"),
         ("def size(self, split):\n  return 'many'", "size gives 'many' for train"),
-        ("def written(self, question):\n  return (question == 1).float()", "written is torch.float"),
+        ("def written(self, question):\n  return question == 1.0, 7", "written is a tuple"),
         ("def key(self, question):\n  return 7", "key is a int"),
         ("def verify(self, question, answer):\n  return 7", "verify gives a int; a Verdict"),
         ("def verify(self, question, answer):\n  v = super().verify(question, answer)\n"

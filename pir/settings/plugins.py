@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -43,6 +42,9 @@ modules: set[str] = set()
 """Modules that this command line names by themselves (`check-env module:Class`)."""
 
 
+_told: set[str] = set()
+
+
 def config_packages() -> dict[str, str]:
     """Returns the packages of settings that are installed, by the name of their entry point.
 
@@ -53,13 +55,41 @@ def config_packages() -> dict[str, str]:
         try:
             exists = find_spec(entry.value) is not None
         except Exception as error:  # looking for it runs the code of its parent package
-            say(f"pir: the plug-in {entry.name} fails: {error!r}", error=True)
+            _tell(f"the plug-in {entry.name} fails: {error!r}")
             continue
-        if exists:
-            found[entry.name] = entry.value
-        else:
-            say(f"pir: the plug-in {entry.name} names no package {entry.value}", error=True)
+        if not exists:
+            _tell(f"the plug-in {entry.name} names no package {entry.value}")
+        elif found.setdefault(entry.name, entry.value) != entry.value:
+            used = found[entry.name]
+            _tell(f"two plug-ins are called {entry.name}: {used} is used, {entry.value} is not")
     return found
+
+
+def _holds(package: str, group: str, name: str) -> bool:
+    """Says whether a package of settings has a file, without importing it."""
+    spec = find_spec(package)
+    places = (spec and spec.submodule_search_locations) or ()
+    return any(Path(place, group, name).is_file() for place in places)
+
+
+def _tell_of_hidden(packages: Iterable[str]) -> None:
+    """Says which files of packages are not used, as one before has the same name."""
+    before = ["pir.configs"]
+    for package in packages:
+        spec = find_spec(package)
+        for place in (spec and spec.submodule_search_locations) or ():
+            for file in sorted(Path(place).glob("*/*.yaml")):
+                group = file.parent.name
+                for used in (other for other in before if _holds(other, group, file.name)):
+                    _tell(f"{group}/{file.name} of {package} is not used: that of {used} is")
+        before.append(package)
+
+
+def _tell(text: str) -> None:
+    """Writes a message once for a command line."""
+    if text not in _told:
+        _told.add(text)
+        say(f"pir: {text}", error=True)
 
 
 class NotImportedError(UserError):
@@ -71,7 +101,9 @@ class PackagesOfSettings(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Appends every package."""
-        for name, package in config_packages().items():
+        packages = config_packages()
+        _tell_of_hidden(packages.values())
+        for name, package in packages.items():
             search_path.append(provider=name, path=f"pkg://{package}")
 
 
@@ -85,6 +117,7 @@ def forget() -> None:
     """Forgets what an earlier command line in this process named."""
     folders.clear()
     modules.clear()
+    _told.clear()
 
 
 def option() -> str:
@@ -113,14 +146,17 @@ def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> N
     hiding = [key for key in keys if (folder / key).is_dir()]
     if hiding:
         raise UserError(f"--config-dir={folder}: its folder {hiding[0]} hides a setting; rename it")
+    owners = {package: f"the installed {package}" for package in config_packages().values()}
+    owners = {"pir.configs": "pir's own"} | owners
     for group in sorted(groups):
         for file in sorted((folder / group).glob("*.yaml")):
             refuse_aliases(file)
-            if files("pir.configs").joinpath(group, file.name).is_file():
-                raise UserError(
-                    f"--config-dir={folder}: {group}/{file.name} has the name of one of pir's own, "
-                    "which wins; rename it"
-                )
+            for package, owner in owners.items():
+                if _holds(package, group, file.name):
+                    raise UserError(
+                        f"--config-dir={folder}: {group}/{file.name} has the name of one of "
+                        f"{owner}, which wins; rename it"
+                    )
     folders.append(folder.resolve())
 
 
