@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pir.envs.countdown.rules import Countdown
 
 from pir.cli.main import main
 from pir.errors import UserError
@@ -282,6 +283,43 @@ def test_a_puzzle_is_checked_once_and_draws_nothing_of_the_world(latin, monkeypa
         UserError, match=r"vocabulary has 0 tokens.*`pir check-env odd:LatinSquare`"
     ):
         refuse_unfit(copy.copy(puzzle))
+
+
+def test_what_the_type_checker_alone_imports_is_unknown(pir_here, latin):
+    folder = latin(
+        "def __init__(self, size: int = 4, told: 'Gone | None' = None):\n  super().__init__(size)"
+    )
+    (folder / "odd.py").write_text(
+        f"from __future__ import annotations\n{(folder / 'odd.py').read_text()}"
+    )
+    assert pir_here("show", "env=odd", "+env.size=6", "+env.told=x", "--config-dir=.").stdout
+    said = pir_here("show", "env=odd", "+env.size=x", "--config-dir=.", code=2).stderr
+    assert "env.size=x: allowed is a whole number" in said
+
+
+def test_a_sampler_that_would_pass_over_a_file_is_refused():
+    class Sampled(Countdown):
+        def sample(self, count, split, *, seed, start=0):
+            return super().sample(count, split, seed=seed, start=start)
+
+    Sampled()
+    with pytest.raises(UserError, match=r"Sampled overrides sample; call that method sample_new"):
+        Sampled(puzzles="some.txt")
+
+
+def test_commands_that_are_printed_name_the_folder(pir_here, latin, tmp_path):
+    folder = latin("")
+    (folder / "odd.py").write_text("from latin_square import LatinSquare\n")
+    option = f"--config-dir={folder}"
+    words = ["env=odd", "run=a", option, *TINY]
+    assert "puzzle=" in pir_here("train", *words).stdout
+    assert pir_here("show", "env=odd", option).stdout.splitlines()[3].endswith(" --config-dir=.")
+    said = pir_here("export", "run=a", "out=b", "test_puzzles=2", option).stdout
+    assert said.endswith("next: pir solve run=b puzzle='...' --config-dir=.\n")
+    (folder / "odd.py").rename(folder / "other.py")
+    named = "repeat the command with that added"
+    assert named not in pir_here("eval", "run=a", option, code=2).stderr
+    assert named in pir_here("eval", "run=a", code=2).stderr
 
 
 def test_a_plug_in_that_fails_while_training_is_named_with_the_command_to_go_on(latin, capsys):
