@@ -108,6 +108,15 @@ def test_a_class_is_checked_without_settings(pir, folder):
     assert result["puzzles_per_second"] > 0
 
 
+def test_a_class_that_is_named_takes_settings(pir_here, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "my_lights", raising=False)
+    said = pir_here("check-env", "my_lights:LightsOut", "env.size=99", code=2).stderr
+    assert said.startswith("pir check-env: env.size=99: ")
+    said = pir_here("check-env", "my_lights:LightsOut", "env.sise=4", code=2).stderr
+    assert said == "pir check-env: env.sise is unknown; did you mean size? (allowed: size)\n"
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "law", "reason"),
     [
@@ -320,6 +329,24 @@ def test_commands_that_are_printed_name_the_folder(pir_here, latin, tmp_path):
     named = "repeat the command with that added"
     assert named not in pir_here("eval", "run=a", option, code=2).stderr
     assert named in pir_here("eval", "run=a", code=2).stderr
+
+
+def test_a_misspelt_name_is_told_and_other_libraries_are_cut_to_a_line(pir_here, latin):
+    latin(
+        "def verify(self, question, answer):\n"
+        "  v = super().verify(question, answer)\n"
+        "  return Verdict(v.score * 100, v.solved)\n"
+        "def solution(self, question, limit):\n"
+        "  return self.uniqe"
+    )
+    done = pir_here("check-env", "odd", "output=json", "--config-dir=.", code=2)
+    assert (
+        "note: solution is no part of a puzzle that pir uses; did you mean solutions?"
+        in done.stderr
+    )
+    views = [each for each in json.loads(done.stdout)["laws"] if "view" in each["law"]]
+    assert len(views) == 2
+    assert all(len(each["detail"]) < 400 and "\n" not in each["detail"] for each in views)
 
 
 def test_a_plug_in_that_fails_while_training_is_named_with_the_command_to_go_on(latin, capsys):

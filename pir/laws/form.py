@@ -1,5 +1,6 @@
 """The form of what a puzzle states and draws, which every law builds on."""
 
+import difflib
 import traceback
 from collections.abc import Sequence
 
@@ -12,6 +13,9 @@ from pir.errors import UserError
 from pir.puzzle import SPLITS, Puzzle, Source
 from pir.settings.plugins import raised_in
 from pir.system.terminal import one_line
+
+NEAR = 0.85
+"""Names that are so alike, as `difflib` counts, are taken for one that was misspelt."""
 
 TOKENS = 256
 """Tokens that uint8 can hold."""
@@ -86,6 +90,19 @@ def drawn(puzzle: Puzzle, count: int, split: str) -> TensorDict:
     written = puzzle.written(sample["question"].clone())
     require_form("written", written, torch.bool, (count, length))
     return sample
+
+
+def unlike_names(puzzle: Puzzle) -> list[str]:
+    """Returns notes on public names of a puzzle that are nearly those of optional parts."""
+    known = {name for name in dir(Puzzle) if not name.startswith("_")}
+    own = type(puzzle)
+    optional = [n for n in known if getattr(own, n) is getattr(Puzzle, n) and n not in vars(puzzle)]
+    notes = []
+    for name in sorted({*dir(own), *vars(puzzle)} - known):
+        near = difflib.get_close_matches(name, optional, n=1, cutoff=NEAR)
+        if near and not name.startswith("_"):
+            notes.append(f"{name} is no part of a puzzle that pir uses; did you mean {near[0]}?")
+    return notes
 
 
 def failure(error: Exception, puzzle: Puzzle) -> str:
