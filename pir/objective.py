@@ -91,10 +91,12 @@ class Losses(NamedTuple):
     Attributes:
         terms: the weighted losses by name, whose sum is minimised.
         figures: what else the terms say of it, by name of term and figure, without gradient.
+        scores: the verdicts that it learns from.
     """
 
     terms: dict[str, Tensor]
     figures: dict[str, Tensor]
+    scores: Tensor
 
 
 class RandomDepth:
@@ -305,7 +307,7 @@ class Objective:
                         + (", ".join(weighted.term.figure_names) or "nothing")
                     )
                 figures |= {f"{name}_{figure}": value for figure, value in told.items()}
-            yield Losses(terms, figures)
+            yield Losses(terms, figures, rollout.after.score)
 
     def _acting(self, optimizer_step: int) -> dict[str, Weighted]:
         return {

@@ -1,14 +1,22 @@
 """Puzzles from outside: an installed package, a bare folder, a class without settings."""
 
+import copy
+import importlib
 import json
 import shutil
 import subprocess
 import sys
+import textwrap
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import torch
+from pir.envs.countdown.rules import Countdown
 
 from pir.cli.main import main
+from pir.errors import UserError
+from pir.laws.training import refuse_unfit
 from pir.settings import plugins
 from tests.conftest import TINY
 
@@ -100,6 +108,15 @@ def test_a_class_is_checked_without_settings(pir, folder):
     assert result["puzzles_per_second"] > 0
 
 
+def test_a_class_that_is_named_takes_settings(pir_here, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "my_lights", raising=False)
+    said = pir_here("check-env", "my_lights:LightsOut", "env.size=99", code=2).stderr
+    assert said.startswith("pir check-env: env.size=99: ")
+    said = pir_here("check-env", "my_lights:LightsOut", "env.sise=4", code=2).stderr
+    assert said == "pir check-env: env.sise is unknown; did you mean size? (allowed: size)\n"
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "law", "reason"),
     [
@@ -134,6 +151,41 @@ def test_a_file_that_would_be_passed_over_is_refused(pir_here, folder, name):
         assert f"{folder}: {name}.yaml has the name of one of pir's own, which wins" in said
 
 
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Installs packages of settings that hold the files named."""
+
+    def install(**held):
+        entries = []
+        for package, files in held.items():
+            for name in files:
+                file = tmp_path / "site" / package / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text("# Theirs.\n_target_: gone.Gone\n")
+            entries.append(EntryPoint(package, package, plugins.GROUP))
+        monkeypatch.syspath_prepend(tmp_path / "site")
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
+        return entries
+
+    return install
+
+
+def test_a_file_that_an_installed_package_has_too_is_refused(pir_here, folder, packages):
+    packages(theirs=["env/my_lights.yaml"])
+    said = pir_here("list", "envs", f"--config-dir={folder}", code=2).stderr
+    assert "env/my_lights.yaml has the name of one of the installed theirs, which wins" in said
+
+
+def test_what_packages_have_in_vain_is_told_once(pir_here, packages):
+    entries = packages(one=["env/new.yaml"], two=["env/new.yaml", "env/maze.yaml"])
+    said = pir_here("list", "envs").stderr
+    assert said.count("pir: env/new.yaml of two is not used: that of one is\n") == 1
+    assert said.count("pir: env/maze.yaml of two is not used: that of pir.configs is\n") == 1
+    entries[:] = [EntryPoint("same", each.value, plugins.GROUP) for each in entries]
+    said = pir_here("list", "envs").stderr
+    assert said.count("pir: two plug-ins are called same: one is used, two is not\n") == 1
+
+
 def test_a_recipe_of_a_folder_may_be_named(pir_here, folder):
     (folder / "recipe").mkdir()
     text = "# @package _global_\n# Mine.\ntrainer:\n  batch_size: 7\n"
@@ -164,3 +216,149 @@ def test_missing_folders_and_packages_are_reported(monkeypatch, capsys):
     Entry.value = "json.configs"
     assert plugins.config_packages() == {}
     assert "the plug-in gone" in capsys.readouterr().err
+
+
+LATIN = """
+import torch
+from latin_square import LatinSquare as Base
+from pir.puzzle import Verdict
+
+class LatinSquare(Base):
+    verdicts = 0
+"""
+
+
+@pytest.fixture
+def latin(folder, monkeypatch):
+    """Writes a module with a faulty puzzle, given the faulty methods; returns where it lies."""
+    shutil.copy(EXAMPLE / "pir_lights" / "latin.py", folder / "latin_square.py")
+    (folder / "env" / "odd.yaml").write_text("# Odd.\n_target_: odd.LatinSquare\n")
+    monkeypatch.chdir(folder)
+
+    def write(methods):
+        for name in ("odd", "latin_square"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        (folder / "odd.py").write_text(LATIN + textwrap.indent(methods, "    "))
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ("def generate(self, rng):\n  return super().generate(rng)[::-1]", "no position is writ"),
+        ("def generate(self, rng):\n  pass", "generate gives None; a pair of tensors"),
+        ("def generate(self, rng):\n  return super().generate(rng)[0]", "generate gives a tensor"),
+        ("def generate(self, rng):\n  return rng.boom", "LatinSquare.generate fails: Attri"),
+        ("def sample(self, count, split, *, seed, start=0):\n  return None", "sample gives None"),
+        ("def size(self, split):\n  return 'many'", "size gives 'many' for train"),
+        ("def written(self, question):\n  return question == 1.0, 7", "written is a tuple"),
+        ("def key(self, question):\n  return 7", "key is a int"),
+        ("def verify(self, question, answer):\n  return 7", "verify gives a int; a Verdict"),
+        ("def verify(self, question, answer):\n  v = super().verify(question, answer)\n"
+         "  return Verdict(v.score * 100, v.solved)", "the label's score is not 1"),
+        ("def __init__(self):\n  super().__init__()\n  self.slot_mask[:, 2] = False",
+         "slot_mask forbids a token of the label"),
+        ("def __init__(self):\n  super().__init__()\n  self.slot_mask[:, 0] = True",
+         "slot_mask allows token 0, which is PAD"),
+        ("def __init__(self):\n  super().__init__()\n  self.board = 4", "board is 4; None or"),
+        ("def __init__(self):\n  super().__init__()\n  del self.slot_mask", "slot_mask is None"),
+    ],
+)  # fmt: skip
+def test_nothing_is_trained_on_a_faulty_puzzle(pir_here, latin, methods, words):
+    """It is refused with the command that tells more, which says the same."""
+    latin(methods)
+    said = pir_here("train", "env=odd", "run=a", "--config-dir=.", *TINY, code=2).stderr
+    assert words in said
+    assert "`pir check-env odd --config-dir=.` checks" in said
+    assert not Path("a").exists()
+    assert words in pir_here("check-env", "odd", "--config-dir=.", code=2).stdout
+
+
+def test_a_puzzle_is_checked_once_and_draws_nothing_of_the_world(latin, monkeypatch):
+    monkeypatch.syspath_prepend(
+        latin("def rating(self, question):\n  return torch.rand(len(question))")
+    )
+    puzzle = importlib.import_module("odd").LatinSquare()
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    refuse_unfit(puzzle)
+    assert torch.equal(torch.rand(1), expected)
+    puzzle.vocabulary = ()
+    refuse_unfit(puzzle)
+    with pytest.raises(
+        UserError, match=r"vocabulary has 0 tokens.*`pir check-env odd:LatinSquare`"
+    ):
+        refuse_unfit(copy.copy(puzzle))
+
+
+def test_what_the_type_checker_alone_imports_is_unknown(pir_here, latin):
+    folder = latin(
+        "def __init__(self, size: int = 4, told: 'Gone | None' = None):\n  super().__init__(size)"
+    )
+    (folder / "odd.py").write_text(
+        f"from __future__ import annotations\n{(folder / 'odd.py').read_text()}"
+    )
+    assert pir_here("show", "env=odd", "+env.size=6", "+env.told=x", "--config-dir=.").stdout
+    said = pir_here("show", "env=odd", "+env.size=x", "--config-dir=.", code=2).stderr
+    assert "env.size=x: allowed is a whole number" in said
+
+
+def test_a_sampler_that_would_pass_over_a_file_is_refused():
+    class Sampled(Countdown):
+        def sample(self, count, split, *, seed, start=0):
+            return super().sample(count, split, seed=seed, start=start)
+
+    Sampled()
+    with pytest.raises(UserError, match=r"Sampled overrides sample; call that method sample_new"):
+        Sampled(puzzles="some.txt")
+
+
+def test_commands_that_are_printed_name_the_folder(pir_here, latin, tmp_path):
+    folder = latin("")
+    (folder / "odd.py").write_text("from latin_square import LatinSquare\n")
+    option = f"--config-dir={folder}"
+    words = ["env=odd", "run=a", option, *TINY]
+    assert "puzzle=" in pir_here("train", *words).stdout
+    assert pir_here("show", "env=odd", option).stdout.splitlines()[3].endswith(" --config-dir=.")
+    said = pir_here("export", "run=a", "out=b", "test_puzzles=2", option).stdout
+    assert said.endswith("next: pir solve run=b puzzle='...' --config-dir=.\n")
+    (folder / "odd.py").rename(folder / "other.py")
+    named = "repeat the command with that added"
+    assert named not in pir_here("eval", "run=a", option, code=2).stderr
+    assert named in pir_here("eval", "run=a", code=2).stderr
+
+
+def test_a_misspelt_name_is_told_and_other_libraries_are_cut_to_a_line(pir_here, latin):
+    latin(
+        "def verify(self, question, answer):\n"
+        "  v = super().verify(question, answer)\n"
+        "  return Verdict(v.score * 100, v.solved)\n"
+        "def solution(self, question, limit):\n"
+        "  return self.uniqe"
+    )
+    done = pir_here("check-env", "odd", "output=json", "--config-dir=.", code=2)
+    assert (
+        "note: solution is no part of a puzzle that pir uses; did you mean solutions?"
+        in done.stderr
+    )
+    views = [each for each in json.loads(done.stdout)["laws"] if "view" in each["law"]]
+    assert len(views) == 2
+    assert all(len(each["detail"]) < 400 and "\n" not in each["detail"] for each in views)
+
+
+def test_a_plug_in_that_fails_while_training_is_named_with_the_command_to_go_on(latin, capsys):
+    latin(
+        "def verify(self, question, answer):\n"
+        "  LatinSquare.verdicts += 1\n"
+        "  return super().verify(question, answer if self.verdicts < 20 else None)"
+    )
+    assert main(["train", "env=odd", "run=a", "--config-dir=.", *TINY]) == 2
+    above, _, last = capsys.readouterr().err.rpartition("pir train: ")
+    assert "Traceback" in above
+    assert last.startswith("LatinSquare._are_numbers of a plug-in fails: TypeError: ")
+    assert "(latin_square.py, line " in last
+    assert "; mend it, then go on with: " in last
+    assert last.endswith(" train resume=a --config-dir=.\n")

@@ -131,6 +131,20 @@ def test_a_non_finite_loss_stops_and_keeps_the_checkpoint(tmp_path, objective):
     assert all(bool(w.isfinite().all()) for w in saved["weights"].values())
 
 
+def test_a_score_that_is_no_number_is_laid_to_the_puzzle(tmp_path, monkeypatch):
+    trainer = start(tmp_path / "run", "objective=awr")
+    verify = trainer.puzzle.verify
+
+    def judge(question, answer):
+        return verify(question, answer)._replace(score=torch.full((len(answer),), torch.nan))
+
+    monkeypatch.setattr(trainer.puzzle, "verify", judge)
+    words = r"not a number at optimizer step \d+, as verify of the puzzle gives a score"
+    with pytest.raises(NonFiniteLossError, match=words) as failed:
+        trainer.train()
+    assert "optim.lr" not in str(failed.value)
+
+
 def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
     trainer = start(tmp_path / "run", "trainer.max_optimizer_steps=4")
     trainer.train()

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pir.configs
@@ -169,6 +170,9 @@ def test_the_time_that_is_too_short_is_told(monkeypatch):
     assert line.startswith("about 3.3 steps/s here: 1000 steps take 5 minutes, but")
     assert "ends the run at step 400" in line
     assert "trainer.max_minutes=6" in line
+    for seconds, suffices in ((0.02, "1"), (0.061, "2")):
+        short = replace(settings, max_minutes=seconds)
+        assert f"set trainer.max_minutes={suffices}, or" in sizing._how_long(short, 1000, seconds)
     monkeypatch.setattr(sizing, "seconds_per_update", lambda trainer: 0.1)
     assert sizing.told(trainer, {})[1] == "about 10 steps/s here: 1000 steps take 100 s"
 

@@ -60,7 +60,7 @@ def test_an_objective_weighs_and_schedules_its_terms(puzzle):
     whole = loss_of(plain, puzzle, step).item()
     at = {}
     for optimizer_step in (0, 4, 5, 9, 10):
-        ((losses, _),) = objective.losses(stack([step]), puzzle, None, optimizer_step)
+        ((losses, *_),) = objective.losses(stack([step]), puzzle, None, optimizer_step)
         at[optimizer_step] = {name: loss.item() for name, loss in losses.items()}
     assert at[0] == at[4] == {"a": pytest.approx(whole / 2)}
     assert at[5] == at[9] == {"a": pytest.approx(whole / 2), "b": pytest.approx(whole)}
@@ -82,7 +82,7 @@ def test_an_objective_asks_its_terms_by_schedule(puzzle):
 def test_a_rollout_costs_the_mean_of_its_steps(puzzle):
     steps, plain = make_leaves(make_rollout(puzzle, 3)), DeepSupervision()
     objective = Objective({"a": plain}, update="rollout")
-    ((losses, _),) = objective.losses(stack(steps), puzzle, None, 0)
+    ((losses, *_),) = objective.losses(stack(steps), puzzle, None, 0)
     each = [loss_of(plain, puzzle, step).item() for step in steps]
     assert max(each) - min(each) > 1e-3
     assert losses["a"].item() == pytest.approx(sum(each) / 3)
@@ -95,7 +95,7 @@ def test_epochs_take_the_steps_again_with_new_parameters(puzzle):
     objective = Objective({"a": plain, "b": watch}, update="rollout", epochs=3)
     losses = []
     with counted(counter):
-        for update, _ in objective.losses(rollout, puzzle, model, 0):
+        for update, *_ in objective.losses(rollout, puzzle, model, 0):
             losses.append(update["a"].item())
             by_hand = [loss_of(plain, puzzle, step).item() for step in watch.seen[-1].unbind(0)]
             assert losses[-1] == pytest.approx(sum(by_hand) / 3)

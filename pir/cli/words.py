@@ -148,6 +148,9 @@ def prepare(command: str, settings: Sequence[str], options: Options) -> list[str
     if command in FIRST_WORD and len(bare) > 1:
         raise UserError(f"`pir {command}` takes one word at a time, not {' '.join(bare)}")
     prepared = [_setting(command, word, sweeping) for word in settings]
+    if command == "check-env" and any(word.startswith("target=") for word in prepared):
+        # settings of a class that is named are none of the puzzle that is there by default
+        prepared = [re.sub(r"^\+*(?=env\.)", "++", word) for word in prepared]
     prepared[:0] = _logger_of_resumed(settings)
     _refuse_unknown_recipes(prepared)
     if sweeping:

@@ -8,7 +8,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.laws.case import Case, LawError, require_form
+from pir.laws.case import Case
+from pir.laws.form import LawError, require_form
 from pir.notation.picture import as_text
 from pir.puzzle import Puzzle, instances
 

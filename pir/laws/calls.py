@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pir.laws.called import PUZZLES, calls, same
-from pir.laws.case import Case, LawError, NotChecked, judged, require
+from pir.laws.case import Case, NotChecked, judged, require
+from pir.laws.form import LawError
 
 Part = Callable[[int], range]
 """Names rows of a batch, given how many there are."""

@@ -6,15 +6,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pir.errors import UserError
+from pir.laws.form import LawError, drawn, require_form, require_statements
 from pir.puzzle import PAD, SPLITS, Puzzle, Verdict
 
 COUNT = 200
 """Instances per split that a law looks at."""
-
-
-class LawError(Exception):
-    """A law is broken; the message says how, and shows the instance."""
 
 
 class NotChecked(str):
@@ -60,15 +56,8 @@ class Case:
 
 def build_case(puzzle: Puzzle, count: int = COUNT, anew: Puzzle | None = None) -> Case:
     """Draws the instances and answers that the laws look at; see `Case`."""
-    for name in vars(puzzle):
-        if callable(getattr(type(puzzle), name, None)):
-            raise UserError(f"self.{name} hides the method {name}; give the attribute another name")
-    samples = {}
-    for split in SPLITS:
-        size = puzzle.size(split)
-        if size == 0:
-            raise UserError(f"the {split} split is empty")
-        samples[split] = puzzle.sample(count if size is None else min(count, size), split, seed=0)
+    require_statements(puzzle)
+    samples = {split: drawn(puzzle, count, split) for split in SPLITS}
     questions, answers = sundry_answers(puzzle, samples["test"], per_puzzle=8, seed=0)
     return Case(puzzle, samples, questions, answers, anew)
 
@@ -89,7 +78,6 @@ def sundry_answers(
     question, label = puzzles["question"], puzzles["solution"]
     count, length = question.shape
     written = puzzle.written(question)
-    require_form("written", written, torch.bool, tuple(question.shape))
 
     def drawn_tokens() -> Tensor:
         weights = puzzle.slot_mask.float()
@@ -140,12 +128,3 @@ def judged(puzzle: Puzzle, questions: Tensor, answers: Tensor) -> Verdict:
     require_form("score of verify", verdict.score, torch.float32, (len(answers),))
     require_form("solved of verify", verdict.solved, torch.bool, (len(answers),))
     return verdict
-
-
-def require_form(name: str, found: object, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Breaks the law where a result is no tensor of this dtype and shape."""
-    due = f"{dtype} of shape {shape} is due"
-    if not isinstance(found, Tensor):
-        raise LawError(f"{name} is a {type(found).__name__}; a tensor, {due}")
-    if (found.dtype, tuple(found.shape)) != (dtype, shape):
-        raise LawError(f"{name} is {found.dtype} of shape {tuple(found.shape)}; {due}")

@@ -5,13 +5,11 @@
 
 import hashlib
 import time
-import traceback
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
-from pir.errors import PuzzleTextError, UserError
 from pir.laws.calls import (
     a_puzzle_built_anew_agrees,
     arguments_stay_as_they_are,
@@ -20,7 +18,6 @@ from pir.laws.calls import (
 )
 from pir.laws.case import (
     Case,
-    LawError,
     LawResult,
     NotChecked,
     build_case,
@@ -33,9 +30,10 @@ from pir.laws.devices import (
     results_stay_on_the_device,
     rounding_decides_nothing,
 )
+from pir.laws.form import TOKENS, LawError, failure
 from pir.laws.images import images_depend_on_their_place, revealed_cells_are_given
 from pir.laws.layout import layout_fits
-from pir.notation.picture import as_text
+from pir.laws.text import every_answer_can_be_drawn, malformed_text_is_refused, text_round_trip
 from pir.puzzle import KEY_RANGE, PAD, SPLITS, Puzzle, Rules, split_range
 
 __all__ = [
@@ -50,11 +48,8 @@ __all__ = [
     "sundry_answers",
 ]  # fmt: skip
 
-JUNK = ("", " ", "x", "?", "..", "-1", "é", "/", ",", "=", "999999999999", "\x00")
-"""What is put into a text to malform it."""
-
-TOKENS = 256
-"""Tokens that uint8 can hold."""
+FEW = 4
+"""An endless stream repeats itself if fewer than one in so many of the puzzles drawn differ."""
 
 REPLACED = 1 << 13
 """Right answers in which tokens are replaced by forbidden ones."""
@@ -73,7 +68,7 @@ def law_results(
     try:
         case = case or build_case(puzzle, anew=anew)
     except Exception as error:  # a plug-in may fail in any way
-        yield LawResult("instances can be drawn", False, _where(error))
+        yield LawResult("instances can be drawn", False, failure(error, puzzle))
         return
     for law, check in LAWS.items():
         try:
@@ -81,17 +76,9 @@ def law_results(
         except LawError as error:
             yield LawResult(law, False, str(error))
         except Exception as error:  # a plug-in may fail in any way; the other laws still run
-            yield LawResult(law, False, _where(error))
+            yield LawResult(law, False, failure(error, puzzle))
         else:
             yield LawResult(law, True, detail, not isinstance(detail, NotChecked))
-
-
-def _where(error: Exception) -> str:
-    """Says what went wrong, and for other than our own errors in which line of code."""
-    if isinstance(error, UserError | LawError):
-        return str(error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
 
 
 # -------------------------------------------------------------------------- instances
@@ -100,13 +87,11 @@ def _where(error: Exception) -> str:
 def _shapes(case: Case) -> str:
     puzzle = case.puzzle
     length, vocabulary = puzzle.slot_mask.shape
-    if vocabulary != len(puzzle.vocabulary) or vocabulary > 256:
-        raise LawError(f"slot_mask has {vocabulary} tokens, vocabulary {len(puzzle.vocabulary)}")
-    for split, sample in case.samples.items():
+    if bool(puzzle.slot_mask[:, PAD].any()):
+        raise LawError(f"slot_mask allows token {PAD}, which is PAD: no answer may hold it")
+    for sample in case.samples.values():
         for name in ("question", "solution"):
             tokens = sample[name]
-            if tokens.dtype != torch.uint8 or tokens.shape[1:] != (length,):
-                raise LawError(f"{name} is {tokens.dtype} {tuple(tokens.shape)} in {split}")
             if int(tokens.max()) >= vocabulary:
                 raise LawError(f"{name} holds token {int(tokens.max())} of {vocabulary}")
         question, solution = sample["question"], sample["solution"]
@@ -145,6 +130,12 @@ def _splits_share_no_key(case: Case) -> str:
         if int(found.min()) < 0 or int(found.max()) >= 1 << 62:
             raise LawError("a key lies outside [0, 2**62)")
         keys[split] = set(found.tolist())
+        different, count = len(sample["question"].unique(dim=0)), len(sample)
+        if puzzle.size(split) is None and FEW * different < count:
+            raise LawError(
+                f"of {count} puzzles drawn in {split} only {different} differ, as if there were "
+                "more: generate more of them, or give a fixed list, with size(split)"
+            )
     for one in SPLITS:
         for other in SPLITS:
             if one < other and keys[one] & keys[other]:
@@ -290,59 +281,6 @@ def _no_conflicts_in_solved_answers(case: Case) -> str:
     )
 
 
-# -------------------------------------------------------------------------- text and picture
-
-
-def _text_round_trip(case: Case) -> None:
-    puzzle = case.puzzle
-    for sample in case.samples.values():
-        for question, solution in zip(sample["question"][:50], sample["solution"], strict=False):
-            text = puzzle.format_question(question)
-            if "\n" in text or not bool((puzzle.parse(text) == question).all()):
-                raise LawError(f"parse does not read back {text!r}")
-            printed = puzzle.format_answer(question, solution)
-            answer = puzzle.parse_answer(question, printed)
-            if not bool(judged(puzzle, question[None], answer[None]).solved):
-                raise LawError(f"parse_answer does not read back {printed!r} to {text!r}")
-
-
-def _malformed_text_is_refused(case: Case) -> str:
-    """Every text is read or refused with a column; what is read prints and reads back alike."""
-    puzzle, refused = case.puzzle, 0
-    rng = np.random.Generator(np.random.Philox(key=[0, 0]))
-    sample = case.samples["test"]
-    for question, solution in zip(sample["question"][:40], sample["solution"], strict=False):
-        for text, is_answer in (
-            (puzzle.format_question(question), False),
-            (puzzle.format_answer(question, solution), True),
-        ):
-            for junk in JUNK:
-                start = int(rng.integers(len(text) + 1))
-                broken = text[:start] + junk + text[start + int(rng.integers(3)) :]
-                try:
-                    if is_answer:
-                        puzzle.parse_answer(question, broken)
-                        continue
-                    read = puzzle.parse(broken)
-                    again = puzzle.parse(puzzle.format_question(read))
-                    if not bool((again == read).all()):
-                        raise LawError(f"{broken!r} is read, but printed as another puzzle")
-                except PuzzleTextError as error:
-                    refused += 1
-                    if not 1 <= error.column <= len(broken) + 1:
-                        at = f"column {error.column} (columns count from 1)"
-                        raise LawError(f"{broken!r} is refused at {at}") from error
-    if refused == 0:
-        raise LawError("no malformed text was refused")
-    return f"{refused} malformed texts refused with their column"
-
-
-def _every_answer_can_be_drawn(case: Case) -> None:
-    for question, answer in zip(case.questions[::7][:200], case.answers[::7], strict=False):
-        case.puzzle.format_answer(question, answer)
-        as_text(case.puzzle.picture(question, answer))
-
-
 LAWS: dict[str, Callable[[Case], str | None]] = {
     "no method changes its arguments": arguments_stay_as_they_are,  # first: nothing is changed yet
     "results have the dtype and shape of the contract": results_have_their_form,
@@ -363,11 +301,11 @@ LAWS: dict[str, Callable[[Case], str | None]] = {
     "results lie on the device of what they are computed from": results_stay_on_the_device,
     "an answer of any tokens is judged": any_token_is_judged,
     "solved answers have no conflicts": _no_conflicts_in_solved_answers,
-    "text reads back": _text_round_trip,
-    "malformed text is refused with its column": _malformed_text_is_refused,
+    "text reads back": text_round_trip,
+    "malformed text is refused with its column": malformed_text_is_refused,
     "an image depends on seed and place alone": images_depend_on_their_place,
     "what is revealed of an answer is given": revealed_cells_are_given,
-    "every answer prints and draws": _every_answer_can_be_drawn,
+    "every answer prints and draws": every_answer_can_be_drawn,
     "board, owners, relations and sets fit the layout": layout_fits,
 }
 

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from pir.errors import PuzzleTextError
 from pir.laws.called import PUZZLES, ROUNDING, calls, print_answer, same
-from pir.laws.case import Case, LawError, judged, require
+from pir.laws.case import Case, judged, require
+from pir.laws.form import LawError
 from pir.laws.second_device import SECOND, OtherRounding, SecondDevice
 from pir.puzzle import Puzzle
+from pir.system.terminal import one_line
 
 
 def rounding_decides_nothing(case: Case) -> str:
@@ -57,8 +59,9 @@ def results_stay_on_the_device(case: Case, device: torch.device = SECOND) -> str
             found = call_elsewhere.run(pretence())
         except Exception as error:  # a plug-in may fail in any way
             raise LawError(
-                f"{name} fails for tensors on another device than the CPU: {error}; make every "
-                "tensor on the device of the question, by device=question.device or .to()"
+                f"{name} fails for tensors on another device than the CPU: {one_line(str(error))}"
+                "; make every tensor on the device of the question, by device=question.device or "
+                ".to()"
             ) from error
         for tensor in found:
             if tensor.device != device:
@@ -93,7 +96,7 @@ def any_token_is_judged(case: Case) -> str:
         except Exception as error:  # a plug-in may fail in any way
             raise LawError(
                 f"an answer with tokens that are not in the vocabulary cannot be judged, marked, "
-                f"printed or drawn: {type(error).__name__}: {error}"
+                f"printed or drawn: {type(error).__name__}: {one_line(str(error))}"
             ) from error
         if not (torch.equal(question, given[0]) and torch.equal(answers, given[1])):
             raise LawError("verify or conflicts changes its arguments in place: change a clone()")

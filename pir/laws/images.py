@@ -3,7 +3,8 @@
 import torch
 
 from pir.laws.called import same
-from pir.laws.case import Case, LawError, NotChecked, judged, require
+from pir.laws.case import Case, NotChecked, judged, require
+from pir.laws.form import LawError
 
 
 def images_depend_on_their_place(case: Case) -> str | None:

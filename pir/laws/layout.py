@@ -2,7 +2,8 @@
 
 import torch
 
-from pir.laws.case import Case, LawError, NotChecked
+from pir.laws.case import Case, NotChecked
+from pir.laws.form import LawError
 
 
 def layout_fits(case: Case) -> str:

@@ -71,6 +71,9 @@ class FilePuzzle(Puzzle):
         self.augment_file = file.get("augment_file", True)
         self.reveal_file = file.get("reveal_file")
         self.skip_faulty = file.get("skip_faulty", False)
+        if self.puzzles is not None and type(self).sample is not FilePuzzle.sample:
+            name = type(self).__name__
+            raise UserError(f"env.puzzles: {name} overrides sample; call that method sample_new")
         if self.puzzles is None and self.train_puzzles is not None:
             raise UserError(f"env.train_puzzles={self.train_puzzles} needs env.puzzles=FILE")
         if self.reveal_file is not None:

@@ -18,7 +18,7 @@ from pir.errors import UserError
 from pir.puzzle_files.source import STDIN
 from pir.runs.folder import RunFolder
 from pir.runs.names import absolute
-from pir.settings.plugins import NotImportedError
+from pir.settings import plugins
 from pir.system.terminal import one_line
 
 FILE_KEY = "puzzles"
@@ -134,9 +134,9 @@ def naming_config_dir(folder: RunFolder) -> Iterator[None]:
     """
     try:
         yield
-    except NotImportedError as error:
+    except plugins.NotImportedError as error:
         known = folder.read_info().get("config_dir")
-        if not isinstance(known, str):
+        if not isinstance(known, str) or Path(known) in plugins.folders:
             raise
         option = one_line(f"--config-dir={shlex.quote(known)}", 1000)
         raise UserError(

@@ -5,6 +5,7 @@ is their schema. Hydra's `instantiate` would call whatever a setting names, and 
 from other people: here only classes of the expected kind are called, with arguments of their types.
 """
 
+import contextlib
 import inspect
 import math
 import types
@@ -90,7 +91,7 @@ def _schema(component: type) -> tuple[dict[str, Any], set[str], bool]:
         The type of every argument by name, with those of `**shared: Unpack[Shared]`; the names
         without a default; and whether any further name is taken.
     """
-    annotated = typing.get_type_hints(component.__init__)  # type: ignore[misc]
+    annotated = _hints(component.__init__)  # type: ignore[misc]
     hints: dict[str, Any] = {}
     needed, open_ended = set(), False
     for name, parameter in inspect.signature(component).parameters.items():
@@ -105,6 +106,16 @@ def _schema(component: type) -> tuple[dict[str, Any], set[str], bool]:
             if parameter.default is parameter.empty:
                 needed.add(name)
     return hints, needed, open_ended
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Returns the types of arguments, without those that are imported for type checkers alone."""
+    known: dict[str, Any] = {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        one = types.SimpleNamespace(__annotations__={name: hint})
+        with contextlib.suppress(NameError):
+            known |= typing.get_type_hints(one, inspect.unwrap(function).__globals__)
+    return known
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:

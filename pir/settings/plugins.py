@@ -19,10 +19,9 @@ import traceback
 from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -43,6 +42,9 @@ modules: set[str] = set()
 """Modules that this command line names by themselves (`check-env module:Class`)."""
 
 
+_told: set[str] = set()
+
+
 def config_packages() -> dict[str, str]:
     """Returns the packages of settings that are installed, by the name of their entry point.
 
@@ -53,13 +55,41 @@ def config_packages() -> dict[str, str]:
         try:
             exists = find_spec(entry.value) is not None
         except Exception as error:  # looking for it runs the code of its parent package
-            say(f"pir: the plug-in {entry.name} fails: {error!r}", error=True)
+            _tell(f"the plug-in {entry.name} fails: {error!r}")
             continue
-        if exists:
-            found[entry.name] = entry.value
-        else:
-            say(f"pir: the plug-in {entry.name} names no package {entry.value}", error=True)
+        if not exists:
+            _tell(f"the plug-in {entry.name} names no package {entry.value}")
+        elif found.setdefault(entry.name, entry.value) != entry.value:
+            used = found[entry.name]
+            _tell(f"two plug-ins are called {entry.name}: {used} is used, {entry.value} is not")
     return found
+
+
+def _holds(package: str, group: str, name: str) -> bool:
+    """Says whether a package of settings has a file, without importing it."""
+    spec = find_spec(package)
+    places = (spec and spec.submodule_search_locations) or ()
+    return any(Path(place, group, name).is_file() for place in places)
+
+
+def _tell_of_hidden(packages: Iterable[str]) -> None:
+    """Says which files of packages are not used, as one before has the same name."""
+    before = ["pir.configs"]
+    for package in packages:
+        spec = find_spec(package)
+        for place in (spec and spec.submodule_search_locations) or ():
+            for file in sorted(Path(place).glob("*/*.yaml")):
+                group = file.parent.name
+                for used in (other for other in before if _holds(other, group, file.name)):
+                    _tell(f"{group}/{file.name} of {package} is not used: that of {used} is")
+        before.append(package)
+
+
+def _tell(text: str) -> None:
+    """Writes a message once for a command line."""
+    if text not in _told:
+        _told.add(text)
+        say(f"pir: {text}", error=True)
 
 
 class NotImportedError(UserError):
@@ -71,7 +101,9 @@ class PackagesOfSettings(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Appends every package."""
-        for name, package in config_packages().items():
+        packages = config_packages()
+        _tell_of_hidden(packages.values())
+        for name, package in packages.items():
             search_path.append(provider=name, path=f"pkg://{package}")
 
 
@@ -85,6 +117,7 @@ def forget() -> None:
     """Forgets what an earlier command line in this process named."""
     folders.clear()
     modules.clear()
+    _told.clear()
 
 
 def option() -> str:
@@ -113,14 +146,17 @@ def open_folder(path: str, groups: Iterable[str], keys: Iterable[str] = ()) -> N
     hiding = [key for key in keys if (folder / key).is_dir()]
     if hiding:
         raise UserError(f"--config-dir={folder}: its folder {hiding[0]} hides a setting; rename it")
+    owners = {package: f"the installed {package}" for package in config_packages().values()}
+    owners = {"pir.configs": "pir's own"} | owners
     for group in sorted(groups):
         for file in sorted((folder / group).glob("*.yaml")):
             refuse_aliases(file)
-            if files("pir.configs").joinpath(group, file.name).is_file():
-                raise UserError(
-                    f"--config-dir={folder}: {group}/{file.name} has the name of one of pir's own, "
-                    "which wins; rename it"
-                )
+            for package, owner in owners.items():
+                if _holds(package, group, file.name):
+                    raise UserError(
+                        f"--config-dir={folder}: {group}/{file.name} has the name of one of "
+                        f"{owner}, which wins; rename it"
+                    )
     if folder.resolve() not in folders:
         folders.append(folder.resolve())
 
@@ -189,20 +225,55 @@ def place_of(error: BaseException, module: str) -> str:
         error: that was caught.
         module: of the plug-in; the last place in it or in what lies beside it counts.
     """
-    top = module.partition(".")[0]
-    places = [
-        f", {os.path.relpath(frame.f_code.co_filename)}, line {line}"
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] == top != "pir"
-    ]
-    return places[-1] if places else ""
+    place = raised_in(error, module)
+    return f", {place.line}" if place else ""
+
+
+class Place(NamedTuple):
+    """Where code of a plug-in raised an error: the function, and `FILE, line N`."""
+
+    function: str
+    line: str
+
+
+def raised_in(error: BaseException, *of: str) -> Place | None:
+    """Returns the last place in code of plug-ins that an error came through; None if in none.
+
+    Args:
+        error: that was caught.
+        of: modules of the plug-in; by default all that settings may name.
+    """
+    place, tops = None, {_top(module) for module in of}
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        top = _top(str(frame.f_globals.get("__name__")))
+        code = frame.f_code
+        named = top in tops if of else _is_plug_in(top, code.co_filename)
+        if named and top != "pir":
+            place = Place(code.co_qualname, f"{os.path.relpath(code.co_filename)}, line {line}")
+    return place
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _is_plug_in(top: str, file: str) -> bool:
+    """Says whether a module is of those that this command line may name, or beside them."""
+    if top in modules | _packages():
+        return True
+    inside = [Path(file).relative_to(f).parts[0] for f in folders if Path(file).is_relative_to(f)]
+    return top in inside or f"{top}.py" in inside
+
+
+def _packages() -> set[str]:
+    """Returns the packages that have an entry point."""
+    return {_top(entry.value) for entry in entry_points(group=GROUP)}
 
 
 def _refuse_unknown(module: str, what: str) -> None:
     """Refuses a module that settings may not name; opens the folder of one that lies in it."""
     top, *below = module.split(".")
-    packages = {entry.value.split(".")[0] for entry in entry_points(group=GROUP)}
-    if top in modules | packages or f"{module}.".startswith("torch.optim."):
+    if top in modules | _packages() or f"{module}.".startswith("torch.optim."):
         return
     own = [str(Path(__file__).parents[1])]
     if top == "pir" and (

@@ -10,10 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from pir.checks import check_seed
 from pir.components import Components, build_puzzle
 from pir.errors import UserError
+from pir.laws.training import refuse_unfit
 from pir.objective import Objective, Term, Weighted
 from pir.runs.folder import RunFolder, resolved
 from pir.runs.loggers import Logger
 from pir.schedules import LaneSchedule
+from pir.settings import plugins
 from pir.settings.build import build
 from pir.settings.catalog import load_choice
 from pir.settings.training import TrainerSettings
@@ -40,6 +42,7 @@ def build_trainer(
     check_seed("seed", config.seed)
     torch.manual_seed(config.seed)
     puzzle = build_puzzle(config)
+    refuse_unfit(puzzle, f"{config.choices.env}{plugins.option()}")
     chosen = {} if typed is None else sizing.size_model(config, puzzle, typed)
     parts = Components.build(config, puzzle)
     objective = build_objective(config.objective)

@@ -255,6 +255,7 @@ class Updates:
         self.waiting: list[Iterator[Losses]] = []
         self.means: dict[str, Tensor] = {}
         self.unread: list[tuple[int, list[str], Tensor]] = []
+        self.scores: list[Tensor] = []
 
     def parts_of(self, lanes: Lanes) -> Iterator[Lanes]:
         """Yields the lanes that take steps side by side: all of them, or one part after another."""
@@ -299,6 +300,7 @@ class Updates:
         given = next(losses, None)
         if given is None:
             return False
+        self.scores = [given.scores, *self.scores][: len(self.shares)]
         parts, total = len(self.shares), torch.stack(list(given.terms.values())).sum()
         if not total.requires_grad:
             raise UserError(
@@ -362,6 +364,11 @@ class Updates:
     def diverged(self, what: str, value: object, step: int) -> str:
         """Says what became infinite or no number at an optimizer step, and what to do."""
         kept = f"; the last good checkpoint is {self.last}" if self.last else ""
+        if not all(bool(scores.isfinite().all()) for scores in self.scores):
+            return (
+                f"{what} became {value} at optimizer step {step}, as verify of the puzzle gives a "
+                f"score that is no finite number{kept}"
+            )
         return (
             f"{what} became {value} at optimizer step {step}{kept}. Start a new run with a lower "
             "optim.lr, more trainer.warmup_steps or model.dtype=float32"

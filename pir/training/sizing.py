@@ -5,6 +5,7 @@ at every start and the same seed gives the same rows. The steps that are timed o
 the schedule will take (`told`).
 """
 
+import math
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -255,10 +256,10 @@ def _how_long(settings: TrainerSettings, steps: int, seconds: float) -> str:
     needed, minutes = steps * seconds / 60, settings.max_minutes
     line = f"about {1 / seconds:.2g} steps/s here: {steps} steps take {_minutes(needed)}"
     if minutes is not None and needed > minutes:
-        within = max(1, int(60 * minutes / seconds))
+        within, enough = max(1, int(60 * minutes / seconds)), math.ceil(1.2 * needed)
         line += (
             f", but trainer.max_minutes={minutes:g} ends the run at step {within}, before the "
-            f"learning rate has decayed: set trainer.max_minutes={1.2 * needed:.0f}, or a shorter "
+            f"learning rate has decayed: set trainer.max_minutes={enough}, or a shorter "
             f"schedule, trainer.max_optimizer_steps={within} trainer.decay_steps={within}"
         )
     return line

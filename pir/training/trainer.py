@@ -15,21 +15,13 @@ from pir.checks import check_seed
 from pir.errors import NonFiniteLossError
 from pir.evaluation.batch_size import fitting_batch, named_when_short
 from pir.evaluation.rollouts import Evaluation, evaluate, held_out, refuse_empty
+from pir.laws.training import refuse_unfit
 from pir.ledger.ledger import Ledger
 from pir.noise import at_hand
 from pir.objective import Objective
 from pir.puzzle import Puzzle
 from pir.reasoner import Reasoner
-from pir.rollout import (
-    Lanes,
-    Rollout,
-    begin,
-    counted,
-    gradient_in,
-    improve,
-    side_by_side,
-    stack,
-)
+from pir.rollout import Lanes, Rollout, begin, counted, gradient_in, improve, side_by_side, stack
 from pir.runs import checkpoint
 from pir.runs.checkpoint_content import not_finite
 from pir.runs.folder import RunFolder
@@ -104,6 +96,7 @@ class Trainer:
     ) -> None:
         """Starts at optimizer step 0."""
         check_seed("seed", seed)
+        refuse_unfit(puzzle)
         self.puzzle, self.reasoner, self.objective = puzzle, reasoner, objective
         self.settings, self.seed = settings or sizing.sized(puzzle, reasoner, objective), seed
         self.folder = RunFolder(folder) if isinstance(folder, str | Path) else folder

@@ -2,10 +2,10 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pir.checks import check_choice
@@ -16,6 +16,7 @@ from pir.system.terminal import paragraph, say
 
 if TYPE_CHECKING:
     from pir.laws.checks import LawResult
+    from pir.puzzle import Puzzle
 
 BATCH = 256
 
@@ -25,18 +26,25 @@ def run(config: DictConfig) -> None:
     check_choice("output", config.output, ("text", "json"))
     import torch
 
-    from pir.laws.checks import fingerprint, law_results, per_second
+    from pir.laws.checks import fingerprint, per_second
+    from pir.laws.form import unlike_names
     from pir.puzzle import Puzzle
 
     torch.set_num_threads(1)
     node: Any = config.env
     if config.target is not None:
         plugins.open_module(config.target.partition(":")[0])
+        named = [word.partition("=")[0] for word in HydraConfig.get().overrides.task]
+        given = [key.removeprefix("++env.") for key in named if key.startswith("++env.")]
         node = OmegaConf.create({"_target_": config.target.replace(":", ".")})
+        for name in given:
+            OmegaConf.update(node, name, OmegaConf.select(config.env, name))
     puzzle, anew = (build(node, "env", Puzzle) for _ in range(2))  # type: ignore[type-abstract]
     name = config.target or type(puzzle).__name__
     text = config.output == "text"
-    found = list(_while_printing(chain(law_results(puzzle, anew=anew), _views(puzzle)), text))
+    found = list(_while_printing(_results(puzzle, anew), text))
+    for note in unlike_names(puzzle):
+        say(f"note: {note}", error=True)
     broken = [result.law for result in found if not result.kept]
     result: dict[str, Any] = {
         "puzzle": name,
@@ -71,6 +79,16 @@ def run(config: DictConfig) -> None:
         raise UserError(f"{name} breaks {len(broken)} of {len(found)} laws: {'; '.join(broken)}")
 
 
+def _results(puzzle: "Puzzle", anew: "Puzzle") -> Iterator["LawResult"]:
+    """Yields the laws, and those of the views if instances can be drawn."""
+    from pir.laws.checks import LAWS, law_results
+
+    for result in law_results(puzzle, anew=anew):
+        yield result
+    if result.law in LAWS:
+        yield from _views(puzzle)
+
+
 def _count(found: Sequence["LawResult"]) -> str:
     """Says how many laws are kept, and how many there was no way to check."""
     checked = sum(result.checked for result in found)
@@ -88,7 +106,7 @@ def _while_printing(found: Any, text: bool) -> Any:
         yield result
 
 
-def _views(puzzle: Any) -> Any:
+def _views(puzzle: "Puzzle") -> Iterator["LawResult"]:
     """Runs Gymnasium's and TorchRL's own checks on the puzzle's views."""
     import contextlib
     import io
@@ -97,6 +115,7 @@ def _views(puzzle: Any) -> Any:
     from pir.envs.views.gymnasium_view import RevisionEnv
     from pir.envs.views.torchrl_view import PuzzleEnv
     from pir.laws.checks import LawResult
+    from pir.laws.form import failure
 
     def gymnasium_check() -> None:
         from gymnasium.utils.env_checker import check_env
@@ -118,6 +137,6 @@ def _views(puzzle: Any) -> Any:
                 warnings.simplefilter("error", UserWarning)
                 check()
         except Exception as error:  # a plug-in may fail in any way
-            yield LawResult(law, False, f"{type(error).__name__}: {error}")
+            yield LawResult(law, False, failure(error, puzzle))
         else:
             yield LawResult(law, True, "")

@@ -12,6 +12,7 @@ from pir.runs.hub import push, require_client
 from pir.runs.names import find_run
 from pir.runs.records import Manifest
 from pir.runs.schema import MODEL_DTYPES, MODEL_NAMES
+from pir.settings import plugins
 from pir.system.terminal import say
 
 
@@ -67,7 +68,8 @@ def _export(config: DictConfig, folder: RunFolder) -> RunFolder:
             command=shlex.join(word for word in words if not word.startswith("run=")),
         )
     say(_described(manifest))
-    say(f"written to {out.path}; next: pir solve run={shlex.quote(str(out.path))} puzzle='...'")
+    command = f"pir solve run={shlex.quote(str(out.path))} puzzle='...'{plugins.option()}"
+    say(f"written to {out.path}; next: {command}")
     return out
 
 

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from pir.checks import check_choice, check_ending, check_seed
 from pir.errors import UserError
+from pir.settings import plugins
 from pir.settings.build import build
 from pir.system.terminal import columns, say
 
@@ -38,7 +39,8 @@ def run(config: DictConfig) -> None:
     say(f"question  {puzzle.format_question(question)}")
     say(f"answer    {puzzle.format_answer(question, solution)}")
     say(f"rating    {rating:g} {puzzle.rating_name}")
-    say(f"to solve  pir solve run=RUN puzzle={shlex.quote(puzzle.format_question(question))}\n")
+    text = shlex.quote(puzzle.format_question(question))
+    say(f"to solve  pir solve run=RUN puzzle={text}{plugins.option()}\n")
     pictures = [puzzle.picture(question, tokens) for tokens in (question, solution)]
     boards = [Board(n, as_text(p)) for n, p in zip(("question", "answer"), pictures, strict=True)]
     say(side_by_side(boards, columns()) if has_board(puzzle) else boards[1].text)

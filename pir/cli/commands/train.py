@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -36,7 +37,8 @@ from pir.settings.training import CHANGEABLE
 from pir.system.interrupt import stoppable
 from pir.system.launch import is_first, launched
 from pir.system.load import OtherPrograms, usable_cores
-from pir.system.terminal import program, say
+from pir.system.memory import is_out_of_memory
+from pir.system.terminal import one_line, program, say
 
 
 def run(config: DictConfig) -> None:
@@ -88,9 +90,24 @@ def _run_one(config: DictConfig, hydra: HydraConf, sweeping: bool) -> None:
         except KeyboardInterrupt:
             refuse_lost(folder.config)  # a run that is there now is another
             if is_first() and folder.config.exists():
-                command = f"{program()} train resume={shlex.quote(str(folder.path))}"
-                say(f"interrupted; go on with: {command}{plugins.option()}", error=True)
+                say(f"interrupted; go on with: {_resuming(folder)}", error=True)
             raise
+        except Exception as error:
+            place = plugins.raised_in(error)
+            if place is None or isinstance(error, UserError | OSError) or is_out_of_memory(error):
+                raise
+            traceback.print_exc()
+            what = one_line(f"{type(error).__name__}: {error}")
+            later = f"; mend it, then go on with: {_resuming(folder)}"
+            raise UserError(
+                f"{place.function} of a plug-in fails: {what} ({place.line})"
+                f"{later if folder.last.exists() else ''}"
+            ) from error
+
+
+def _resuming(folder: RunFolder) -> str:
+    """Returns the command that goes on with a run."""
+    return f"{program()} train resume={shlex.quote(str(folder.path))}{plugins.option()}"
 
 
 RUN = "run"
