@@ -50,7 +50,7 @@ def config_packages() -> dict[str, str]:
 
     Entry points to packages that cannot be found are reported on stderr and left out.
     """
-    found = {}
+    found: dict[str, str] = {}
     for entry in entry_points(group=GROUP):
         try:
             exists = find_spec(entry.value) is not None

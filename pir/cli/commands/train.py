@@ -93,14 +93,14 @@ def _run_one(config: DictConfig, hydra: HydraConf, sweeping: bool) -> None:
                 say(f"interrupted; go on with: {_resuming(folder)}", error=True)
             raise
         except Exception as error:
-            place = plugins.raised_in(error)
-            if place is None or isinstance(error, UserError | OSError) or is_out_of_memory(error):
+            at = plugins.raised_in(error)
+            if at is None or isinstance(error, UserError | OSError) or is_out_of_memory(error):
                 raise
             traceback.print_exc()
             what = one_line(f"{type(error).__name__}: {error}")
             later = f"; mend it, then go on with: {_resuming(folder)}"
             raise UserError(
-                f"{place.function} of a plug-in fails: {what} ({place.line})"
+                f"{at.function} of a plug-in fails: {what} ({at.line})"
                 f"{later if folder.last.exists() else ''}"
             ) from error
 
