@@ -74,15 +74,14 @@ class FilePuzzle(Puzzle):
         if self.puzzles is not None and type(self).sample is not FilePuzzle.sample:
             name = type(self).__name__
             raise UserError(f"env.puzzles: {name} overrides sample; call that method sample_new")
-        if self.puzzles is None and self.train_puzzles is not None:
-            raise UserError(f"env.train_puzzles={self.train_puzzles} needs env.puzzles=FILE")
+        for name in ("train_puzzles", "reveal_file"):
+            if self.puzzles is None and (value := getattr(self, name)) is not None:
+                raise UserError(f"env.{name}={value} needs env.puzzles=FILE")
         if self.reveal_file is not None:
             check_pairs("env", reveal_file=self.reveal_file)
             fewest, most = self.reveal_file
             if not 0 <= fewest <= most:
                 raise UserError(f"env.reveal_file={[fewest, most]}: allowed is 0 <= fewest <= most")
-            if self.puzzles is None:
-                raise UserError(f"env.reveal_file={[fewest, most]} needs env.puzzles=FILE")
             if not self.reveals:
                 raise UserError("env.reveal_file: answers of this puzzle cannot be given in parts")
 
@@ -103,10 +102,7 @@ class FilePuzzle(Puzzle):
         return puzzles
 
     def _partly_revealed(self, puzzles: TensorDict, seed: int, start: int) -> TensorDict:
-        """Fills in some blanks of every puzzle, but leaves one; each by its place in the stream.
-
-        Where that makes a puzzle of a held-out split, none is filled in.
-        """
+        """Fills in some blanks, never all, by place; none where that makes a held-out puzzle."""
         fewest, most = self.reveal_file or (0, 0)
         question, solution = puzzles["question"], puzzles["solution"]
         written = self.written(question).cpu().numpy()
