@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pir.cli.main import main
+from pir.evaluation import run as evaluation
 from tests.training_runs import read_rows
 
 
@@ -84,7 +85,7 @@ def test_the_dtype_of_an_evaluation_can_be_another_than_in_training(command, tin
     assert exact["per_step"][0]["kl"] == pytest.approx(coarse["per_step"][0]["kl"], rel=0.1)
 
 
-def test_solve_with_an_exit_rule(command, tiny_run):
+def test_solve_with_an_exit_rule(command, tiny_run, monkeypatch):
     solve = ["solve", "puzzle=3 7 8 = 29"]
     text = command("eval", "eval.puzzles=30", "eval.exit=[kl,predicted_gain]").out
     assert [line.split()[0] for line in text.splitlines() if line.startswith("  ") and "%" in line
@@ -94,6 +95,10 @@ def test_solve_with_an_exit_rule(command, tiny_run):
     assert "  step" in command(*solve, "exit=kl").out
     refused = command("eval", "eval.puzzles=30", "eval.exit=halt_head", code=2).err
     assert "eval.exit=halt_head: it needs halt_probability" in refused
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "Pass", None)  # refused before anything is measured
+        refused = command("eval", "eval.breadth=3", "eval.noise=0", code=2).err
+    assert "starts without noise are all the same" in refused
     assert (tiny_run / "eval/exits.csv").exists()
     assert "gone with the evaluation before: exits.csv" in command("eval", "eval.puzzles=30").err
     assert not (tiny_run / "eval/exits.csv").exists()

@@ -91,7 +91,9 @@ def test_a_finished_run_is_not_tested_again(pir_here, tiny_run):
     assert json.loads((tiny_run / "summary.json").read_text())["test_puzzles"] == 20
 
 
-def test_a_run_without_a_summary_is_tested(pir_here, tiny_run):
-    (tiny_run / "summary.json").unlink()
+@pytest.mark.parametrize("content", [None, '{"env": "coun'])
+def test_a_run_without_a_whole_summary_is_tested(pir_here, tiny_run, content):
+    summary = tiny_run / "summary.json"
+    summary.unlink() if content is None else summary.write_text(content)
     pir_here("train", f"resume={tiny_run}")
-    assert (tiny_run / "summary.json").is_file()
+    assert json.loads(summary.read_text())["test_puzzles"]

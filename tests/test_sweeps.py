@@ -103,5 +103,7 @@ def test_the_folder_of_a_sweep_stands_for_its_runs(tmp_path):
     ):
         find_runs(f"{tmp_path}/sweeps")
     assert find_runs(proposal) == runs
+    (sweep / "config.yaml").write_text("")  # a sweep of one combination
+    assert find_runs(str(sweep)) == [sweep, *runs]
     with pytest.raises(UserError, match=r"there is no run$"):
         find_runs(str(tmp_path))

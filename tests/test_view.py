@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 
 import pytest
 from pir.envs.views.registration import build_puzzle
@@ -17,6 +18,7 @@ from pir.models.trm import TRM
 from pir.notation.picture import as_text
 from pir.puzzle_files.reader import only_puzzle
 from pir.system import work
+from pir.system.terminal import say
 from pir.system.view import Reflowing, View
 from pir.training.progress import ProgressView
 
@@ -28,6 +30,22 @@ def terminal(width=80):
 def lines_of(console):
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
     return re.split(r"[\r\n]", plain)
+
+
+class Gone(io.StringIO):
+    """A stream whose reader has left."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_work_goes_on_when_nobody_reads_what_is_told(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Gone())
+    View("train").line("a line")
+    say("a hint", error=True)
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with pytest.raises(BrokenPipeError):
+        say("a result")
 
 
 def test_parts_and_shares_reach_the_listener_alone():

@@ -13,6 +13,7 @@ from tensordict import TensorDict
 
 from pir.components import Components
 from pir.errors import UserError
+from pir.evaluation.breadth import check_starts
 from pir.evaluation.exit_sweep import lacked, values_of_one
 from pir.evaluation.measured import Measured, Pass
 from pir.evaluation.measurements import MEASUREMENTS
@@ -81,7 +82,10 @@ def evaluate_puzzles(
     Returns:
         The content of eval.json.
     """
-    if plan.exits and not plan.leave_out_exits:  # before minutes are spent
+    if plan.breadth:  # before minutes are spent
+        noise = plan.noise, plan.step_noise
+        check_starts(parts.reasoner, "eval.breadth", plan.breadth, *noise)
+    if plan.exits and not plan.leave_out_exits:
         values = values_of_one(parts, sample)
         for name, rule in plan.exits.items():
             if lacking := lacked(rule, values):

@@ -136,8 +136,9 @@ def _runs_inside(folder: str) -> str:
 
 
 def _jobs(place: Path) -> list[Path]:
-    """Returns the folders of a sweep's jobs, or the folder itself where no sweep ran in it."""
-    return sorted(place.iterdir()) if (place / SWEEP).is_file() else [place]
+    """Returns a folder, and those of the jobs where a sweep ran in it."""
+    jobs = sorted(place.iterdir()) if (place / SWEEP).is_file() else []
+    return [place, *jobs]  # a sweep of one combination is a run itself
 
 
 def chosen_runs(

@@ -10,6 +10,7 @@ import shutil
 import sys
 import textwrap
 import unicodedata
+from contextlib import nullcontext, suppress
 
 USER_ERROR = 2
 """Exit status after a mistake that the user can mend."""
@@ -42,8 +43,12 @@ def one_line(text: str, width: int = 200) -> str:
 
 
 def say(text: object = "", error: bool = False) -> None:
-    """Writes a line to standard output, or standard error, at once."""
-    print(printable(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
+    """Writes a line to standard output, or standard error, at once.
+
+    What is told on standard error is no result: where nobody can read it any more, work goes on.
+    """
+    with suppress(OSError) if error else nullcontext():
+        print(printable(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def columns() -> int:

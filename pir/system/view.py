@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -16,6 +16,17 @@ from rich.text import Text
 from pir.system import work
 from pir.system.stopwatch import Stopwatch
 from pir.system.terminal import Screen, printable
+
+
+class _StandardError(Console):
+    """Where progress is told; work goes on if nobody reads it any more."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """Tells no more, where rich would end the process."""
+        self.quiet = True
 
 
 class View:
@@ -39,7 +50,7 @@ class View:
         unnamed: str = "starting",
     ) -> None:
         """Chooses between live view and plain lines by whether the console is a terminal."""
-        self.console = console or Console(stderr=True)
+        self.console = console or _StandardError()
         self.title, self.transient, self.unnamed = printable(title), transient, unnamed
         self.live: Live | None = None
         self.watch, self.shown_at = Stopwatch(), float("-inf")
@@ -89,8 +100,9 @@ class View:
         return due
 
     def line(self, text: str) -> None:
-        """Writes a plain line."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Writes a plain line, if anybody can still read it; see `say`."""
+        with suppress(OSError):
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def working(self) -> Table:
         """Returns a line about the part of the work that is under way."""

@@ -118,7 +118,7 @@ def already(folder: RunFolder, config: DictConfig) -> Summary | None:
         return None
     try:
         summary: Summary = from_json(Summary, read_object(folder.summary))
-    except ValueError:
+    except (ValueError, UserError):
         return None  # it will be written anew
     saved = checkpoint.load(folder.last, torch.device("cpu"))
     try:
