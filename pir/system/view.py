@@ -18,7 +18,7 @@ from pir.system.stopwatch import Stopwatch
 from pir.system.terminal import Screen, printable
 
 
-class _StandardError(Console):
+class _ProgressConsole(Console):
     """Where progress is told; work goes on if nobody reads it any more."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class View:
         unnamed: str = "starting",
     ) -> None:
         """Chooses between live view and plain lines by whether the console is a terminal."""
-        self.console = console or _StandardError()
+        self.console = console or _ProgressConsole()
         self.title, self.transient, self.unnamed = printable(title), transient, unnamed
         self.live: Live | None = None
         self.watch, self.shown_at = Stopwatch(), float("-inf")
