@@ -211,8 +211,15 @@ def known_keys(command: str) -> set[str]:
     return known
 
 
+def _refuse_null(word: str) -> None:
+    """Refuses what no path of a file can hold."""
+    if "\0" in word:
+        raise UserError(f"{word!r}: a setting holds no null byte")
+
+
 def _setting(command: str, word: str, sweeping: bool) -> str:
     """Turns one word into a setting of Hydra's."""
+    _refuse_null(word)
     key, equals, value = word.partition("=")
     if command in FIRST_WORD and not equals:
         key, equals, value = FIRST_WORD[command], "=", word
