@@ -16,8 +16,7 @@ from pir.runs.names import find_runs
 from pir.runs.sweep import flat_name
 from pir.system.interrupt import handled
 from tests.conftest import TINY, compose_config
-from tests.test_python import trainer_of
-from tests.training_runs import read_rows
+from tests.training_runs import read_rows, trainer_of
 
 WORDS = [*TINY, "trainer.max_optimizer_steps=3", "trainer.eval_every=3", "device=cpu"]
 

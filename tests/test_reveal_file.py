@@ -56,7 +56,7 @@ def test_held_out_puzzles_stay_as_they_are(file):
 def test_what_cannot_be_is_refused(file):
     with pytest.raises(UserError, match=r"env.reveal_file=\[3, 2\]: allowed is 0 <= fewest"):
         Sudoku(box=(2, 2), puzzles=file, reveal_file=(3, 2))
-    with pytest.raises(UserError, match=r"env.reveal_file=\(0, 2\) needs env.puzzles=FILE"):
+    with pytest.raises(UserError, match=r"env.reveal_file=\[0, 2\] needs env.puzzles=FILE"):
         Sudoku(box=(2, 2), reveal_file=(0, 2))
     for kind in (Maze, Countdown):
         with pytest.raises(UserError, match="cannot be given in parts"):

@@ -1,10 +1,15 @@
-"""Runs that are begun, gone on with, and compared to the bit."""
+"""Runs that are begun, gone on with, and compared to the bit; a trainer from Python."""
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import torch
+from pir.envs.sudoku.rules import Sudoku
 
+import pir
+from pir.models.trm import TRM
+from pir.objectives import DeepSupervision
 from pir.runs import checkpoint
 from pir.runs.folder import RunFolder
 from pir.training.build import build_trainer
@@ -78,3 +83,19 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert_equal(a, b, file)
     for name in ROW_FILES:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def trainer_of(folder=None, steps=6, objective=None, clues=(8, 12), reasoner=None, **options):
+    torch.manual_seed(0)
+    puzzle = Sudoku(box=(2, 2), clues=clues)
+    make = partial(TRM, hidden_size=16, heads=2, improvement_steps=2)
+    reasoner = (reasoner or make)(puzzle)
+    settings = pir.TrainerSettings(
+        batch_size=8,
+        max_optimizer_steps=steps,
+        log_every=2,
+        eval_every=2,
+        val_puzzles=10,
+    )
+    objective = objective or pir.Objective({"supervision": DeepSupervision()})
+    return pir.Trainer(puzzle, reasoner, objective, settings=settings, folder=folder, **options)

@@ -15,6 +15,7 @@ from pir.laws.case import Case, judged, sundry_answers
 from pir.laws.checks import LAWS
 from pir.laws.form import drawn, failure, require_statements
 from pir.puzzle import Puzzle
+from pir.system.device import own_random_stream
 
 COUNT, SEARCHED = 32, 4
 """Training instances that are looked at, and those that methods which search are called with."""
@@ -75,10 +76,10 @@ def _check(puzzle: Puzzle) -> None:
 
 @contextmanager
 def _random_states_kept() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        yield
+        with own_random_stream(torch.device("cpu")):
+            yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
+        random.setstate(pythons)
+        np.random.set_state(numpys)  # noqa: NPY002

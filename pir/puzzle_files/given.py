@@ -74,14 +74,15 @@ class FilePuzzle(Puzzle):
         if self.puzzles is not None and type(self).sample is not FilePuzzle.sample:
             name = type(self).__name__
             raise UserError(f"env.puzzles: {name} overrides sample; call that method sample_new")
-        for name in ("train_puzzles", "reveal_file"):
-            if self.puzzles is None and (value := getattr(self, name)) is not None:
-                raise UserError(f"env.{name}={value} needs env.puzzles=FILE")
+        if self.puzzles is None and self.train_puzzles is not None:
+            raise UserError(f"env.train_puzzles={self.train_puzzles} needs env.puzzles=FILE")
         if self.reveal_file is not None:
             check_pairs("env", reveal_file=self.reveal_file)
             fewest, most = self.reveal_file
             if not 0 <= fewest <= most:
                 raise UserError(f"env.reveal_file={[fewest, most]}: allowed is 0 <= fewest <= most")
+            if self.puzzles is None:
+                raise UserError(f"env.reveal_file={[fewest, most]} needs env.puzzles=FILE")
             if not self.reveals:
                 raise UserError("env.reveal_file: answers of this puzzle cannot be given in parts")
 

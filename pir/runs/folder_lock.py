@@ -98,9 +98,9 @@ _held: list[FolderLock] = []
 
 def held(folder: Path) -> bool:
     """Says whether this process, and no parent that forked it, holds the lock on a run's folder."""
-    here = os.getpid()
-    places = [lock.place for lock in _held if lock.name == LOCK and lock.process == here]
-    return any(os.path.realpath(place) == os.path.realpath(folder) for place in places)
+    place, here = os.path.realpath(folder), os.getpid()
+    runs = (lock for lock in _held if lock.name == LOCK and lock.process == here)
+    return any(os.path.realpath(lock.place) == place for lock in runs)
 
 
 def refuse_lost(path: Path) -> None:

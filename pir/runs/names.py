@@ -107,9 +107,7 @@ def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = N
     # a list of many folders is too long for a path, which Path.exists does not take for an answer
     for pattern in [patterns] if os.path.exists(patterns) else patterns.split():
         found_by = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
-        places = [place for match in found_by for place in _jobs(Path(match))]
-        folders = (RunFolder(place, evaluation) for place in places)
-        runs = [run for run in folders if run.config.is_file() or run.exported]
+        runs = [run for match in found_by for run in _runs_of(Path(match), evaluation)]
         for run in runs:
             run.require()
         chosen = [r for r in runs if not evaluated or r.evaluated(FACTS).is_file()]
@@ -129,16 +127,16 @@ def find_runs(patterns: str, evaluated: bool = False, evaluation: str | None = N
 
 def _runs_inside(folder: str) -> str:
     """Returns a proposal for a folder that is no run, if runs or sweeps are in it."""
-    found = (RunFolder(job) for place in sorted(Path(folder).glob("*")) for job in _jobs(place))
-    if os.path.isdir(folder) and any(run.config.is_file() or run.exported for run in found):
+    if os.path.isdir(folder) and any(map(_runs_of, Path(folder).iterdir())):
         return f"; did you mean runs={shlex.quote(os.path.join(folder, '*'))}?"
     return ""
 
 
-def _jobs(place: Path) -> list[Path]:
-    """Returns a folder, and those of the jobs where a sweep ran in it."""
+def _runs_of(place: Path, evaluation: str | None = None) -> list[RunFolder]:
+    """Returns a folder that is a run, and those of a sweep that ran in it."""
     jobs = sorted(place.iterdir()) if (place / SWEEP).is_file() else []
-    return [place, *jobs]  # a sweep of one combination is a run itself
+    folders = (RunFolder(job, evaluation) for job in (place, *jobs))  # one job alone runs in place
+    return [run for run in folders if run.config.is_file() or run.exported]
 
 
 def chosen_runs(

@@ -53,9 +53,9 @@ def _export(config: DictConfig, folder: RunFolder) -> RunFolder:
 
     run, out = Run(folder.path), RunFolder(config.out)
     seconds = (run.content(SUMMARY) or {}).get("seconds")
-    words = shlex.split(run.started_by)
+    words, settings = shlex.split(run.started_by), folder.read_config()
     with View(f"pir export {config.run}"):
-        prepare_cpu(folder.read_config().trainer.threads)
+        prepare_cpu(settings.trainer.threads)
         manifest = export_run(
             folder,
             out,
@@ -64,7 +64,7 @@ def _export(config: DictConfig, folder: RunFolder) -> RunFolder:
             config.device,
             changed=resolved(config)["env"],
             minutes=None if seconds is None else round(seconds / 60, 1),
-            hardware=short_hardware(folder.read_info(), str(folder.read_config().device)),
+            hardware=short_hardware(folder.read_info(), str(settings.device)),
             command=shlex.join(word for word in words if not word.startswith("run=")),
         )
     say(_described(manifest))
